@@ -1,0 +1,45 @@
+"""Packaging of fluxjax; the README says why each dependency is here."""
+
+import pathlib
+
+from setuptools import find_packages, setup
+
+# Ranges are those the tests ran in: the lower end with Python 3.11, the upper with Python 3.13.
+# TensorFlow is asked for by its plain name: Colab has it, and tensorflow-cpu beside it would
+# overwrite its files.
+REQUIRED = [
+    "absl-py>=2.1",
+    "av>=18,<20",
+    "clu>=0.0.12,<0.1",
+    "flax>=0.12.8,<0.13",
+    "importlib_resources>=6",
+    "jax>=0.10.2,<0.13",
+    "ml_collections>=1.0,<2",
+    "ml_dtypes>=0.5",
+    "numpy>=2,<3",
+    "optax>=0.2.6,<0.3",
+    "orbax-checkpoint>=0.12,<0.13",
+    "pillow>=10",
+    "scikit-learn>=1.4,<2",
+    "tensorboard>=2.18,<3",
+    "tensorflow>=2.18,<3",
+    "tensorflow-datasets>=4.9.9,<5",
+]
+
+setup(
+    name="fluxjax",
+    version="0.1.0",
+    description="Budget-flexible video models in JAX/Flax",
+    long_description=(pathlib.Path(__file__).parent / "README.md").read_text(encoding="utf-8"),
+    long_description_content_type="text/markdown",
+    license="Apache-2.0",
+    python_requires=">=3.11,<3.14",
+    packages=find_packages(include=["fluxjax*", "data_pipelines*"]),
+    install_requires=REQUIRED,
+    extras_require={
+        "cuda": ["jax[cuda13]>=0.10.2,<0.13"],
+        "tpu": ["jax[tpu]>=0.10.2,<0.13"],
+        "test": ["hypothesis>=6.100", "pytest>=8", "ruff>=0.17,<0.18"],
+        "notebook": ["ipykernel>=6"],
+    },
+)
