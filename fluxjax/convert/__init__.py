@@ -1,0 +1,1 @@
+"""Official checkpoints to fluxjax variables, and safe readers of weight files."""

@@ -1,0 +1,65 @@
+"""Official PyTorch weights in, official PyTorch names out: `load_torch` and `to_torch`."""
+
+import difflib
+import os
+from collections.abc import Mapping
+from typing import Any
+
+import flax.linen as nn
+import numpy as np
+
+from fluxjax.convert import fluxvit, internvideo2
+from fluxjax.convert.mapping import to_state
+from fluxjax.convert.states import state_of
+from fluxjax.models.fluxvit import FluxViT
+from fluxjax.models.internvideo2 import InternVideo2
+
+_FAMILIES = {"fluxvit": fluxvit, "internvideo2": internvideo2}
+_TABLES = {FluxViT: fluxvit.rows_of, InternVideo2: internvideo2.rows_of}
+
+
+def load_torch(
+    family: str, weights: str | os.PathLike | Mapping[str, Any], **overrides: Any
+) -> tuple[nn.Module, dict[str, Any]]:
+    """Loads official weights; the architecture is inferred from their shapes.
+
+    Args:
+      family: "fluxvit" or "internvideo2".
+      weights: path of a .pth, .pt, .bin, .safetensors or .npz file, or a mapping of the torch names
+        to arrays. Wrappers ("module", "model", ..) and prefixes ("backbone.", ..) are handled.
+      **overrides: what shapes cannot tell, and changes asked for: num_heads, num_frames,
+        image_size, pool_num_heads, gelu, num_classes, label_map, head_key, grid, and fields of the
+        model such as dtype. `load` in `fluxjax.convert.fluxvit` and `.internvideo2` explains them.
+
+    Returns:
+      The model and its variables, float32.
+
+    Raises:
+      ValueError: on an unknown family, or a keyword that is needed, unknown or contradictory.
+      WeightsError: if the file cannot be read safely, or listing all names that are missing,
+        unexpected or misshaped.
+    """
+    if family not in _FAMILIES:
+        near = difflib.get_close_matches(family, _FAMILIES, n=1)
+        hint = f"; did you mean {near[0]!r}?" if near else ""
+        raise ValueError(f"unknown family {family!r}{hint} (known: {sorted(_FAMILIES)})")
+    return _FAMILIES[family].load(state_of(weights), **overrides)
+
+
+def to_torch(model: nn.Module, variables: Mapping[str, Any]) -> dict[str, np.ndarray]:
+    """The official state dict of a model: torch name -> array in torch's layout.
+
+    The exact inverse of `load_torch`: values are moved, never computed with.
+
+    Args:
+      model: a FluxViT or InternVideo2.
+      variables: of that model.
+
+    Raises:
+      ValueError: on a model without official names.
+      WeightsError: if the variables are not the model's.
+    """
+    if type(model) not in _TABLES:
+        known = sorted(kind.__name__ for kind in _TABLES)
+        raise ValueError(f"{type(model).__name__} has no official weights (known: {known})")
+    return to_state(variables, _TABLES[type(model)](model))

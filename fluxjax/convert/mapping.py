@@ -1,0 +1,192 @@
+"""Tables that tie the tensors of an official checkpoint to our parameters, one row a tensor.
+
+A family lists its rows once; reading, writing and checking names and shapes all follow from them.
+"""
+
+import dataclasses
+import difflib
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any, NamedTuple
+
+import jax.numpy as jnp
+import numpy as np
+from flax.traverse_util import flatten_dict, unflatten_dict
+
+from fluxjax.convert.errors import WeightsError
+
+_LISTED = 50  # names of one kind shown in an error
+
+
+class Layout(NamedTuple):
+    """How one stored tensor becomes arrays of ours, and back."""
+
+    split: Callable[[np.ndarray], tuple[np.ndarray, ...]]
+    join: Callable[[Sequence[np.ndarray], tuple[int, ...]], np.ndarray]
+
+
+def _flat_patch(kernel: np.ndarray) -> tuple[np.ndarray]:
+    """Conv3d kernel [C, 3, 1, p, p] -> matrix [p*p*3, C]; our patches have channels fastest."""
+    return (kernel[:, :, 0].transpose(2, 3, 1, 0).reshape(-1, kernel.shape[0]),)
+
+
+def _conv_patch(arrays: Sequence[np.ndarray], shape: tuple[int, ...]) -> np.ndarray:
+    width, channels, _, rows, cols = shape
+    kernel = arrays[0].reshape(rows, cols, channels, width).transpose(3, 2, 0, 1)
+    return kernel[:, :, None]
+
+
+AS_IS = Layout(lambda x: (x,), lambda arrays, shape: arrays[0])
+TRANSPOSED = Layout(lambda x: (x.T,), lambda arrays, shape: arrays[0].T)
+VECTOR = Layout(lambda x: (x.reshape(-1),), lambda arrays, shape: arrays[0].reshape(shape))
+PATCH_KERNEL = Layout(_flat_patch, _conv_patch)
+
+
+def folded(*inner: int) -> Layout:
+    """Stored [1, prod(inner), C] <-> ours [*inner, C]."""
+    return Layout(
+        lambda x: (x.reshape(*inner, x.shape[-1]),), lambda arrays, shape: arrays[0].reshape(shape)
+    )
+
+
+def cls_and_table(grid: tuple[int, int, int]) -> Layout:
+    """Stored positions [1, 1+T*H*W, C] <-> the cls token's row [C] and a table [T, H, W, C]."""
+
+    def join(arrays, shape):
+        rows = [np.reshape(a, (-1, shape[-1])) for a in arrays]
+        return np.concatenate(rows)[None]
+
+    return Layout(lambda x: (x[0, 0], x[0, 1:].reshape(*grid, x.shape[-1])), join)
+
+
+@dataclasses.dataclass(frozen=True)
+class Row:
+    """One tensor of the checkpoint.
+
+    Attributes:
+      name: in the torch state dict.
+      shape: in the torch state dict.
+      paths: of our parameters, parts joined by "/".
+      layout: between the two.
+    """
+
+    name: str
+    shape: tuple[int, ...]
+    paths: tuple[str, ...]
+    layout: Layout = AS_IS
+
+
+def vector(name: str, path: str, size: int, stored: tuple[int, ...] | None = None) -> Row:
+    """A vector [size], stored in another shape if `stored` says so."""
+    return Row(name, stored or (size,), (path,), VECTOR)
+
+
+def kernel(name: str, path: str, size_in: int, size_out: int) -> Row:
+    """The weight of a torch Linear [out, in] and of a flax Dense [in, out]."""
+    return Row(name, (size_out, size_in), (f"{path}/kernel",), TRANSPOSED)
+
+
+def dense(name: str, path: str, size_in: int, size_out: int) -> list[Row]:
+    """A linear map with bias."""
+    weight = kernel(f"{name}.weight", path, size_in, size_out)
+    return [weight, vector(f"{name}.bias", f"{path}/bias", size_out)]
+
+
+def layer_norm(name: str, path: str, size: int) -> list[Row]:
+    """A LayerNorm of ours (see `fluxjax.models.layers`): weight and bias."""
+    inner = f"{path}/LayerNorm_0"
+    return [
+        vector(f"{name}.weight", f"{inner}/scale", size),
+        vector(f"{name}.bias", f"{inner}/bias", size),
+    ]
+
+
+def to_variables(
+    state: Mapping[str, Any], rows: Iterable[Row], what: str, drawn: Mapping[str, Any] | None = None
+) -> dict[str, Any]:
+    """Checks a state dict against a table and converts it.
+
+    Args:
+      state: torch name -> array; bfloat16 and half precision become float32.
+      rows: the table; every row must be in `state`, and nothing else.
+      what: the model, for the error message.
+      drawn: paths of parameters that the state does not give -> their values.
+
+    Returns:
+      {"params": nested dictionary of float32 arrays}.
+
+    Raises:
+      WeightsError: listing all missing, unexpected and misshaped names.
+    """
+    rows = list(rows)
+    check(state, rows, what)
+    flat = {tuple(path.split("/")): jnp.asarray(v) for path, v in (drawn or {}).items()}
+    for row in rows:
+        for path, part in zip(
+            row.paths, row.layout.split(as_float32(state[row.name])), strict=True
+        ):
+            flat[tuple(path.split("/"))] = jnp.asarray(part)
+    return {"params": unflatten_dict(flat)}
+
+
+def to_state(variables: Mapping[str, Any], rows: Iterable[Row]) -> dict[str, np.ndarray]:
+    """The inverse of `to_variables`: torch name -> contiguous array in torch's layout.
+
+    Raises:
+      WeightsError: if the variables are not those of the table's model.
+    """
+    rows = list(rows)
+    flat = {"/".join(path): value for path, value in flatten_dict(variables["params"]).items()}
+    paths = {path for row in rows for path in row.paths}
+    if paths != set(flat):
+        raise WeightsError(
+            f"variables do not belong to this model: missing {sorted(paths - set(flat))}, "
+            f"unexpected {sorted(set(flat) - paths)}"
+        )
+    state = {}
+    for row in rows:
+        tensor = row.layout.join([np.asarray(flat[path]) for path in row.paths], row.shape)
+        if tensor.shape != row.shape:
+            raise WeightsError(
+                f"{row.paths} give {row.name!r} the shape {tensor.shape}, expected {row.shape}; "
+                "are the variables of another size than the model?"
+            )
+        state[row.name] = np.ascontiguousarray(tensor)
+    return state
+
+
+def as_float32(value: Any) -> np.ndarray:
+    """An array of any float type, bfloat16 too, as float32."""
+    return np.asarray(value, np.float32)
+
+
+def check(state: Mapping[str, Any], rows: Sequence[Row], what: str) -> None:
+    """Raises one WeightsError that lists every name that is missing, unexpected or misshaped."""
+    expected = {row.name: row.shape for row in rows}
+    missing = [name for name in expected if name not in state]
+    unexpected = [name for name in state if name not in expected]
+    misshaped = []
+    for name, shape in expected.items():
+        found = tuple(np.shape(state[name])) if name in state else shape
+        if found != shape:
+            misshaped.append(f"{name!r} is {found}, expected {shape}")
+        elif name in state and not jnp.issubdtype(state[name].dtype, jnp.floating):
+            misshaped.append(f"{name!r} holds {state[name].dtype}, expected floats")
+    if not missing and not unexpected and not misshaped:
+        return
+    problems = [f"the weights do not fit {what}"]
+    for kind, names in (("missing", missing), ("unexpected", unexpected)):
+        others = unexpected if kind == "missing" else missing
+        listed = [repr(name) + _nearest(name, others) for name in names[:_LISTED]]
+        problems.extend(_listing(kind, listed, len(names)))
+    problems.extend(_listing("misshaped", misshaped[:_LISTED], len(misshaped)))
+    raise WeightsError("\n  ".join(problems))
+
+
+def _listing(kind: str, listed: list[str], count: int) -> list[str]:
+    more = f", and {count - len(listed)} more" if count > len(listed) else ""
+    return [f"{kind} ({count}): {', '.join(listed)}{more}"] if count else []
+
+
+def _nearest(name: str, others: Sequence[str]) -> str:
+    near = difflib.get_close_matches(name, others, n=1, cutoff=0.7)
+    return f" (nearest: {near[0]!r})" if near else ""

@@ -1,0 +1,100 @@
+"""What FluxViT's and InternVideo2's state dicts have in common: patches, blocks, pooling.
+
+Source: names and shapes of OpenGVLab/FluxViT and OpenGVLab/InternVideo, single_modality.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from fluxjax.convert import states
+from fluxjax.convert.mapping import PATCH_KERNEL, Row, dense, kernel, layer_norm, vector
+from fluxjax.grids import PATCH
+
+_LAYER_SCALE = 1e-5  # initial value of the official models; loaded values replace it
+
+
+def trunk_width(state: Mapping[str, Any], what: str) -> int:
+    """The width of a FluxViT's or InternVideo2's transformer."""
+    per_block = r"blocks\.\d+\.(norm[12]|attn\.[qk]_norm)\.weight"
+    return states.infer(state, what, (per_block, 0), ("cls_token", -1), (r"pos_embed.*", -1))
+
+
+def patch_size(state: Mapping[str, Any]) -> int:
+    """Pixels a side of a patch; 14 if the embedding is missing, which is reported later."""
+    shape = np.shape(state.get("patch_embed.proj.weight", ()))
+    return shape[-1] if len(shape) == 5 else PATCH
+
+
+def stored_grid_of(
+    state: Mapping[str, Any],
+    patch: int,
+    num_frames: int | None,
+    image_size: int | tuple[int, int] | None,
+    released: Mapping[int, tuple[int, int, int]],
+) -> tuple[int, int, int]:
+    """The grid of `pos_embed`, see `states.grid_of`; any if it is missing, as reported later."""
+    shape = np.shape(state.get("pos_embed", ()))
+    if len(shape) != 3:
+        return (1, 1, 1)
+    return states.grid_of(shape[1] - 1, patch, num_frames, image_size, released)
+
+
+def trunk_fields(
+    state: Mapping[str, Any], width: int, num_heads: int | None, fields: Mapping[str, Any]
+) -> dict[str, Any]:
+    """The model fields that FluxViT and InternVideo2 share, off the shapes, and `fields`."""
+    what = f"a vision transformer of width {width}"
+    hidden = states.infer(state, what, (r"blocks\.\d+\.mlp\.fc1\.(weight|bias)", 0))
+    pooler = r"clip_projector\.(\d+\.)?cross_attn\.proj\.(weight|bias)"
+    scaled = any(name.endswith((".ls1.gamma", ".ls2.gamma")) for name in state)
+    return {
+        "width": width,
+        "depth": states.count(state, r"blocks\.(\d+)\."),
+        "num_heads": states.heads_of(width, num_heads),
+        "mlp_ratio": states.ratio_of(hidden, width),
+        "pooled": states.infer(state, what, (pooler, 0)),
+        "layer_scale": _LAYER_SCALE if scaled else None,
+        **fields,
+    }
+
+
+def patch_rows(name: str, path: str, width: int, patch: int) -> list[Row]:
+    """The patch embedding's convolution: [C, 3, 1, p, p] and bias."""
+    weight = Row(f"{name}.weight", (width, 3, 1, patch, patch), (f"{path}/kernel",), PATCH_KERNEL)
+    return [weight, vector(f"{name}.bias", f"{path}/bias", width)]
+
+
+def depthwise(name: str, path: str, width: int) -> list[Row]:
+    """A depthwise convolution of size 1x1x1: a scale and a bias a channel."""
+    return [
+        vector(f"{name}.depthwise_conv.weight", f"{path}/scale", width, (width, 1, 1, 1, 1)),
+        vector(f"{name}.depthwise_conv.bias", f"{path}/bias", width),
+    ]
+
+
+def block_rows(name: str, path: str, width: int, hidden: int, layer_scale: bool) -> list[Row]:
+    """A transformer block without LPE."""
+    scales = [vector(f"{name}.{ls}.gamma", f"{path}/{ls}/gamma", width) for ls in ("ls1", "ls2")]
+    return [
+        vector(f"{name}.norm1.weight", f"{path}/norm1/scale", width),
+        kernel(f"{name}.attn.qkv.weight", f"{path}/attn/qkv", width, 3 * width),
+        vector(f"{name}.attn.q_norm.weight", f"{path}/attn/q_norm/scale", width),
+        vector(f"{name}.attn.k_norm.weight", f"{path}/attn/k_norm/scale", width),
+        *dense(f"{name}.attn.proj", f"{path}/attn/proj", width, width),
+        vector(f"{name}.norm2.weight", f"{path}/norm2/scale", width),
+        *dense(f"{name}.mlp.fc1", f"{path}/mlp/fc1", width, hidden),
+        *dense(f"{name}.mlp.fc2", f"{path}/mlp/fc2", hidden, width),
+        *(scales if layer_scale else []),
+    ]
+
+
+def pooler_rows(name: str, path: str, width: int, pooled: int) -> list[Row]:
+    """An attention pooling projector."""
+    rows = []
+    for part in "qkv":
+        rows += layer_norm(f"{name}.norm1_{part}", f"{path}/norm_{part}", width)
+        rows.append(kernel(f"{name}.cross_attn.{part}.weight", f"{path}/{part}", width, width))
+        rows.append(vector(f"{name}.cross_attn.{part}_bias", f"{path}/{part}/bias", width))
+    return rows + dense(f"{name}.cross_attn.proj", f"{path}/proj", width, pooled)

@@ -1,0 +1,250 @@
+"""Loading FluxViT weights: inference of sizes, wrappers, heads, errors, round trips."""
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import ml_dtypes
+import numpy as np
+import pytest
+
+from fluxjax.convert import fluxvit, states
+from fluxjax.convert.initialize import init_fluxvit_from_internvideo2
+from fluxjax.convert.load import load_torch, to_torch
+from fluxjax.convert.readers import WeightsError, write_safetensors
+from fluxjax.models import create_model
+from tests.golden import fixture
+
+CASE = fixture("fluxvit", "v02")
+TEACHER = fixture("internvideo2", "v01")
+
+
+def load(state, **changes):
+    return load_torch("fluxvit", state, **(CASE.loading | changes))
+
+
+def random_state(model, seed=0):
+    """A complete official state dict of a model, at random."""
+    draw = np.random.default_rng(seed)
+    rows = fluxvit.rows_of(model)
+    return {row.name: draw.standard_normal(row.shape, np.float32) for row in rows}
+
+
+def assert_same(actual, expected):
+    assert set(actual) == set(expected)
+    for name, value in expected.items():
+        assert actual[name].shape == value.shape
+        np.testing.assert_array_equal(actual[name], value, err_msg=name)
+
+
+def test_sizes_are_inferred_and_the_round_trip_is_exact():
+    config = CASE.meta["config"]
+    model, variables = load(CASE.params)
+    assert (model.width, model.depth) == (config["embed_dim"], config["depth"])
+    assert (model.pooled, model.num_classes) == (config["clip_embed_dim"], config["num_classes"])
+    assert model.mlp_ratio == config["mlp_ratio"] and model.layer_scale
+    assert_same(to_torch(model, variables), CASE.params)
+
+
+def test_variables_are_those_of_the_model():
+    model, variables = load(CASE.params)
+    expected = jax.eval_shape(model.init, jax.random.key(0), CASE.video("x"))
+    shapes = lambda tree: jax.tree.map(lambda x: (x.shape, x.dtype), tree)  # noqa: E731
+    assert shapes(variables) == shapes(expected)
+
+
+@pytest.mark.parametrize(
+    ("name", "parameters", "grid"),
+    [("fluxvit_s14", 28_846_000, (24, 18, 18)), ("fluxvit_b14", 104_560_000, (32, 20, 20))],
+)
+def test_released_sizes_need_no_keywords(name, parameters, grid):
+    """Tables of S and B have the official parameter counts; loading finds the model again."""
+    model = create_model(name)
+    rows = fluxvit.rows_of(model)
+    assert len(rows) == len({row.name for row in rows})
+    assert sum(np.prod(row.shape) for row in rows) == pytest.approx(parameters, abs=500)
+    state = {row.name: np.broadcast_to(np.float32(1), row.shape) for row in rows}
+    found, variables = load_torch("fluxvit", state)
+    assert found == model
+    assert variables["params"]["position_table"].shape[:3] == grid
+
+
+def test_files_wrappers_and_prefixes(tmp_path):
+    expected = jax.tree.leaves(load(CASE.params)[1])
+    prefixed = {f"backbone.{name}": value for name, value in CASE.params.items()}
+    for weights in (
+        {"module": CASE.params, "global_steps": 5},
+        {"model": {f"module.encoder.{name}": value for name, value in CASE.params.items()}},
+        prefixed,
+    ):
+        found = jax.tree.leaves(load(weights)[1])
+        assert all(np.array_equal(a, b) for a, b in zip(found, expected, strict=True))
+    np.savez(tmp_path / "weights.npz", **prefixed)
+    write_safetensors(tmp_path / "weights.safetensors", CASE.params)
+    for name in ("weights.npz", "weights.safetensors"):
+        found = jax.tree.leaves(load(tmp_path / name)[1])
+        assert all(np.array_equal(a, b) for a, b in zip(found, expected, strict=True))
+    with pytest.raises(WeightsError, match="without prefixes"):
+        load(prefixed | CASE.params)
+
+
+def test_bfloat16_and_jax_arrays():
+    half = {name: value.astype(ml_dtypes.bfloat16) for name, value in CASE.params.items()}
+    half["cls_token"] = jnp.asarray(half["cls_token"])
+    model, variables = load(half)
+    assert all(leaf.dtype == jnp.float32 for leaf in jax.tree.leaves(variables))
+    expected = {name: value.astype(np.float32) for name, value in half.items()}
+    assert_same(to_torch(model, variables), expected)
+
+
+def test_without_layer_scale():
+    model, _ = load(CASE.params)
+    model = model.clone(layer_scale=None)
+    state = random_state(model)
+    found, variables = load(state)
+    assert found.layer_scale is None
+    assert "ls1" not in variables["params"]["blocks_0"]
+    assert_same(to_torch(found, variables), state)
+    expected = jax.eval_shape(model.init, jax.random.key(0), CASE.video("x"))
+    assert jax.tree.structure(variables) == jax.tree.structure(expected)
+
+
+def test_other_mlp_sizes_and_grids():
+    """Hidden sizes that are no multiple of the width; grids of any shape."""
+    model, _ = load(CASE.params)
+    assert all(int(w * states.ratio_of(h, w)) == h for w in (48, 1408, 96) for h in range(1, 700))
+    model = model.clone(mlp_ratio=states.ratio_of(209, 48), grid=(3, 2, 5), budgets=(9, 5))
+    state = random_state(model)
+    found, variables = load(state, num_frames=None, image_size=(28, 70), budgets=(9, 5))
+    assert found == model
+    assert_same(to_torch(found, variables), state)
+
+
+def test_every_wrong_name_is_in_one_error():
+    state = dict(CASE.params)
+    del state["pos_embed"], state["clip_projector.2.cross_attn.q_bias"]
+    state["blocks.0.norm_1.weight"] = state.pop("blocks.0.norm1.weight")
+    state["head.1.bias"] = state["head.1.bias"][:-1]
+    state["cls_token"] = state["cls_token"].astype(np.int32)
+    with pytest.raises(WeightsError) as error:
+        load(state)
+    message = str(error.value)
+    assert "missing (3): 'pos_embed'" in message
+    assert "'blocks.0.norm1.weight' (nearest: 'blocks.0.norm_1.weight')" in message
+    assert "'clip_projector.2.cross_attn.q_bias'" in message
+    assert "unexpected (1): 'blocks.0.norm_1.weight'" in message
+    assert "'head.1.bias' is (9,), expected (10,)" in message
+    assert "'cls_token' holds int32, expected floats" in message
+
+
+def test_weights_of_another_model():
+    with pytest.raises(WeightsError, match=r"no tensor is named like .*\['layer1.weight'\]"):
+        load({"layer1.weight": np.zeros(3, np.float32)})
+    with pytest.raises(WeightsError, match=r"missing .*nearest: 'clip_projector.norm1_q.weight'"):
+        load(TEACHER.params)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"num_heads": None}, "pass num_heads="),
+        ({"num_heads": 5}, "5 heads do not divide width 48"),
+        ({"pool_num_heads": 7}, "pass pool_num_heads="),
+        ({"num_frames": None, "image_size": None}, "frames x pixels .* 8x56"),
+        ({"num_frames": 9, "image_size": None}, "the position table has 128 rows"),
+        ({"num_frames": 7}, r"grid \(7, 4, 4\) of 112 patches"),
+        ({"num_class": 3}, "did you mean 'num_classes'"),
+        ({"depth": 3}, "'depth' follows from the weights"),
+        ({"num_classes": 4}, "10 classes, not 4, .* label_map="),
+        ({"label_map": [0, 10]}, "rows 0 to 9"),
+        ({"label_map": [0, 1], "num_classes": 3}, "label_map has 2 classes, num_classes is 3"),
+        ({"head_key": jax.random.key(0)}, "pass num_classes= with it"),
+        ({"budgets": (9, 8)}, "must be 3"),
+    ],
+)
+def test_keywords_that_cannot_be(changes, message):
+    with pytest.raises(ValueError, match=message):
+        load(CASE.params, **changes)
+
+
+def test_unknown_family_and_models_without_official_weights():
+    with pytest.raises(ValueError, match="did you mean 'fluxvit'"):
+        load_torch("fluxvt", CASE.params)
+    with pytest.raises(ValueError, match="Dense has no official weights"):
+        to_torch(nn.Dense(3), {})
+
+
+def test_heads_for_other_label_sets():
+    model, _ = load(CASE.params)
+    state = random_state(model.clone(num_classes=710))
+    found, variables = load(state, num_classes=400)
+    assert found.num_classes == 400
+    cut = to_torch(found, variables)
+    mapped = to_torch(*load(state, label_map=[709, 3]))
+    for j in range(3):
+        for kind in ("weight", "bias"):
+            name = f"head.{j}.{kind}"
+            np.testing.assert_array_equal(cut[name], state[name][:400])
+            np.testing.assert_array_equal(mapped[name], state[name][[709, 3]])
+
+
+def test_new_heads():
+    """Pre-trained checkpoints have no heads; others may have those of another label set."""
+    bare = {n: v for n, v in CASE.params.items() if not n.startswith(("head.", "fc_norm."))}
+    with pytest.raises(ValueError, match="has no classification heads"):
+        load(bare)
+    for state in (bare, CASE.params):
+        model, variables = load(state, num_classes=7, head_key=jax.random.key(1))
+        assert model.num_classes == 7
+        found = to_torch(model, variables)
+        assert found["head.0.weight"].shape == (7, 32) and not found["head.2.bias"].any()
+        assert not np.array_equal(found["head.0.weight"], found["head.1.weight"])
+        assert 0.01 < np.std(found["head.0.weight"]) < 0.03
+        norm = np.ones(32) if state is bare else CASE.params["fc_norm.weight"]
+        np.testing.assert_array_equal(found["fc_norm.weight"], norm)
+        np.testing.assert_array_equal(found["cls_token"], CASE.params["cls_token"])
+
+
+def test_grid_of_the_table_may_be_changed():
+    model, variables = load(CASE.params, grid=(4, 5, 3))
+    assert model.grid == variables["params"]["position_table"].shape[:3] == (4, 5, 3)
+
+
+def test_start_from_internvideo2():
+    """What both have is loaded, what FluxViT alone has keeps its initial values."""
+    model, variables = load(random_state(load(CASE.params)[0], seed=3))
+    started, report = init_fluxvit_from_internvideo2(variables, {"module": TEACHER.params})
+    before, after = to_torch(model, variables), to_torch(model, started)
+    np.testing.assert_array_equal(
+        after["blocks.1.mlp.fc1.weight"], TEACHER.params["blocks.1.mlp.fc1.weight"]
+    )
+    for j in range(3):
+        for theirs in ("clip_projector.norm1_k.bias", "head.weight"):
+            name, _, rest = theirs.partition(".")
+            np.testing.assert_array_equal(after[f"{name}.{j}.{rest}"], TEACHER.params[theirs])
+    assert_same({"pos_embed": after["pos_embed"]}, {"pos_embed": TEACHER.params["pos_embed"]})
+    own = ("patch_embed.norm", "lpe", "gpe_proj", "final_clip_decoder_for_projs")
+    for name in before:
+        kept = any(part in name for part in own)
+        assert np.array_equal(before[name], after[name]) == kept, name
+    assert report.loaded["poolers_2/q/kernel"] == "clip_projector.cross_attn.q.weight"
+    assert "decoders_0/head/kernel" in report.kept and "gpe/scale" in report.kept
+    assert not report.unused
+    assert not set(report.kept) & set(report.loaded)
+
+
+def test_start_on_another_grid_and_label_set():
+    model = load(CASE.params)[0].clone(grid=(12, 5, 5), num_classes=3)
+    _, variables = load(random_state(model), image_size=70, num_frames=12)
+    extra = TEACHER.params | {"clip_pos_embed": np.zeros((1, 3, 48), np.float32)}
+    started, report = init_fluxvit_from_internvideo2(variables, extra)
+    expected = load_torch("internvideo2", TEACHER.params, **TEACHER.loading, grid=(12, 5, 5))[1]
+    np.testing.assert_array_equal(
+        started["params"]["position_table"], expected["params"]["position_table"]
+    )
+    assert set(report.unused) == {"clip_pos_embed", "head.weight", "head.bias"}
+    assert "heads_0/kernel" in report.kept
+    with pytest.raises(WeightsError, match="2 blocks, expected 1"):
+        small = {k: v for k, v in variables["params"].items() if k != "blocks_1"}
+        init_fluxvit_from_internvideo2({"params": small}, extra)
+    with pytest.raises(WeightsError, match="not 7 frames of a square grid"):
+        init_fluxvit_from_internvideo2(variables, extra, num_frames=7)
