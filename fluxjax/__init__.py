@@ -1,0 +1,25 @@
+"""Budget-flexible video models in JAX/Flax.
+
+model = fluxjax.create_model("fluxvit_s14", num_classes=400)
+variables = model.init(jax.random.key(0), video)
+logits = model.apply(variables, video, budget=1024)
+"""
+
+from fluxjax.convert.errors import WeightsError
+from fluxjax.convert.initialize import init_fluxvit_from_internvideo2
+from fluxjax.convert.load import load_torch, to_torch
+from fluxjax.models import create_model, list_models
+from fluxjax.tokens import Tokens, pack
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "Tokens",
+    "WeightsError",
+    "create_model",
+    "init_fluxvit_from_internvideo2",
+    "list_models",
+    "load_torch",
+    "pack",
+    "to_torch",
+]

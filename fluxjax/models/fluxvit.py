@@ -1,0 +1,355 @@
+"""FluxViT: a video ViT that runs at any token budget on any sampling grid.
+
+Source: "Make Your Training Flexible: Towards Deployment-Efficient Video Models"
+(arXiv 2503.14237) and the official repository OpenGVLab/FluxViT, single_modality.
+"""
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from fluxjax.grids import PATCH
+from fluxjax.models.attention import attention
+from fluxjax.models.layers import (
+    Affine,
+    AttentionPool,
+    DropPath,
+    LayerNorm,
+    LayerScale,
+    Mlp,
+    RMSNorm,
+    linear_init,
+)
+from fluxjax.positions import positions_of, resample_table, sincos_3d
+from fluxjax.selection import group_dynamic_scores, rank_tokens, select
+from fluxjax.tokens import Tokens, normalize_pixels
+
+
+class BudgetOutput(NamedTuple):
+    """What one budget of a Flux-Multi forward gives."""
+
+    logits: jax.Array  # [B, num_classes]
+    features: jax.Array  # [B, pooled], before fc_norm
+    aligned: jax.Array | None  # [B, pooled], unit norm, the decoder's output; None for budget 0
+
+
+class PatchEmbed(nn.Module):
+    """Dual patch norm: RMSNorm over pixels, linear map, RMSNorm over channels."""
+
+    width: int
+    dtype: Any = jnp.float32
+
+    @nn.compact
+    def __call__(self, patches: jax.Array) -> jax.Array:
+        """[B, N, patch*patch*3] normalised pixels -> [B, N, width]."""
+        bound = patches.shape[-1] ** -0.5  # PyTorch's default for convolutions
+
+        def uniform(key, shape, dtype=jnp.float32):
+            return jax.random.uniform(key, shape, dtype, -bound, bound)
+
+        x = RMSNorm(dtype=self.dtype, name="norm_before")(patches)
+        x = nn.Dense(
+            self.width, kernel_init=uniform, bias_init=uniform, dtype=self.dtype, name="proj"
+        )(x)
+        return RMSNorm(dtype=self.dtype, name="norm")(x)
+
+
+class SelfAttention(nn.Module):
+    """Attention with full-width QK-norm and, if `lpe`, the local positional embedding on V."""
+
+    num_heads: int
+    dtype: Any = jnp.float32
+    backend: str = "xla"
+    out_init: Any = linear_init
+    lpe: bool = True
+
+    @nn.compact
+    def __call__(self, x: jax.Array, valid: jax.Array | None) -> jax.Array:
+        """[B, N, C], valid [B, N] bool or None -> [B, N, C]."""
+        b, n, width = x.shape
+        dense = {"kernel_init": linear_init, "dtype": self.dtype}
+        qkv = nn.Dense(3 * width, use_bias=False, name="qkv", **dense)(x)
+        q, k, v = jnp.split(qkv, 3, axis=-1)
+        # Normalised over all heads jointly, before the split into heads.
+        q = RMSNorm(dtype=self.dtype, name="q_norm")(q)
+        k = RMSNorm(dtype=self.dtype, name="k_norm")(k)
+        q, k, heads_v = (y.reshape(b, n, self.num_heads, -1) for y in (q, k, v))
+        out = attention(q, k, heads_v, valid=valid, backend=self.backend).reshape(b, n, width)
+        if self.lpe:
+            out = out + Affine(dtype=self.dtype, name="lpe")(v)
+        return nn.Dense(width, kernel_init=self.out_init, dtype=self.dtype, name="proj")(out)
+
+
+class Block(nn.Module):
+    """Pre-norm transformer block with layer scale and drop path."""
+
+    num_heads: int
+    mlp_ratio: float = 4.0
+    layer_scale: float | None = 1e-5
+    drop_path: float = 0.0
+    depth_index: int = 0
+    gelu: str = "tanh"
+    dtype: Any = jnp.float32
+    backend: str = "xla"
+    lpe: bool = True
+
+    @nn.compact
+    def __call__(self, x: jax.Array, valid: jax.Array | None, train: bool) -> jax.Array:
+        """[B, N, C], valid [B, N] bool or None -> [B, N, C]."""
+        out_init = nn.initializers.normal(0.02 / np.sqrt(2.0 * (self.depth_index + 1)))
+        common = {"dtype": self.dtype, "out_init": out_init}
+        y = RMSNorm(dtype=self.dtype, name="norm1")(x)
+        attend = SelfAttention(
+            self.num_heads, backend=self.backend, lpe=self.lpe, name="attn", **common
+        )
+        y = attend(y, valid)
+        x = x + DropPath(self.drop_path)(LayerScale(self.layer_scale, name="ls1")(y), train)
+        y = RMSNorm(dtype=self.dtype, name="norm2")(x)
+        hidden = int(x.shape[-1] * self.mlp_ratio)
+        y = Mlp(hidden, gelu=self.gelu, name="mlp", **common)(y)
+        return x + DropPath(self.drop_path)(LayerScale(self.layer_scale, name="ls2")(y), train)
+
+
+class AlignmentDecoder(nn.Module):
+    """Linear, LayerNorm, unit norm: maps a small budget's features onto the largest one's."""
+
+    dtype: Any = jnp.float32
+
+    @nn.compact
+    def __call__(self, x: jax.Array) -> jax.Array:
+        """[B, E] -> [B, E], rows of 2-norm 1, float32."""
+        x = nn.Dense(x.shape[-1], kernel_init=linear_init, dtype=self.dtype, name="head")(x)
+        x = LayerNorm(dtype=self.dtype, name="norm")(x).astype(jnp.float32)
+        return x / jnp.linalg.norm(x, axis=-1, keepdims=True)
+
+
+class FluxViT(nn.Module):
+    """FluxViT with one pooling projector and one classification head a budget.
+
+    Attributes:
+      num_classes: K.
+      width, depth, num_heads, mlp_ratio: of the transformer; width a multiple of 16.
+      grid: (T, H, W) in patches that the learned position table was made for.
+      pooled: E, width of the pooled features.
+      pool_heads: attention heads of the pooling projectors.
+      budgets: tokens that heads 0, 1, .. are trained for, largest first. A budget is served by
+        the head of the nearest one.
+      patch: patch side in pixels.
+      position_scale: factor on the initial sin-cos table. 1 is the reference's; from random
+        weights, 2 to 4 lets the model tell the order of frames many times sooner.
+      layer_scale: initial value of the layer scales; None or 0 leaves them out.
+      drop_path: stochastic depth rate of the last block, rising linearly from 0.
+      gelu: "tanh" (what the released weights were trained with) or "exact".
+      dtype: of the computation; parameters stay float32.
+      attention: back end, see `fluxjax.models.attention`.
+    """
+
+    num_classes: int = 400
+    width: int = 384
+    depth: int = 12
+    num_heads: int = 6
+    mlp_ratio: float = 4.0
+    grid: tuple[int, int, int] = (24, 18, 18)
+    pooled: int = 768
+    pool_heads: int = 16
+    budgets: tuple[int, ...] = (3072, 2048, 1024)
+    patch: int = PATCH
+    position_scale: float = 1.0
+    layer_scale: float | None = 1e-5
+    drop_path: float = 0.0
+    gelu: str = "tanh"
+    dtype: Any = jnp.float32
+    attention: str = "xla"
+
+    def setup(self):
+        """Builds the layers."""
+        width = self.width
+        self.patch_embed = PatchEmbed(width, dtype=self.dtype)
+        self.cls_token = self.param("cls_token", linear_init, (width,))
+        # The cls token has its own row, zero at the start, that grids do not touch.
+        self.cls_position = self.param("cls_position", nn.initializers.zeros, (width,))
+        table = lambda key: jnp.asarray(self.position_scale * sincos_3d(width, self.grid))  # noqa: E731
+        self.position_table = self.param("position_table", table)
+        self.gpe = Affine()
+        rates = np.linspace(0.0, self.drop_path, self.depth)
+        self.blocks = [
+            Block(
+                self.num_heads,
+                mlp_ratio=self.mlp_ratio,
+                layer_scale=self.layer_scale,
+                drop_path=float(rates[i]),
+                depth_index=i,
+                gelu=self.gelu,
+                dtype=self.dtype,
+                backend=self.attention,
+            )
+            for i in range(self.depth)
+        ]
+        heads = range(len(self.budgets))
+        self.poolers = [AttentionPool(self.pooled, self.pool_heads, self.dtype) for _ in heads]
+        self.fc_norm = LayerNorm(dtype=self.dtype)
+        self.heads = [
+            nn.Dense(self.num_classes, kernel_init=linear_init, dtype=self.dtype) for _ in heads
+        ]
+        self.decoders = [AlignmentDecoder(dtype=self.dtype) for _ in heads[1:]]
+
+    def __call__(
+        self,
+        video_or_tokens: jax.Array | Tokens,
+        budget: int | None = None,
+        head: int | None = None,
+        return_features: bool = False,
+        train: bool = False,
+    ) -> jax.Array | tuple[jax.Array, jax.Array]:
+        """Classifies clips from at most `budget` of their tokens.
+
+        Args:
+          video_or_tokens: [B, T, H, W, 3] float, normalised (see `fluxjax.tokens`), or uint8; or
+            `Tokens` holding pixels, each clip on its own grid.
+          budget: tokens kept a clip; None keeps all.
+          head: which head; None takes the one trained for the budget nearest to `budget`, head 0
+            (the largest) for None.
+          return_features: also return the pooled features.
+          train: drop paths are active (needs rngs={"dropout": key}).
+
+        Returns:
+          logits [B, num_classes] float32; with `return_features` also features [B, pooled]
+          float32, before fc_norm.
+
+        Raises:
+          ValueError: on a wrong shape, budget or head.
+        """
+        head = self.head_for(budget) if head is None else self._checked_head(head)
+        embedded, positions = self.embed(video_or_tokens)
+        if self.is_initializing():  # every head and decoder gets its parameters
+            self._all_budgets(embedded, positions, self.budgets, train)
+        kept, valid = self._trunk_inputs(embedded, positions, [budget])[0]
+        logits, features = self._classify(self._trunk(kept, valid, train), valid, head)
+        return (logits, features) if return_features else logits
+
+    def forward_budgets(
+        self,
+        video_or_tokens: jax.Array | Tokens,
+        budgets: Sequence[int] | None = None,
+        train: bool = False,
+    ) -> list[BudgetOutput]:
+        """Flux-Multi: the same clips at several budgets, one embedding and one ranking for all.
+
+        Args:
+          video_or_tokens: as in `__call__`.
+          budgets: largest first, budget i by head i; None: the model's own.
+          train: drop paths are active.
+
+        Returns:
+          A `BudgetOutput` for each budget.
+        """
+        budgets = self.budgets if budgets is None else tuple(budgets)
+        embedded, positions = self.embed(video_or_tokens)
+        return self._all_budgets(embedded, positions, budgets, train)
+
+    def embed(self, video_or_tokens: jax.Array | Tokens) -> tuple[Tokens, "PositionTable"]:
+        """Pixels -> embedded tokens without positions, and where to look positions up."""
+        if isinstance(video_or_tokens, Tokens):
+            tokens = video_or_tokens
+        else:
+            tokens = Tokens.from_video(video_or_tokens, self.patch)
+        if tokens.values.shape[-1] != self.patch**2 * 3:
+            raise ValueError(
+                f"tokens hold {tokens.values.shape[-1]} values each, patches of {self.patch} "
+                f"pixels have {self.patch**2 * 3}; were they packed with another patch size?"
+            )
+        values = self.patch_embed(normalize_pixels(tokens.values))
+        table = PositionTable(self.gpe(self.position_table), tokens.static_grid, tokens.grid_bound)
+        return tokens.replace(values=values), table
+
+    def head_for(self, budget: int | None) -> int:
+        """The head trained for the budget nearest to `budget`; head 0 for None."""
+        if budget is None:
+            return 0
+        distances = [abs(budget - trained) for trained in self.budgets]
+        return distances.index(min(distances))
+
+    def _checked_head(self, head: int) -> int:
+        if not 0 <= head < len(self.budgets):
+            raise ValueError(
+                f"head {head} does not exist; heads 0 to {len(self.budgets) - 1} were trained "
+                f"for budgets {self.budgets}"
+            )
+        return head
+
+    def _all_budgets(self, embedded, positions, budgets, train) -> list[BudgetOutput]:
+        if len(budgets) > len(self.budgets):
+            raise ValueError(
+                f"{len(budgets)} budgets {tuple(budgets)} need as many heads, the model has "
+                f"{len(self.budgets)}; create it with budgets={tuple(budgets)}"
+            )
+        outputs = []
+        for i, (x, valid) in enumerate(self._trunk_inputs(embedded, positions, budgets)):
+            logits, features = self._classify(self._trunk(x, valid, train), valid, i)
+            aligned = self.decoders[i - 1](features) if i else None
+            outputs.append(BudgetOutput(logits, features, aligned))
+        return outputs
+
+    def _trunk_inputs(self, embedded: Tokens, positions: "PositionTable", budgets):
+        """For each budget: kept tokens with positions and cls [B, 1+K, C], and their validity."""
+        n = embedded.valid.shape[1]
+        ranking = None
+        if any(budget is not None and budget < n for budget in budgets):
+            # Selection is a hard choice: no gradient flows through scores.
+            scores = group_dynamic_scores(jax.lax.stop_gradient(embedded))
+            ranking = rank_tokens(embedded, scores)
+        # One look-up for all budgets: its gradient costs more than that of adding to every token.
+        codes = positions.look_up(embedded).astype(self.dtype)
+        placed = embedded.replace(values=embedded.values + codes)
+        inputs = []
+        for budget in budgets:
+            drops = budget is not None and budget < n
+            kept = select(placed, ranking, budget) if drops else placed
+            x = kept.values
+            cls = (self.cls_token + self.cls_position).astype(self.dtype)
+            cls = jnp.broadcast_to(cls, (x.shape[0], 1, x.shape[2]))
+            mask = jnp.pad(kept.valid, ((0, 0), (1, 0)), constant_values=True)
+            inputs.append((jnp.concatenate([cls, x], axis=1), mask if kept.padded else None))
+        return inputs
+
+    def _trunk(self, x: jax.Array, valid: jax.Array | None, train: bool) -> jax.Array:
+        for block in self.blocks:
+            x = block(x, valid, train)
+        return x
+
+    def _classify(self, x, valid, head: int) -> tuple[jax.Array, jax.Array]:
+        features = self.poolers[head](x, valid)
+        logits = self.heads[head](self.fc_norm(features))
+        return logits.astype(jnp.float32), features.astype(jnp.float32)
+
+
+class PositionTable(NamedTuple):
+    """The learned table and what is static about the grids it is looked up on."""
+
+    table: jax.Array  # [T0, H0, W0, C]
+    static_grid: tuple[int, int, int] | None
+    bound: tuple[int, int, int]
+
+    def look_up(self, tokens: Tokens) -> jax.Array:
+        """Position codes [B or 1, N, C] float32 of all tokens, each on its clip's grid."""
+        if self.static_grid is None:
+            return positions_of(self.table, tokens.position, tokens.grid, self.bound)
+        codes = resample_table(self.table, self.static_grid, self.static_grid)
+        return codes.reshape(1, -1, codes.shape[-1])  # in the order of the tokens
+
+
+def layer_id(path: tuple[str, ...], depth: int) -> int:
+    """Layer number of a parameter for layer-wise learning-rate decay, 0 .. depth + 1.
+
+    As in the reference: 0 for embedding, cls and position table, i + 1 for block i, the last for
+    everything else (pooling, heads, and also the GPE affine).
+    """
+    if path[0] in ("cls_token", "cls_position", "position_table", "patch_embed"):
+        return 0
+    if path[0].startswith("blocks_"):
+        return int(path[0].removeprefix("blocks_")) + 1
+    return depth + 1

@@ -1,0 +1,218 @@
+"""InternVideo2: the video ViT that FluxViT starts from and is taught by.
+
+Source: "InternVideo2: Scaling Foundation Models for Multimodal Video Understanding" (arXiv
+2403.15377) and the official repository OpenGVLab/InternVideo, InternVideo2/single_modality.
+It is FluxViT without dual patch norm, LPE, GPE and token selection, with one pooling projector.
+"""
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from fluxjax.grids import PATCH
+from fluxjax.models.fluxvit import Block, PositionTable
+from fluxjax.models.layers import AttentionPool, LayerNorm, Mlp, linear_init
+from fluxjax.positions import sincos_1d, sincos_3d
+from fluxjax.tokens import Tokens, normalize_pixels
+
+
+class TeacherOutput(NamedTuple):
+    """What a student is taught; B clips, N tokens without cls, K layers."""
+
+    middle: jax.Array  # [K, B, 1+N, C] float32, tokens of unit norm, shallow layers first
+    final: jax.Array  # [B, E] float32, unit norm
+    attention: jax.Array  # [B, N] float32, of the pooling, mean over heads; cls took the rest of 1
+
+
+def return_layers(depth: int, count: int, interval: float = 1.0) -> tuple[int, ...]:
+    """Blocks whose outputs are taught, ascending: depth - int(i * interval) - 1 for i < count.
+
+    Raises:
+      ValueError: if there are not that many blocks.
+    """
+    layers = sorted({depth - int(i * interval) - 1 for i in range(count)})
+    if len(layers) != count or layers[:1] < [0]:
+        raise ValueError(f"{count} layers at interval {interval} do not fit {depth} blocks")
+    return tuple(layers)
+
+
+class InternVideo2(nn.Module):
+    """InternVideo2 classifier, backbone (num_classes None) and video teacher.
+
+    Attributes:
+      num_classes: K; None leaves out fc_norm and head, as in distilled models and teachers.
+      width, depth, num_heads, mlp_ratio: of the transformer; width a multiple of 16.
+      grid: (T, H, W) in patches of the position table; other grids are resampled at run time,
+        where the reference demands its own.
+      pooled: E, width of the pooled features.
+      pool_heads: attention heads of the pooling projector.
+      patch: patch side in pixels.
+      separate_positions: a spatial and a temporal table, added, instead of one.
+      attentive_probe: a residual MLP after pooling.
+      layer_scale: initial value of the layer scales; None or 0 leaves them out.
+      drop_path: stochastic depth rate of the last block, rising linearly from 0.
+      gelu: of the blocks, "tanh" (what the released weights were trained with) or "exact".
+      dtype: of the computation; parameters stay float32.
+      attention: back end, see `fluxjax.models.attention`.
+    """
+
+    num_classes: int | None = 400
+    width: int = 384
+    depth: int = 12
+    num_heads: int = 6
+    mlp_ratio: float = 4.0
+    grid: tuple[int, int, int] = (8, 16, 16)
+    pooled: int = 768
+    pool_heads: int = 16
+    patch: int = PATCH
+    separate_positions: bool = False
+    attentive_probe: bool = False
+    layer_scale: float | None = 1e-5
+    drop_path: float = 0.0
+    gelu: str = "tanh"
+    dtype: Any = jnp.float32
+    attention: str = "xla"
+
+    def setup(self):
+        """Builds the layers."""
+        bound = (self.patch**2 * 3) ** -0.5  # PyTorch's default for convolutions
+
+        def uniform(key, shape, dtype=jnp.float32):
+            return jax.random.uniform(key, shape, dtype, -bound, bound)
+
+        self.patch_embed = nn.Dense(
+            self.width, kernel_init=uniform, bias_init=uniform, dtype=self.dtype
+        )
+        self.cls_token = self.param("cls_token", linear_init, (self.width,))
+        self.cls_position = self.param("cls_position", nn.initializers.zeros, (self.width,))
+        self.position_tables = self._position_tables()
+        rates = np.linspace(0.0, self.drop_path, self.depth)
+        self.blocks = [
+            Block(
+                self.num_heads,
+                mlp_ratio=self.mlp_ratio,
+                layer_scale=self.layer_scale,
+                drop_path=float(rates[i]),
+                depth_index=i,
+                gelu=self.gelu,
+                dtype=self.dtype,
+                backend=self.attention,
+                lpe=False,
+            )
+            for i in range(self.depth)
+        ]
+        self.pooler = AttentionPool(self.pooled, self.pool_heads, self.dtype)
+        if self.attentive_probe:
+            zeros, hidden = nn.initializers.zeros, 4 * self.pooled
+            self.probe_norm = LayerNorm(dtype=self.dtype)
+            # Only the blocks are run by the reference's fused kernel: here GELU is always exact.
+            self.probe_mlp = Mlp(hidden, gelu="exact", dtype=self.dtype, out_init=zeros)
+        if self.num_classes is not None:
+            self.fc_norm = LayerNorm(dtype=self.dtype)
+            small = nn.initializers.normal(0.02 * 0.001)  # the reference's init_scale
+            self.head = nn.Dense(self.num_classes, kernel_init=small, dtype=self.dtype)
+
+    def _position_tables(self) -> tuple[jax.Array, ...]:
+        """Tables that add up to [T, H, W, C]."""
+        t, h, w = self.grid
+        if not self.separate_positions:
+            table = lambda key: jnp.asarray(sincos_3d(self.width, self.grid))  # noqa: E731
+            return (self.param("position_table", table),)
+
+        def spatial(key):
+            column = sincos_1d(self.width // 2, np.arange(w))[None].repeat(h, axis=0)
+            row = sincos_1d(self.width // 2, np.arange(h))[:, None].repeat(w, axis=1)
+            return jnp.asarray(np.concatenate([column, row], axis=-1))
+
+        def temporal(key):
+            return jnp.asarray(sincos_1d(self.width, np.arange(t)))
+
+        spatial_table = self.param("spatial_table", spatial)
+        temporal_table = self.param("temporal_table", temporal)
+        return spatial_table[None], temporal_table[:, None, None]
+
+    def __call__(
+        self,
+        video_or_tokens: jax.Array | Tokens,
+        return_features: bool = False,
+        train: bool = False,
+    ) -> jax.Array | tuple[jax.Array, jax.Array]:
+        """Classifies clips.
+
+        Args:
+          video_or_tokens: [B, T, H, W, 3] float, normalised, or uint8; or `Tokens` holding pixels,
+            all of a clip's or a selection.
+          return_features: also return the pooled features.
+          train: drop paths are active (needs rngs={"dropout": key}).
+
+        Returns:
+          logits [B, num_classes] float32, or the pooled features [B, pooled] float32 of a model
+          without head; with `return_features` both.
+
+        Raises:
+          ValueError: on a wrong shape, or `return_features` of a model without head.
+        """
+        if return_features and self.num_classes is None:
+            raise ValueError(
+                "a model without head returns only features; leave out return_features"
+            )
+        x, valid = self._embed(video_or_tokens)
+        for block in self.blocks:
+            x = block(x, valid, train)
+        features = self.pooler(x, valid)
+        if self.attentive_probe:
+            features = features + self.probe_mlp(self.probe_norm(features))
+        if self.num_classes is None:
+            return features.astype(jnp.float32)
+        logits = self.head(self.fc_norm(features)).astype(jnp.float32)
+        return (logits, features.astype(jnp.float32)) if return_features else logits
+
+    def teach(self, video_or_tokens: jax.Array | Tokens, layers: Sequence[int]) -> TeacherOutput:
+        """Targets for a student.
+
+        Args:
+          video_or_tokens: as in `__call__`.
+          layers: blocks whose outputs are taught, see `return_layers`; a set, as in the reference.
+
+        Raises:
+          ValueError: on a wrong shape or layer.
+        """
+        if not layers or not set(layers) <= set(range(self.depth)):
+            raise ValueError(f"layers {tuple(layers)} are not among 0 to {self.depth - 1}")
+        x, valid = self._embed(video_or_tokens)
+        middle = []
+        for i, block in enumerate(self.blocks):
+            x = block(x, valid, False)
+            if i in layers:
+                middle.append(_unit(x))
+        final, attention = self.pooler(x, valid, return_attention=True)
+        return TeacherOutput(jnp.stack(middle), _unit(final), attention[:, 1:])
+
+    def _embed(self, video_or_tokens: jax.Array | Tokens) -> tuple[jax.Array, jax.Array | None]:
+        """Pixels -> cls and tokens with positions [B, 1+N, C], and what is valid of them."""
+        tokens = video_or_tokens
+        if not isinstance(tokens, Tokens):
+            tokens = Tokens.from_video(tokens, self.patch)
+        if tokens.values.shape[-1] != self.patch**2 * 3:
+            raise ValueError(
+                f"tokens hold {tokens.values.shape[-1]} values each, patches of {self.patch} "
+                f"pixels have {self.patch**2 * 3}; were they packed with another patch size?"
+            )
+        x = self.patch_embed(normalize_pixels(tokens.values).astype(self.dtype))
+        table = sum(self.position_tables)
+        positions = PositionTable(table, tokens.static_grid, tokens.grid_bound)
+        x = x + positions.look_up(tokens).astype(self.dtype)
+        cls = (self.cls_token + self.cls_position).astype(self.dtype)
+        cls = jnp.broadcast_to(cls, (x.shape[0], 1, x.shape[2]))
+        mask = jnp.pad(tokens.valid, ((0, 0), (1, 0)), constant_values=True)
+        return jnp.concatenate([cls, x], axis=1), mask if tokens.padded else None
+
+
+def _unit(x: jax.Array) -> jax.Array:
+    """Rows of 2-norm 1, float32; as in the reference, without an epsilon."""
+    x = x.astype(jnp.float32)
+    return x / jnp.linalg.norm(x, axis=-1, keepdims=True)
