@@ -1,0 +1,114 @@
+"""Golden tensors: outputs of the official implementations, and how to compare with them.
+
+Each .npz holds `meta` (JSON: configuration, tolerances), `param/<torch name>`, `input/<name>` and
+`output/<name>`. Tolerances are the fixture's own, many times the float32 noise of the reference.
+"""
+
+import functools
+import json
+import math
+import pathlib
+
+import flax.linen as nn
+import jax
+import numpy as np
+
+from fluxjax.tokens import pack
+
+_FOLDER = pathlib.Path(__file__).parent
+
+
+class Fixture:
+    """One case of a system."""
+
+    def __init__(self, path):
+        with np.load(path, allow_pickle=False) as data:
+            arrays = {name: data[name] for name in data.files}
+        self.name = path.stem
+        self.meta = json.loads(str(arrays.pop("meta")))
+        self.params = _under(arrays, "param/")
+        self.inputs = _under(arrays, "input/")
+        self.outputs = _under(arrays, "output/")
+
+    @property
+    def loading(self):
+        """Keywords of `load_torch` that the shapes do not tell."""
+        config = self.meta["config"]
+        return {
+            "num_heads": config["num_heads"],
+            "pool_num_heads": config["attn_pool_num_heads"],
+            "num_frames": config["num_frames"],
+            "image_size": config["img_size"],
+            "gelu": "exact",  # the fixtures ran the reference's CPU path
+        }
+
+    def video(self, name):
+        """A clip in our layout, [B, T, H, W, 3]."""
+        return np.ascontiguousarray(self.inputs[name].transpose(0, 2, 3, 4, 1))
+
+    def check(self, name, actual, tolerance=None):
+        """Compares with output `name`; the worst error over what is tolerated must be <= 1."""
+        tolerances = self.meta["tolerance"]
+        bound = tolerances.get(tolerance or name) or tolerances.get("default")
+        assert bound, f"{self.name} has no tolerance for {tolerance or name}"
+        expected, actual = self.outputs[name], np.asarray(actual)
+        assert actual.shape == expected.shape, (self.name, name, actual.shape, expected.shape)
+        error = np.abs(actual.astype(np.float64) - expected)
+        if "rel_l2" in bound:
+            worst = np.linalg.norm(error) / (
+                bound["atol"] + bound["rel_l2"] * np.linalg.norm(expected)
+            )
+        else:
+            worst = np.max(error / (bound["atol"] + bound.get("rtol", 0.0) * np.abs(expected)))
+        assert worst <= 1.0, f"{self.name}: {name} is off by {worst:.3g} times the tolerance"
+        return worst
+
+
+def _under(arrays, prefix):
+    return {name.removeprefix(prefix): a for name, a in arrays.items() if name.startswith(prefix)}
+
+
+@functools.cache
+def fixture(system, case):
+    """The case of a system whose name begins with `case`, such as "v02"."""
+    (path,) = (_FOLDER / system).glob(f"{case}_*.npz")
+    return Fixture(path)
+
+
+def packed(video, model, spare=5, max_grid=None):
+    """The clips of a dense batch as padded tokens, with spare slots."""
+    tokens = video.shape[1] * (video.shape[2] // model.patch) * (video.shape[3] // model.patch)
+    return pack(list(video), tokens + spare, model.patch, max_grid)
+
+
+def dropmask(kept, grid):
+    """The reference's mask [B, T*H*W], True = dropped, of selected tokens of one grid."""
+    assert np.all(kept.valid)
+    index = np.ravel_multi_index(np.moveaxis(np.asarray(kept.position), -1, 0), grid)
+    assert np.all(np.diff(index, axis=1) > 0)  # the original order, nothing twice
+    dropped = np.ones((index.shape[0], math.prod(grid)), bool)
+    np.put_along_axis(dropped, index, False, axis=1)
+    return dropped
+
+
+def traced(model, variables, *args, **kwargs):
+    """Applies a model under jit; also returns each submodule's first input and its output.
+
+    Returns:
+      The result, and {"blocks_0/attn": (input, output), ..}.
+    """
+
+    @jax.jit
+    def run(variables, *args):
+        calls = {}
+
+        def record(call, inputs, options, context):
+            result = call(*inputs, **options)
+            if context.method_name == "__call__":
+                calls["/".join(context.module.path)] = (inputs[0], result)
+            return result
+
+        with nn.intercept_methods(record):
+            return model.apply(variables, *args, **kwargs), calls
+
+    return run(variables, *args)
