@@ -1,0 +1,1 @@
+"""Host side of fluxjax: where the bytes of videos come from."""

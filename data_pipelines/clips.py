@@ -1,0 +1,262 @@
+"""One item of a batch as a pure function of its position: which video, frames, grid and crop.
+
+Nothing here keeps an iterator's state. Training position p is video p of an endless reshuffled
+sequence; every draw is keyed by (seed, epoch, example), the grid of a batch by (seed, step).
+"""
+
+import collections
+import dataclasses
+import logging
+import threading
+from collections.abc import Sequence
+
+import numpy as np
+
+from data_pipelines import seeding
+from data_pipelines.catalog import Catalog, Record
+from data_pipelines.crops import random_resized_crop, view_crop
+from data_pipelines.decode import Video, open_video
+from data_pipelines.errors import VideoError
+from data_pipelines.sampling import FRAME_SAMPLERS, draw_grid
+from data_pipelines.seeding import Stream
+from fluxjax.grids import PATCH, Grid, clip_patches
+
+MAX_REPLACEMENTS = 10  # videos tried for one place of a batch
+MIN_DECODED = 40  # decoded videos before the share of bad ones means anything
+
+log = logging.getLogger(__name__)
+
+Item = dict[str, np.ndarray]
+
+
+class BadVideos:
+    """Counts unreadable videos and stops the run when they are too many. Thread-safe."""
+
+    def __init__(self, max_share: float):
+        """`max_share`: of all videos tried, above which `note` raises."""
+        self.tried = 0
+        self.reasons: collections.OrderedDict[str, str] = collections.OrderedDict()
+        self._bad = 0
+        self._max_share = max_share
+        self._lock = threading.Lock()
+
+    @property
+    def count(self) -> int:
+        """Videos that could not be read so far, each reading counted."""
+        return self._bad
+
+    def note(self, error: VideoError | None) -> None:
+        """Counts one video, good (None) or bad.
+
+        Raises:
+          VideoError: when more than `max_share` of the videos are bad.
+        """
+        with self._lock:
+            self.tried += 1
+            if error is None:
+                return
+            self._bad += 1
+            if error.name not in self.reasons:
+                self.reasons[error.name] = error.reason
+                log.warning("unreadable video: %s", error)
+            share = self._bad / self.tried
+            if self.tried >= MIN_DECODED and share > self._max_share:
+                raise VideoError(
+                    error.name,
+                    f"{self._bad} of {self.tried} videos could not be read ({share:.0%}, more than "
+                    f"data.max_bad_share={self._max_share:.0%}); the last one: {error.reason}",
+                )
+
+
+@dataclasses.dataclass(frozen=True)
+class TrainClips:
+    """Training clips by position.
+
+    Attributes:
+      catalog: what to read.
+      grids: sampling grids to draw from, uniformly.
+      seed: of every draw.
+      videos_per_batch: over all hosts; one grid is drawn for each batch.
+      slots: tokens a clip is padded to.
+      bad: counts unreadable videos, which are replaced by others.
+      patch: pixels a side.
+      sampling: name of the frame sampler.
+      crop_scale: range of the crop's share of the picture.
+      crop_ratio: range of the crop's aspect.
+      flip: half of the clips are mirrored.
+      repeats: clips cut from one video, same frames, with fresh crops.
+      per_clip: draw a grid for every clip, not for every batch.
+    """
+
+    catalog: Catalog
+    grids: Sequence[Grid]
+    seed: int
+    videos_per_batch: int
+    slots: int
+    bad: BadVideos
+    patch: int = PATCH
+    sampling: str = "sparse"
+    crop_scale: tuple[float, float] = (0.08, 1.0)
+    crop_ratio: tuple[float, float] = (3 / 4, 4 / 3)
+    flip: bool = True
+    repeats: int = 1
+    per_clip: bool = False
+
+    def __post_init__(self):
+        object.__setattr__(self, "_shuffle", seeding.Shuffle(self.seed, len(self.catalog)))
+
+    def item(self, position: int) -> Item:
+        """The clips of one video.
+
+        Args:
+          position: global position, step * videos_per_batch + place in the batch.
+
+        Returns:
+          patches [repeats, slots, patch*patch*3] uint8, grid [repeats, 3] int32,
+          label [repeats] int32, example [repeats] int64 (index in the catalog).
+
+        Raises:
+          VideoError: if no readable video is found, or too many are bad.
+        """
+        epoch, example = self._shuffle.at(position)
+        step = position // self.videos_per_batch
+        for attempt in range(MAX_REPLACEMENTS):
+            grid_key = (epoch, example) if self.per_clip else (step,)
+            grid = draw_grid(self.grids, seeding.rng(self.seed, *grid_key, Stream.GRID))
+            record = self.catalog[example]
+            try:
+                clips = self._clips(record, grid, (self.seed, epoch, example))
+            except VideoError as error:
+                self.bad.note(error)
+                replacement = seeding.rng(self.seed, epoch, example, attempt, Stream.REPLACEMENT)
+                example = int(replacement.integers(len(self.catalog)))
+                continue
+            self.bad.note(None)
+            return _stack(clips, grid, record.label, example, self.slots, self.patch)
+        raise VideoError(
+            record.name,
+            f"and {MAX_REPLACEMENTS - 1} videos drawn in its place could not be read",
+        )
+
+    def _clips(self, record: Record, grid: Grid, key: tuple[int, ...]) -> list[np.ndarray]:
+        train_frames, _ = FRAME_SAMPLERS[self.sampling]
+        crops, flips = (seeding.rng(*key, stream) for stream in (Stream.CROP, Stream.FLIP))
+        with open_video(record.source, name=record.name) as video:
+            first, last = frame_span(video, record)
+            frames = first + train_frames(
+                last - first, grid.frames, seeding.rng(*key, Stream.FRAMES)
+            )
+            clips = []
+            for _ in range(self.repeats):
+                box = random_resized_crop(
+                    video.height, video.width, crops, self.crop_scale, self.crop_ratio
+                )
+                flip = self.flip and flips.random() < 0.5
+                size = (grid.resolution, grid.resolution)
+                clips.append(video.read(frames, box=box, size=size, flip=flip))
+        return clips
+
+
+@dataclasses.dataclass(frozen=True)
+class EvalClips:
+    """Deterministic views of test videos: temporal clips x spatial crops on one grid.
+
+    Attributes:
+      catalog: what to read, in order.
+      grid: of every clip.
+      slots: tokens a clip is padded to.
+      bad: counts unreadable videos.
+      patch: pixels a side.
+      sampling: name of the frame sampler.
+      clips: temporal views.
+      crops: spatial views.
+    """
+
+    catalog: Catalog
+    grid: Grid
+    slots: int
+    bad: BadVideos
+    patch: int = PATCH
+    sampling: str = "sparse"
+    clips: int = 1
+    crops: int = 1
+
+    def item(self, index: int) -> Item:
+        """All views of video `index`.
+
+        An index beyond the catalog gives padding of weight 0, so that every host can run the same
+        number of full batches. An unreadable video keeps its weight, with a label that no
+        prediction equals: it counts as wrong and not as absent.
+
+        Returns:
+          patches [views, slots, patch*patch*3] uint8, grid [views, 3] int32, label int32 scalar,
+          weight float32 scalar, example int64 scalar.
+        """
+        views = self.clips * self.crops
+        real = index < len(self.catalog)
+        label, clips = -1, []
+        if real:
+            record = self.catalog[index]
+            try:
+                clips = self._views(record)
+                label = record.label
+                self.bad.note(None)
+            except VideoError as error:
+                self.bad.note(error)
+        if not clips:
+            side = self.grid.resolution
+            clips = [np.zeros((self.grid.frames, side, side, 3), np.uint8)] * views
+        item = _stack(clips, self.grid, label, index, self.slots, self.patch)
+        return {
+            "patches": item["patches"],
+            "grid": item["grid"],
+            "label": np.int32(label),
+            "weight": np.float32(real),
+            "example": np.int64(index),
+        }
+
+    def _views(self, record: Record) -> list[np.ndarray]:
+        _, test_frames = FRAME_SAMPLERS[self.sampling]
+        side = self.grid.resolution
+        views = []
+        with open_video(record.source, name=record.name) as video:
+            first, last = frame_span(video, record)
+            for clip in range(self.clips):
+                frames = first + test_frames(last - first, self.grid.frames, clip, self.clips)
+                for crop in range(self.crops):
+                    box = view_crop(video.height, video.width, crop, self.crops, side)
+                    views.append(video.read(frames, box=box, size=(side, side)))
+        return views
+
+
+def frame_span(video: Video, record: Record) -> tuple[int, int]:
+    """(first, last + 1) frame of the record's part of the video.
+
+    Raises:
+      VideoError: if the part holds no frame.
+    """
+    if record.start is None and record.end is None:
+        return 0, video.num_frames
+    first, last = video.span(record.start, record.end)
+    if last <= first:
+        raise VideoError(
+            record.name,
+            f"no frame between {record.start} s and {record.end} s; the video lasts "
+            f"{video.duration:.2f} s",
+        )
+    return first, last
+
+
+def _stack(
+    clips: Sequence[np.ndarray], grid: Grid, label: int, example: int, slots: int, patch: int
+) -> Item:
+    patches = np.zeros((len(clips), slots, patch * patch * 3), np.uint8)
+    for row, clip in zip(patches, clips, strict=True):
+        cut = clip_patches(clip, patch)
+        row[: len(cut)] = cut
+    return {
+        "patches": patches,
+        "grid": np.tile(np.int32(grid.shape(patch)), (len(clips), 1)),
+        "label": np.full(len(clips), label, np.int32),
+        "example": np.full(len(clips), example, np.int64),
+    }

@@ -1,0 +1,101 @@
+"""From a config to the batches that it describes."""
+
+import dataclasses
+import functools
+from collections.abc import Generator, Sequence
+
+from ml_collections import ConfigDict
+
+from data_pipelines import loader
+from data_pipelines.catalog import Catalog, open_catalog
+from data_pipelines.clips import BadVideos, EvalClips, Item, TrainClips
+from fluxjax.grids import Grid
+
+
+@dataclasses.dataclass(frozen=True)
+class VideoData:
+    """The training and test videos of a config, and this process's share of their batches.
+
+    Attributes:
+      train, test: what to read.
+      bad: counts unreadable videos of both.
+      config: see `fluxjax.config.base_config`.
+      process, processes: number of this process, and how many there are.
+    """
+
+    train: Catalog
+    test: Catalog
+    bad: BadVideos
+    config: ConfigDict
+    process: int = 0
+    processes: int = 1
+
+    @classmethod
+    def open(cls, config: ConfigDict, process: int = 0, processes: int = 1) -> "VideoData":
+        """Opens the catalogs; the demo corpus is made if it is not there yet.
+
+        Raises:
+          ValueError: on a source that cannot be used, or labels beyond config.num_classes.
+          FileNotFoundError: if a list file or data set does not exist.
+        """
+        data = config.data
+        open_source = functools.partial(
+            open_catalog, data_dir=data.dir, root=data.root, separator=data.separator
+        )
+        train = open_source(data.train, split=data.train_split, num_classes=config.num_classes)
+        classes = config.num_classes or train.num_classes
+        test = open_source(data.test, split=data.test_split, num_classes=classes)
+        for name, catalog in (("train", train), ("test", test)):
+            if not len(catalog):
+                raise ValueError(f"config.data.{name}={data[name]!r} holds no video")
+        return cls(train, test, BadVideos(data.max_bad_share), config, process, processes)
+
+    def train_batches(
+        self, grids: Sequence[Grid], slots: int, patch: int, first_step: int
+    ) -> Generator[Item, None, None]:
+        """Training batches from `first_step` to the config's last, see `loader.train_batches`."""
+        config, data = self.config, self.config.data
+        clips = TrainClips(
+            self.train,
+            grids,
+            seed=config.seed,
+            videos_per_batch=config.batch_size // data.repeats,
+            slots=slots,
+            bad=self.bad,
+            patch=patch,
+            sampling=data.sampling,
+            crop_scale=tuple(data.crop_scale),
+            crop_ratio=tuple(data.crop_ratio),
+            flip=data.flip,
+            repeats=data.repeats,
+            per_clip=config.grids.per_clip,
+        )
+        return loader.train_batches(
+            clips,
+            first_step,
+            config.total_steps,
+            workers=data.workers,
+            process=self.process,
+            processes=self.processes,
+        )
+
+    def test_batches(self, slots: int, patch: int, grid: Grid) -> Generator[Item, None, None]:
+        """Every test video once on one grid, see `loader.eval_batches`."""
+        config = self.config
+        clips = EvalClips(
+            self.test,
+            grid,
+            slots=slots,
+            bad=self.bad,
+            patch=patch,
+            sampling=config.data.sampling,
+            clips=config.eval.clips,
+            crops=config.eval.crops,
+        )
+        return loader.eval_batches(
+            clips,
+            config.eval.batch_size,
+            workers=config.data.workers,
+            process=self.process,
+            processes=self.processes,
+        )

@@ -1,0 +1,146 @@
+"""tf.data around pure items: parallel decoding, prefetch, and this host's share of each batch."""
+
+from collections.abc import Callable, Generator
+
+import numpy as np
+
+from data_pipelines.clips import EvalClips, Item, TrainClips
+from data_pipelines.errors import VideoError
+
+PREFETCH_BATCHES = 2
+
+
+def train_batches(
+    clips: TrainClips,
+    first_step: int,
+    last_step: int,
+    *,
+    workers: int,
+    process: int = 0,
+    processes: int = 1,
+) -> Generator[Item, None, None]:
+    """This process's rows of the batches of steps first_step .. last_step - 1.
+
+    The global batch of a step is the same for any number of processes; process i reads the i-th
+    equal part of its rows and decodes nothing else.
+
+    Args:
+      clips: where items come from.
+      first_step: a resumed run passes the step it resumes at.
+      last_step: one past the last.
+      workers: decoding threads.
+      process: number of this process.
+      processes: their count; must divide `clips.videos_per_batch`.
+
+    Yields:
+      patches [b, slots, D] uint8, grid [b, 3] int32, label [b] int32, example [b] int64, where
+      b = videos_per_batch * repeats / processes.
+
+    Raises:
+      ValueError: if the batch does not divide among the processes.
+      VideoError: see `TrainClips.item`.
+    """
+    if clips.videos_per_batch % processes:
+        raise ValueError(
+            f"{clips.videos_per_batch} videos a batch do not divide among {processes} processes"
+        )
+    rows = clips.videos_per_batch // processes
+    first_row = process * rows
+
+    def position(local: int) -> int:
+        step, row = divmod(local, rows)
+        return step * clips.videos_per_batch + first_row + row
+
+    stream = _stream(
+        lambda local: clips.item(position(local)),
+        first_step * rows,
+        last_step * rows,
+        rows,
+        workers,
+    )
+    for batch in stream:  # [videos, repeats, ..] -> [clips, ..]
+        yield {name: x.reshape(-1, *x.shape[2:]) for name, x in batch.items()}
+
+
+def eval_batches(
+    clips: EvalClips, videos_per_batch: int, *, workers: int, process: int = 0, processes: int = 1
+) -> Generator[Item, None, None]:
+    """This process's rows of batches that hold every video of the catalog exactly once.
+
+    All processes yield the same number of full batches; rows of weight 0 fill the last.
+
+    Args:
+      clips: where items come from.
+      videos_per_batch: over all processes; must be a multiple of `processes`.
+      workers: decoding threads.
+      process: number of this process.
+      processes: their count.
+
+    Yields:
+      patches [b, views, slots, D] uint8, grid [b, views, 3] int32, label [b] int32,
+      weight [b] float32, example [b] int64.
+
+    Raises:
+      ValueError: if the batch does not divide among the processes.
+    """
+    if videos_per_batch % processes:
+        raise ValueError(
+            f"eval.batch_size={videos_per_batch} does not divide among {processes} processes"
+        )
+    rows = videos_per_batch // processes
+    batches = -(-len(clips.catalog) // videos_per_batch)
+
+    def index(local: int) -> int:
+        batch, row = divmod(local, rows)
+        return batch * videos_per_batch + process * rows + row
+
+    yield from _stream(lambda local: clips.item(index(local)), 0, batches * rows, rows, workers)
+
+
+def _stream(
+    item: Callable[[int], Item], first: int, last: int, rows: int, workers: int
+) -> Generator[Item, None, None]:
+    """Batches of `rows` items first .. last - 1, in order, decoded by parallel threads."""
+    import tensorflow as tf  # only where a pipeline is built (DESIGN, rule 6)
+
+    tf.config.set_visible_devices([], "GPU")  # the accelerator belongs to JAX
+    if first >= last:
+        return
+    template = item(first)  # shapes and dtypes
+    names = sorted(template)
+    failures: list[BaseException] = []
+
+    def arrays(position: np.ndarray) -> list[np.ndarray]:
+        try:
+            result = item(int(position))
+        except BaseException as error:
+            failures.append(error)  # TensorFlow would hand on only its text
+            raise
+        return [result[name] for name in names]
+
+    def load(position: tf.Tensor) -> dict[str, tf.Tensor]:
+        types = [template[name].dtype for name in names]
+        values = tf.numpy_function(arrays, [position], types, stateful=False)
+        for name, value in zip(names, values, strict=True):
+            value.set_shape(template[name].shape)
+        return dict(zip(names, values, strict=True))
+
+    options = tf.data.Options()
+    options.threading.private_threadpool_size = workers
+    options.deterministic = True
+    dataset = tf.data.Dataset.range(first, last).map(load, num_parallel_calls=workers)
+    dataset = dataset.batch(rows, drop_remainder=True).prefetch(PREFETCH_BATCHES)
+    batches = dataset.with_options(options).as_numpy_iterator()
+    try:
+        yield from batches
+    except tf.errors.OpError:
+        for failure in failures:
+            if isinstance(failure, VideoError):
+                raise failure from None
+        if failures:
+            raise failures[0] from None
+        raise
+    finally:
+        # Cancels and joins the decoding threads now: threads that still ask for the interpreter
+        # while it shuts down would hang the process.
+        del batches, dataset
