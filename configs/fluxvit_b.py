@@ -1,0 +1,16 @@
+"""FluxViT-B, 104.6 M parameters.
+
+python -m fluxjax.main --config configs/fluxvit_b.py:k400 \
+    --config.data.train=train.txt --config.data.test=val.txt
+    The published recipe on Kinetics-400 (list files: `path label` a line); `:ssv2` likewise on
+    Something-Something V2. Needs accelerators. Score: not yet trained.
+"""
+
+from fluxjax.config import base_config
+from fluxjax.recipes import apply_recipe
+
+
+def get_config(variant="k400"):
+    config = base_config()
+    config.model.name = "fluxvit_b14"
+    return apply_recipe(config, variant)

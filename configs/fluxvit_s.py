@@ -1,0 +1,47 @@
+"""FluxViT-S, 28.8 M parameters.
+
+python -m fluxjax.main --config configs/fluxvit_s.py
+    The S architecture at demo scale: four motions, grids of 4 to 8 frames of 42 or 56 pixels.
+    Time: STIME
+    Score: SSCORE
+
+python -m fluxjax.main --config configs/fluxvit_s.py:k400 \
+    --config.data.train=train.txt --config.data.test=val.txt
+    The published recipe on Kinetics-400 (list files: `path label` a line). Needs accelerators.
+    Score: not yet trained.
+
+python -m fluxjax.main --config configs/fluxvit_s.py:ssv2 \
+    --config.data.train=train.txt --config.data.test=val.txt
+    The same on Something-Something V2. Score: not yet trained.
+"""
+
+from fluxjax.config import base_config
+from fluxjax.recipes import apply_recipe
+
+
+def get_config(variant=None):
+    config = base_config()
+    config.model.name = "fluxvit_s14"
+    if variant is not None:
+        return apply_recipe(config, variant)
+    config.model.layer_scale = 0.1
+    config.model.position_scale = 4.0
+    config.total_steps = 220
+    config.batch_size = 16
+    config.budgets = (32, 16, 8)
+    config.grids.frames = (4, 6, 8)
+    config.grids.resolutions = (42, 56)
+    config.grids.min_tokens = 36
+    config.grids.max_tokens = 128
+    config.data.flip = False  # it would turn left into right
+    config.data.crop_scale = (0.6, 1.0)
+    config.optim.lr = 4e-3
+    config.optim.warmup_steps = 20
+    config.optim.b2 = 0.98
+    config.optim.clip_norm = 1.0
+    config.eval.grids = ("8x56", "4x56")
+    config.eval.budgets = (32, 16, 8)
+    config.eval.batch_size = 32
+    config.log_every = 10
+    config.checkpoint.every_steps = 110
+    return config

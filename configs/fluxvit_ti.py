@@ -1,0 +1,38 @@
+"""FluxViT-Ti, 1.2 M parameters: the quick demonstration.
+
+python -m fluxjax.main --config configs/fluxvit_ti.py
+
+Trains from random weights to tell four motions apart on the demo corpus, with Flux-Multi: grids of
+4 to 8 frames of 42 or 56 pixels, budgets of 48, 24 and 12 tokens.
+
+Time: TIME
+Score: SCORE
+"""
+
+from fluxjax.config import base_config
+
+
+def get_config():
+    config = base_config()
+    config.model.name = "fluxvit_ti14"
+    config.model.layer_scale = 1.0
+    config.model.position_scale = 4.0
+    config.total_steps = 600
+    config.batch_size = 32
+    config.budgets = (48, 24, 12)
+    config.grids.frames = (4, 6, 8)
+    config.grids.resolutions = (42, 56)
+    config.grids.min_tokens = 36
+    config.grids.max_tokens = 128
+    config.data.flip = False  # it would turn left into right
+    config.data.crop_scale = (0.6, 1.0)
+    config.optim.lr = 8e-3
+    config.optim.warmup_steps = 40
+    config.optim.b2 = 0.98
+    config.optim.clip_norm = 1.0
+    config.eval.grids = ("8x56", "6x56", "4x56", "1x56")
+    config.eval.budgets = (48, 24, 12)
+    config.eval.batch_size = 64
+    config.log_every = 20
+    config.checkpoint.every_steps = 100
+    return config

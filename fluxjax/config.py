@@ -1,0 +1,152 @@
+"""The closed set of config keys, with their defaults and meaning, and the checks before a run."""
+
+import difflib
+from typing import Any
+
+from ml_collections import ConfigDict
+from ml_collections.config_dict import placeholder
+
+from fluxjax.tasks import create_task
+
+
+def base_config() -> ConfigDict:
+    """Every key that a config may set. Files under configs/ start from it.
+
+    Model, sampling grids, budgets and paths differ between recipes; the values here are those of
+    the small demo where a recipe has no better opinion.
+    """
+    config = ConfigDict()
+    config.task = "classify"
+    config.method = "flux_multi"  # or flux_single: one budget, no alignment
+    config.seed = 0
+    config.total_steps = 100
+    config.batch_size = 16  # clips a step, over all devices and hosts
+    config.log_every = 20  # steps
+    config.num_classes = placeholder(int)  # None: as many as the training data names
+
+    config.model = ConfigDict()
+    config.model.name = "fluxvit_ti14"
+    config.model.dtype = "float32"  # of the computation; parameters are float32 always
+    config.model.attention = "xla"
+    config.model.drop_path = 0.0
+    config.model.layer_scale = 1e-5
+    config.model.gelu = "tanh"
+    config.model.position_scale = 1.0  # of the initial position table; more from random weights
+    # None: as the named size has it.
+    config.model.grid = placeholder(tuple)  # (T, H, W) of the position table
+    for field in ("width", "depth", "num_heads", "pooled", "pool_heads"):
+        config.model[field] = placeholder(int)
+
+    config.budgets = (128, 64, 32)  # tokens, largest first; head i is trained at budget i
+    config.single_budget = placeholder(int)  # for flux_single; None: the largest budget
+
+    config.grids = ConfigDict()  # training draws uniformly from frames x resolutions that fit
+    config.grids.frames = (4, 6, 8)
+    config.grids.resolutions = (56, 70)  # pixels, multiples of the patch
+    config.grids.min_tokens = 64
+    config.grids.max_tokens = 200
+    config.grids.per_clip = False  # True: every clip its own grid; cannot be mixed
+
+    config.data = ConfigDict()
+    config.data.train = "demo:easy"  # demo[:easy|:hard], tfds:NAME, or a list file
+    config.data.test = "demo:easy"
+    config.data.train_split = "train"  # of TFDS sources
+    config.data.test_split = "test"
+    config.data.dir = placeholder(str)  # cache of the demo corpus and TFDS; None: ~/.cache/fluxjax
+    config.data.root = ""  # joined to relative paths of list files
+    config.data.separator = placeholder(str)  # of list files; None: white space
+    config.data.sampling = "sparse"  # or ssv2: which frames (see data_pipelines.sampling)
+    config.data.crop_scale = (0.08, 1.0)  # share of the picture's area
+    config.data.crop_ratio = (3 / 4, 4 / 3)  # width / height
+    config.data.flip = True  # never where direction is the label
+    config.data.repeats = 1  # clips cut from one decoded video (repeated augmentation)
+    config.data.workers = 2  # decoding threads
+    config.data.max_bad_share = 0.05  # of unreadable videos, above which a run stops
+
+    config.mixing = ConfigDict()  # mixup and cutmix
+    config.mixing.prob = 0.0
+    config.mixing.mixup_alpha = 0.8
+    config.mixing.cutmix_alpha = 1.0
+    config.mixing.switch_prob = 0.5
+    config.mixing.smoothing = 0.0  # label smoothing
+
+    config.optim = ConfigDict()
+    config.optim.lr = 1e-3  # per 256 clips, like the other rates
+    config.optim.end_lr = 1e-6
+    config.optim.warmup_lr = 1e-6
+    config.optim.warmup_steps = 20
+    config.optim.b1 = 0.9
+    config.optim.b2 = 0.999
+    config.optim.eps = 1e-8
+    config.optim.weight_decay = 0.05
+    config.optim.decay_affine = False  # True: as the reference, also the LPE and GPE scales
+    config.optim.layer_decay = 1.0
+    config.optim.clip_norm = placeholder(float)
+    config.optim.ema = placeholder(float)  # decay of the moving average, e.g. 0.9999
+
+    config.eval = ConfigDict()
+    config.eval.grids = ("8x56",)
+    config.eval.budgets = (128, 64, 32)
+    config.eval.clips = 1  # temporal views a video
+    config.eval.crops = 1  # spatial views a video
+    config.eval.batch_size = 16  # videos
+    config.eval.every_steps = 0  # 0: only after training
+
+    config.checkpoint = ConfigDict()
+    config.checkpoint.every_steps = 100
+    config.checkpoint.keep = 2
+    return config
+
+
+def check_config(config: ConfigDict) -> None:
+    """Refuses keys that nothing reads and values that cannot work, before anything is compiled.
+
+    Raises:
+      ValueError: naming the key, the value and the remedy.
+    """
+    _check_keys(config, base_config(), "config")
+    create_task(ConfigDict(config.to_dict() | {"num_classes": config.num_classes or 2}))
+    positive = ("total_steps", "batch_size", "log_every")
+    nested = ("eval.clips", "eval.crops", "eval.batch_size", "checkpoint.every_steps")
+    for key in positive + nested + ("checkpoint.keep", "data.repeats", "data.workers"):
+        _require(_get(config, key) >= 1, config, key, "must be at least 1")
+    _require(config.batch_size % config.data.repeats == 0, config, "batch_size",
+             f"must be a multiple of data.repeats={config.data.repeats}")  # fmt: skip
+    _require(0 <= config.data.max_bad_share <= 1, config, "data.max_bad_share",
+             "must be a share between 0 and 1")  # fmt: skip
+    _require(0 <= config.optim.warmup_steps <= config.total_steps, config, "optim.warmup_steps",
+             f"must lie between 0 and total_steps={config.total_steps}")  # fmt: skip
+    if config.mixing.prob:
+        _require(not config.grids.per_clip, config, "grids.per_clip",
+                 "must be False with mixing.prob > 0: mixup needs one grid a batch")  # fmt: skip
+        _require(config.batch_size % 2 == 0, config, "batch_size",
+                 "must be even with mixing.prob > 0: clips are mixed in pairs")  # fmt: skip
+    for key in ("data.train", "data.test"):
+        _require(bool(_get(config, key)), config, key,
+                 "must name videos: demo:easy, tfds:NAME or the path of a list file")  # fmt: skip
+    _require(bool(config.eval.grids), config, "eval.grids", "must name a grid, e.g. ('8x224',)")
+    _require(bool(config.eval.budgets), config, "eval.budgets", "must name at least one budget")
+
+
+def _check_keys(config: ConfigDict, known: ConfigDict, path: str) -> None:
+    for key in config:
+        if key not in known:
+            near = difflib.get_close_matches(key, list(known), n=1)
+            hint = f"; did you mean {path}.{near[0]}?" if near else f"; known: {sorted(known)}"
+            raise ValueError(f"unknown config key {path}.{key}{hint}")
+        if isinstance(known[key], ConfigDict):
+            _check_keys(config[key], known[key], f"{path}.{key}")
+    for key in known:
+        if key not in config:
+            raise ValueError(f"config key {path}.{key} is missing; start from base_config()")
+
+
+def _get(config: ConfigDict, key: str) -> Any:
+    for part in key.split("."):
+        config = config[part]
+    return config
+
+
+def _require(condition: bool, config: ConfigDict, key: str, rule: str) -> None:
+    if not condition:
+        raise ValueError(f"config.{key}={_get(config, key)!r} {rule}")

@@ -1,0 +1,1 @@
+"""Evaluation: from the logits of views to accuracies."""

@@ -1,0 +1,138 @@
+"""Trains and evaluates: python -m fluxjax.main --config configs/fluxvit_s.py [--workdir DIR]."""
+
+import datetime
+import functools
+import json
+import logging
+import pathlib
+import sys
+from collections.abc import Mapping
+
+import jax
+from absl import app, flags
+from absl import logging as absl_logging
+from ml_collections import ConfigDict, config_flags
+
+from data_pipelines.errors import VideoError
+from fluxjax import grids
+from fluxjax.config import check_config
+from fluxjax.evaluation.evaluate import Evaluator, format_table, write_table
+from fluxjax.tasks import create_task
+from fluxjax.training.checkpoints import Checkpoints
+from fluxjax.training.loop import Trainer, train
+from fluxjax.training.state import TrainState
+
+log = logging.getLogger("fluxjax.main")
+
+_CONFIG = config_flags.DEFINE_config_file(
+    "config", None, "Recipe, e.g. configs/fluxvit_s.py or configs/fluxvit_s.py:k400."
+)
+_WORKDIR = flags.DEFINE_string(
+    "workdir",
+    None,
+    "Folder of checkpoints, logs and results; a run found there is resumed. "
+    "Default: a dated folder under ./runs.",
+)
+
+
+def run(config: ConfigDict, workdir: pathlib.Path) -> None:
+    """Trains by a config, resuming what `workdir` holds, then evaluates and writes the table.
+
+    Raises:
+      ValueError: on a config that cannot work, before anything is compiled.
+    """
+    from data_pipelines.from_config import VideoData  # needs PyAV, and TensorFlow for tf.data
+
+    check_config(config)
+    data = VideoData.open(config, jax.process_index(), jax.process_count())
+    config.num_classes = config.num_classes or data.train.num_classes
+    task = create_task(config)
+    workdir.mkdir(parents=True, exist_ok=True)
+    _write_config(config, workdir)
+    tokens = [grid.tokens(task.patch) for grid in task.grids]
+    log.info(
+        "%s: %d train and %d test videos, %d classes, %d sampling grids of %d to %d tokens",
+        workdir, len(data.train), len(data.test), config.num_classes, len(tokens),
+        min(tokens), max(tokens),
+    )  # fmt: skip
+    trainer = Trainer.create(task)
+    evaluator = Evaluator(
+        task,
+        trainer.mesh,
+        [grids.parse_grid(text) for text in config.eval.grids],
+        config.eval.budgets,
+        functools.partial(data.test_batches, task.slots, task.patch),
+    )
+    batches = functools.partial(data.train_batches, task.grids, task.slots, task.patch)
+    writer = _metric_writer(workdir)
+
+    def report(step: int, line: str, scalars: Mapping[str, float]) -> None:
+        bad = f" | bad videos {data.bad.count}" if data.bad.count else ""
+        log.info("%s", line + bad)
+        writer.write_scalars(step, {f"train/{name}": value for name, value in scalars.items()})
+
+    def evaluate(step: int, state: TrainState) -> None:
+        rows = evaluator.run(state.eval_variables())
+        writer.write_scalars(step, {f"eval/top1_{r.budget}_{r.grid}": r.top1 for r in rows})
+        if jax.process_index() == 0:
+            write_table(rows, workdir, step)
+            print(f"\nAfter {step} steps, {rows[0].videos} held-out videos:\n")
+            print(format_table(rows) + "\n", flush=True)
+
+    with Checkpoints(workdir, config.checkpoint.keep) as checkpoints:
+        state = train(trainer, batches, checkpoints, report, evaluate)
+        evaluate(int(state.step), state)
+    writer.close()
+    log.info("done; checkpoints, TensorBoard logs and tables are in %s", workdir)
+
+
+def _metric_writer(workdir: pathlib.Path):
+    """CLU's TensorBoard writer on the first process; the others write nothing."""
+    from clu import metric_writers  # brings TensorFlow: only once a run starts
+
+    first = jax.process_index() == 0
+    return metric_writers.MultiWriter([metric_writers.SummaryWriter(str(workdir))] if first else [])
+
+
+def _write_config(config: ConfigDict, workdir: pathlib.Path) -> None:
+    """Stores the resolved config beside the results."""
+    if jax.process_index() == 0:
+        text = json.dumps(config.to_dict(), indent=2, sort_keys=True) + "\n"
+        (workdir / "config.json").write_text(text, encoding="utf-8")
+
+
+def default_workdir(config_path: str) -> pathlib.Path:
+    """./runs/<config>[_variant]-<date>-<time>."""
+    path, _, variant = config_path.partition(":")
+    name = "_".join(part for part in (pathlib.Path(path).stem, variant) if part)
+    return pathlib.Path("runs") / f"{name}-{datetime.datetime.now():%Y-%m-%d-%H%M%S}"
+
+
+def set_up_logging() -> None:
+    """Own messages from INFO on, with the time; libraries' from WARNING on."""
+    absl_logging.set_verbosity(absl_logging.WARNING)
+    handler = logging.StreamHandler()
+    handler.setFormatter(logging.Formatter("%(asctime)s %(message)s", datefmt="%H:%M:%S"))
+    for name in ("fluxjax", "data_pipelines"):
+        logger = logging.getLogger(name)
+        logger.setLevel(logging.INFO)
+        logger.handlers, logger.propagate = [handler], False
+
+
+def main(argv: list[str]) -> None:
+    """absl entry."""
+    if len(argv) > 1:
+        raise app.UsageError(f"unexpected arguments {argv[1:]}; options start with --")
+    config_path = config_flags.get_config_filename(flags.FLAGS["config"])
+    workdir = pathlib.Path(_WORKDIR.value) if _WORKDIR.value else default_workdir(config_path)
+    set_up_logging()
+    try:
+        run(_CONFIG.value, workdir)
+    except (ValueError, OSError, VideoError) as error:
+        log.debug("traceback", exc_info=True)
+        sys.exit(f"error: {error}")
+
+
+if __name__ == "__main__":
+    flags.mark_flag_as_required("config")
+    app.run(main)

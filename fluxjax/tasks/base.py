@@ -1,0 +1,83 @@
+"""What the trainer, the evaluator and the exporter know of a task."""
+
+import dataclasses
+from collections.abc import Mapping
+from typing import Any, NamedTuple, Protocol
+
+import jax
+from ml_collections import ConfigDict
+
+
+@dataclasses.dataclass(frozen=True)
+class ParamGroup:
+    """How the optimizer treats one parameter.
+
+    Attributes:
+      frozen: no gradient and no optimizer state.
+      decay: weight decay applies.
+      lr_scale: factor on the learning rate (layer decay).
+    """
+
+    frozen: bool = False
+    decay: bool = True
+    lr_scale: float = 1.0
+
+
+class LossOutput(NamedTuple):
+    """Result of `Task.loss`.
+
+    Attributes:
+      terms: name -> (value, weight), scalars; the loss is the weighted sum.
+      metrics: name -> scalar to report, such as accuracies.
+      mutable: new values of the mutable collections (batch statistics), {} without any.
+    """
+
+    terms: Mapping[str, tuple[jax.Array, float]]
+    metrics: Mapping[str, jax.Array]
+    mutable: Mapping[str, Any]
+
+    @property
+    def total(self) -> jax.Array:
+        """The weighted sum of the terms."""
+        return sum(value * weight for value, weight in self.terms.values())
+
+
+class Plan(NamedTuple):
+    """A static choice that is compiled into a program.
+
+    Attributes:
+      name: shown in logs.
+      budget: tokens kept a clip, None for all; for training plans, those of the task apply.
+      head: which head answers, None for the nearest budget's.
+    """
+
+    name: str
+    budget: int | None = None
+    head: int | None = None
+
+
+Batch = Mapping[str, jax.Array]
+
+
+class Task(Protocol):
+    """One objective: its model, its loss and what it predicts. A paper is a task and a config."""
+
+    config: ConfigDict
+
+    def batch_spec(self, batch_size: int) -> dict[str, jax.ShapeDtypeStruct]:
+        """Shapes and dtypes of a host batch."""
+
+    def plans(self) -> tuple[Plan, ...]:
+        """Training plans, all known before step 1; step s uses plan s modulo their number."""
+
+    def init(self, key: jax.Array) -> dict[str, Any]:
+        """Fresh variables."""
+
+    def groups(self, params: Any) -> Any:
+        """A tree like `params` of `ParamGroup`."""
+
+    def loss(self, variables: Any, batch: Batch, key: jax.Array, plan: Plan) -> LossOutput:
+        """Loss terms of a batch; explicit `key` for every random draw."""
+
+    def predict(self, variables: Any, batch: Batch, plan: Plan) -> jax.Array:
+        """Logits [B, K] of a batch, without randomness."""

@@ -1,0 +1,189 @@
+"""The train loop: state, mesh, checkpoints and metrics. It knows no model and no task by name."""
+
+import contextlib
+import dataclasses
+import logging
+import time
+from collections.abc import Callable, Collection, Generator, Mapping
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+
+from fluxjax.tasks.base import Plan, Task
+from fluxjax.training import mesh as meshes
+from fluxjax.training.checkpoints import Checkpoints
+from fluxjax.training.compilation import compile_program
+from fluxjax.training.optimizers import learning_rate, make_optimizer
+from fluxjax.training.progress import Progress
+from fluxjax.training.state import TrainState, create_state, split_params
+
+log = logging.getLogger(__name__)
+
+HostBatch = Mapping[str, np.ndarray]
+
+
+@dataclasses.dataclass
+class Trainer:
+    """Programs and placements of one training run.
+
+    Attributes:
+      task: what is trained.
+      mesh: of all devices.
+      abstract_state: shapes, dtypes and shardings of the state.
+    """
+
+    task: Task
+    mesh: jax.sharding.Mesh
+    abstract_state: TrainState
+    _create: Callable[[], TrainState]
+    _optimizer: optax.GradientTransformation
+    _schedule: optax.Schedule
+
+    @classmethod
+    def create(cls, task: Task, mesh: jax.sharding.Mesh | None = None) -> "Trainer":
+        """Traces the initial state; nothing is computed or compiled yet."""
+        config = task.config
+        mesh = meshes.make_mesh() if mesh is None else mesh
+        if config.batch_size % mesh.size:
+            raise ValueError(
+                f"batch_size={config.batch_size} must be a multiple of the {mesh.size} devices"
+            )
+        key = jax.random.key(config.seed)
+        params = jax.eval_shape(task.init, key)["params"]
+        groups = task.groups(params)
+        schedule = learning_rate(config)
+        optimizer = make_optimizer(config, split_params(groups, groups)[0], schedule)
+
+        def create(key):
+            return create_state(task, optimizer, key, config.optim.ema is not None)
+
+        sharding = meshes.replicated(mesh)
+        state = meshes.abstract(jax.eval_shape(create, key), sharding)
+        make = lambda: jax.jit(create, out_shardings=sharding)(key)  # noqa: E731
+        return cls(task, mesh, state, make, optimizer, schedule)
+
+    def initial_state(self) -> TrainState:
+        """A fresh state, placed on the mesh."""
+        return self._create()
+
+    def compile_steps(self) -> list[Callable]:
+        """One program a plan: (state, batch) -> (state, metrics); the state is donated."""
+        config = self.task.config
+        replicated, cut = meshes.replicated(self.mesh), meshes.batch_sharding(self.mesh)
+        batch = meshes.abstract(self.task.batch_spec(config.batch_size), cut)
+        programs = []
+        for plan in self.task.plans():
+            step = jax.jit(
+                lambda state, batch, plan=plan: self._step(state, batch, plan),
+                in_shardings=(replicated, cut),
+                out_shardings=replicated,
+                donate_argnums=0,
+            )
+            name = f"train step {plan.name}"
+            programs.append(compile_program(name, step, self.abstract_state, batch))
+        return programs
+
+    def _step(self, state: TrainState, batch: Mapping[str, jax.Array], plan: Plan):
+        config = self.task.config
+        key = jax.random.fold_in(jax.random.key(config.seed), state.step)
+
+        def loss(params):
+            output = self.task.loss(state.variables(params), batch, key, plan)
+            return output.total, output
+
+        (total, output), grads = jax.value_and_grad(loss, has_aux=True)(state.params)
+        updates, opt_state = self._optimizer.update(grads, state.opt_state, state.params)
+        params = optax.apply_updates(state.params, updates)
+        ema = state.ema
+        if ema is not None:
+            ema = optax.incremental_update(params, ema, 1.0 - config.optim.ema)
+        metrics = {
+            "loss": total,
+            **{name: value for name, (value, _) in output.terms.items()},
+            **output.metrics,
+            "grad_norm": optax.global_norm(grads),
+            "learning_rate": jnp.asarray(self._schedule(state.step), jnp.float32),
+        }
+        state = state.replace(
+            step=state.step + 1,
+            params=params,
+            mutable={**state.mutable, **output.mutable},
+            opt_state=opt_state,
+            ema=ema,
+        )
+        return state, metrics
+
+
+def train(
+    trainer: Trainer,
+    batches: Callable[[int], Generator[HostBatch, None, None]],
+    checkpoints: Checkpoints,
+    report: Callable[[int, str, Mapping[str, float]], None],
+    evaluate: Callable[[int, TrainState], None] | None = None,
+) -> TrainState:
+    """Trains until `config.total_steps`, from the newest checkpoint where there is one.
+
+    Args:
+      trainer: see `Trainer.create`.
+      batches: step -> iterator over this process's host batches from that step on.
+      checkpoints: where states are saved and resumed from.
+      report: called with (step, progress line, scalars) every `config.log_every` steps.
+      evaluate: called every `config.eval.every_steps` steps and after the last one.
+
+    Returns:
+      The final state.
+    """
+    config = trainer.task.config
+    state = resume_or_create(trainer, checkpoints)
+    first, total = int(state.step), config.total_steps
+    if first >= total:
+        log.info("nothing to train: step %d of %d is reached", first, total)
+        return state
+    programs = trainer.compile_steps()
+    progress = Progress(first, total, config.batch_size)
+    names = trainer.task.batch_spec(config.batch_size)
+    feed = device_batches(batches(first), trainer.mesh, names)
+    # Closed on any error too: decoding threads that outlive the loop would hang the exit.
+    with contextlib.closing(feed):
+        for step in range(first, total):
+            start = time.perf_counter()
+            batch = next(feed)
+            waited = time.perf_counter() - start
+            state, metrics = programs[step % len(programs)](state, batch)
+            progress.add(metrics, waited)
+            done = step + 1
+            if done % config.log_every == 0 or done == total:
+                line, scalars = progress.flush(done)
+                report(done, line, scalars)
+            if done % config.checkpoint.every_steps == 0 or done == total:
+                checkpoints.save(done, state)
+            if evaluate is not None and config.eval.every_steps and done < total:
+                if done % config.eval.every_steps == 0:
+                    evaluate(done, state)
+    return state
+
+
+def resume_or_create(trainer: Trainer, checkpoints: Checkpoints) -> TrainState:
+    """The newest checkpoint's state, or a fresh one."""
+    step = checkpoints.latest_step()
+    if step is None:
+        return trainer.initial_state()
+    log.info("resuming at step %d of %s", step, checkpoints.directory)
+    return checkpoints.restore(step, trainer.abstract_state)
+
+
+def device_batches(
+    batches: Generator[HostBatch, None, None], mesh: jax.sharding.Mesh, names: Collection[str]
+) -> Generator[dict[str, jax.Array], None, None]:
+    """Copies the named arrays of host batches to the devices, one batch ahead of their use."""
+    ahead: dict[str, Any] | None = None
+    with contextlib.closing(batches):
+        for batch in batches:
+            current, ahead = ahead, meshes.put_batch({k: batch[k] for k in names}, mesh)
+            if current is not None:
+                yield current
+    if ahead is not None:
+        yield ahead

@@ -1,0 +1,82 @@
+import importlib.util
+import pathlib
+
+import jax
+import pytest
+from ml_collections import ConfigDict
+
+from fluxjax.config import base_config, check_config
+from fluxjax.tasks import create_task
+from fluxjax.training.loop import Trainer
+
+ROOT = pathlib.Path(__file__).parents[1]
+CONFIGS = [
+    ("fluxvit_ti", None), ("fluxvit_s", None), ("fluxvit_s", "k400"), ("fluxvit_s", "ssv2"),
+    ("fluxvit_b", None), ("fluxvit_b", "ssv2"),
+]  # fmt: skip
+
+
+def load(name, variant):
+    spec = importlib.util.spec_from_file_location(name, ROOT / "configs" / f"{name}.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module, module.get_config(*([variant] if variant else []))
+
+
+@pytest.mark.parametrize(("name", "variant"), CONFIGS)
+def test_configs_are_closed_and_their_states_have_a_shape(name, variant):
+    module, config = load(name, variant)
+    for key in ("train", "test"):
+        config.data[key] = config.data[key] or "list.txt"
+    check_config(config)
+    config.num_classes = config.num_classes or 4
+    trainer = Trainer.create(create_task(config))
+    shapes = jax.tree.leaves(trainer.abstract_state.params)
+    assert {x.dtype.name for x in shapes} == {"float32"}
+    head, text = f"python -m fluxjax.main --config configs/{name}.py", module.__doc__
+    assert head in text and "Score" in text, "the header names no command or no score"
+
+
+def test_the_published_recipe_is_the_specifications():
+    _, config = load("fluxvit_s", "k400")
+    task = create_task(config)
+    assert len(task.grids) == 41 and task.slots == 6144 and task.budgets == (3072, 2048, 1024)
+    assert config.optim.lr * config.batch_size / 256 == pytest.approx(8e-4)
+    assert config.optim.end_lr * config.batch_size / 256 == pytest.approx(4e-6)
+
+
+def test_every_configs_file_is_tested():
+    assert {path.stem for path in (ROOT / "configs").glob("*.py")} == {name for name, _ in CONFIGS}
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (
+            {"optim.lrr": 1.0},
+            r"unknown config key config.optim.lrr; did you mean config.optim.lr\?",
+        ),
+        ({"batch_size": 0}, "batch_size=0 must be at least 1"),
+        ({"data.repeats": 3}, "must be a multiple of data.repeats=3"),
+        ({"mixing.prob": 1.0, "grids.per_clip": True}, "mixup needs one grid a batch"),
+        ({"mixing.prob": 1.0, "batch_size": 15}, "must be even"),
+        ({"data.train": ""}, "must name videos"),
+        ({"optim.warmup_steps": 1000}, "between 0 and total_steps"),
+        ({"budgets": (12, 24)}, "from the largest to the smallest"),
+        ({"budgets": (1000,)}, "must lie between 1 and"),
+        ({"grids.resolutions": (57,)}, "not multiples of the patch size 14"),
+        ({"grids.min_tokens": 5000}, "no grid of frames"),
+        ({"eval.grids": ("8by56",)}, "FRAMESxRESOLUTION"),
+        ({"method": "flux_mutli"}, "did you mean 'flux_multi'"),
+    ],
+)
+def test_wrong_configs_are_named(change, message):
+    config = ConfigDict(base_config().to_dict())
+    for key, value in change.items():
+        *path, last = key.split(".")
+        part = config
+        for name in path:
+            part = part[name]
+        part[last] = value
+    with pytest.raises(ValueError, match=message):
+        check_config(config)

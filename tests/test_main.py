@@ -1,0 +1,114 @@
+"""The command as users run it, on a handful of small videos."""
+
+import csv
+import json
+import os
+import pathlib
+import re
+import signal
+import subprocess
+import sys
+
+import numpy as np
+import orbax.checkpoint as ocp
+import pytest
+
+from tests.data_pipelines import video_files
+
+ROOT = pathlib.Path(__file__).parents[1]
+
+
+@pytest.fixture(scope="module")
+def video_list(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("videos")
+    lines = []
+    for number in range(12):
+        video_files.write_video(folder / f"{number}.mp4", frames=12 + number)
+        lines.append(f"{number}.mp4 {number % 4}")
+    (folder / "list.txt").write_text("\n".join(lines) + "\n")
+    return folder / "list.txt"
+
+
+def command(video_list, workdir, *options):
+    return [
+        sys.executable, "-m", "fluxjax.main", "--config", "tests/tiny.py",
+        f"--workdir={workdir}", f"--config.data.train={video_list}",
+        f"--config.data.test={video_list}", f"--config.data.root={video_list.parent}", *options,
+    ]  # fmt: skip
+
+
+def environment():
+    # One device and one thread: bitwise promises hold for a fixed set-up.
+    flags = "--xla_force_host_platform_device_count=1 --xla_cpu_multi_thread_eigen=false"
+    return os.environ | {"XLA_FLAGS": flags, "JAX_PLATFORMS": "cpu", "PYTHONUNBUFFERED": "1"}
+
+
+def run(*arguments):
+    return subprocess.run(
+        command(*arguments), cwd=ROOT, env=environment(), capture_output=True, text=True,
+        timeout=600,
+    )  # fmt: skip
+
+
+def final_state(workdir, step):
+    path = workdir / "checkpoints" / str(step) / "default"
+    return ocp.StandardCheckpointer().restore(path)
+
+
+@pytest.mark.slow
+def test_train_evaluate_and_resume_after_sigkill(video_list, tmp_path):
+    whole = run(video_list, tmp_path / "whole")
+    assert whole.returncode == 0, whole.stderr
+    steps = re.findall(r"step (\d)/6 \| loss [\d.]+ .*clips/s \| data wait .*ETA", whole.stderr)
+    assert steps == ["1", "2", "3", "4", "5", "6"]
+    assert "| budget |" in whole.stdout and "12" in whole.stdout
+    table = json.loads((tmp_path / "whole" / "evaluation.json").read_text())
+    assert table["step"] == 6
+    points = [(row["budget"], row["grid"]) for row in table["rows"]]
+    assert points == [(8, "4x28"), (8, "2x28"), (4, "4x28"), (4, "2x28")]
+    assert all(
+        row["videos"] == 12 and 0 <= row["top1"] <= row["top5"] == 1 for row in table["rows"]
+    )
+    with open(tmp_path / "whole" / "evaluation.csv", newline="") as file:
+        assert [row["grid"] for row in csv.DictReader(file)] == [grid for _, grid in points]
+    assert any((tmp_path / "whole").glob("events.out.tfevents.*")), "no TensorBoard log"
+
+    killed = tmp_path / "killed"
+    process = subprocess.Popen(
+        command(video_list, killed), cwd=ROOT, env=environment(), stderr=subprocess.PIPE, text=True,
+        stdout=subprocess.DEVNULL,
+    )  # fmt: skip
+    for line in process.stderr:
+        if "step 5/6" in line:
+            process.send_signal(signal.SIGKILL)
+            break
+    process.wait()
+    assert process.returncode == -signal.SIGKILL
+    resumed = run(video_list, killed)
+    assert resumed.returncode == 0, resumed.stderr
+    assert re.search(r"resuming at step [24] ", resumed.stderr), resumed.stderr
+    a, b = (final_state(path, 6) for path in (tmp_path / "whole", killed))
+    np.testing.assert_equal(a, b)
+    assert table["rows"][0]["top1"] == json.loads((killed / "evaluation.json").read_text())["rows"][
+        0]["top1"]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--config.data.trian=x"], "train"),
+        (["--config.data.train=missing.txt"], "missing.txt"),
+        (["--config.budgets=(400,)"], "budgets (400,) must lie between 1 and 16"),
+        (["--config.task=clasify"], "unknown task 'clasify'"),
+        (["--config.model.name=fluxvit_s"], "fluxvit_s14"),
+        (["--config.eval.batch_size=0"], "config.eval.batch_size=0 must be at least 1"),
+        (["surplus"], "unexpected arguments"),
+    ],
+)
+def test_mistakes_are_named_before_anything_is_compiled(video_list, tmp_path, options, message):
+    result = run(video_list, tmp_path / "run", *options)
+    assert result.returncode != 0
+    assert message in result.stderr + result.stdout
+    assert "compiled" not in result.stderr and "Traceback" not in result.stderr.replace(
+        "Traceback (most recent call last):\n  File \"<frozen runpy>\"", "")  # fmt: skip
+    assert not (tmp_path / "run").exists(), "something was written"
