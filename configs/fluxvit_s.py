@@ -2,8 +2,8 @@
 
 python -m fluxjax.main --config configs/fluxvit_s.py
     The S architecture at demo scale: four motions, grids of 4 to 8 frames of 42 or 56 pixels.
-    Time: STIME
-    Score: SSCORE
+    Time: 9 minutes on 2 CPU cores.
+    Score: 83.0 % held-out top-1 on 8x56 at 32 tokens, 80.7 % at 16, 74.2 % at 8 (chance 25 %).
 
 python -m fluxjax.main --config configs/fluxvit_s.py:k400 \
     --config.data.train=train.txt --config.data.test=val.txt

@@ -4,6 +4,7 @@ import datetime
 import functools
 import json
 import logging
+import os
 import pathlib
 import sys
 from collections.abc import Mapping
@@ -110,6 +111,8 @@ def default_workdir(config_path: str) -> pathlib.Path:
 
 def set_up_logging() -> None:
     """Own messages from INFO on, with the time; libraries' from WARNING on."""
+    # TensorFlow's C++ side reports every GPU library that it does not find, and needs none.
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     absl_logging.set_verbosity(absl_logging.WARNING)
     handler = logging.StreamHandler()
     handler.setFormatter(logging.Formatter("%(asctime)s %(message)s", datefmt="%H:%M:%S"))

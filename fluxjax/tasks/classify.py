@@ -200,8 +200,8 @@ def cross_entropy(logits: jax.Array, targets: jax.Array) -> jax.Array:
 def alignment(student: jax.Array, teacher: jax.Array) -> jax.Array:
     """Mean smooth-L1 (beta 1) of the unit vectors of both [B, E]; no gradient to the teacher.
 
-    Their entries differ by less than 1, so this is (1 - cosine) / E: at most 2/768 at E = 768. The
-    factor is the reference's.
+    Where no entries differ by more than 1, as in wide features, this is (1 - cosine) / E: at most
+    2/768 at E = 768. The factor is the reference's.
     """
     unit = lambda x: x / jnp.linalg.norm(x, axis=-1, keepdims=True)  # noqa: E731
     difference = unit(student) - jax.lax.stop_gradient(unit(teacher))

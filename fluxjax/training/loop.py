@@ -104,7 +104,7 @@ class Trainer:
             "loss": total,
             **{name: value for name, (value, _) in output.terms.items()},
             **output.metrics,
-            "grad_norm": optax.global_norm(grads),
+            "grad_norm": optax.tree.norm(grads),
             "learning_rate": jnp.asarray(self._schedule(state.step), jnp.float32),
         }
         state = state.replace(
