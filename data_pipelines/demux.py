@@ -25,6 +25,9 @@ PLANNED_CONTAINERS = ("mov,", "matroska,", "flv", "mpegts", "jpeg_pipe")
 HELD_BYTES = 512 << 20
 """Streams larger than this keep no packets in memory: they are read again from the file."""
 
+# PyAV 18 raises on metadata that is not UTF-8 unless told otherwise; PyAV 19 has no such option.
+READ_OPTIONS = {"metadata_errors": "ignore"} if int(av.__version__.split(".")[0]) < 19 else {}
+
 # What PyAV raises on a bad file. Some kinds of FFmpegError are OSError, ValueError or EOFError,
 # too; LookupError covers the IndexError of stream lookup, ValueError UnicodeDecodeError.
 PYAV_ERRORS = (av.FFmpegError, OSError, EOFError, ValueError, LookupError, MemoryError)
@@ -68,7 +71,7 @@ def open_container(source: str | os.PathLike | bytes, name: str, max_pixels: int
         "protocol_whitelist": "file",  # a playlist in disguise must not reach the network
     }
     with raised_as_video_error(name):
-        return av.open(file, metadata_errors="ignore", options=options)
+        return av.open(file, options=options, **READ_OPTIONS)
 
 
 def video_stream(container, name: str):

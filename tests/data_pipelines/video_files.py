@@ -8,6 +8,8 @@ import av
 import av.filter
 import numpy as np
 
+from data_pipelines.demux import READ_OPTIONS
+
 BITS = 7
 SCALE = "flags=bilinear+accurate_rnd+bitexact"
 
@@ -177,7 +179,7 @@ def cut(source: pathlib.Path, path: pathlib.Path, *, packets: int = 0, earlier: 
 def decode_all(path: pathlib.Path) -> list[av.VideoFrame]:
     """The truth: what FFmpeg decodes from the first packet to the last, past packets it rejects."""
     frames = []
-    with av.open(str(path), metadata_errors="ignore") as container:
+    with av.open(str(path), **READ_OPTIONS) as container:
         stream = container.streams.video[0]
         stream.codec_context.thread_count = 1
         for packet in container.demux(stream):
