@@ -136,6 +136,15 @@ def main(argv: list[str]) -> None:
         sys.exit(f"error: {error}")
 
 
+def parse_flags(argv: list[str]) -> list[str]:
+    """absl's parser, with one line in the place of ml_collections' traceback on a wrong key."""
+    try:
+        return app.parse_flags_with_usage(argv)
+    except (AttributeError, KeyError, TypeError, ValueError, OSError) as error:
+        text = str(error.args[0] if len(error.args) == 1 else error)
+        sys.exit("error: " + text.strip("'\"").replace("\\n", "; ").replace("\\'", "'"))
+
+
 if __name__ == "__main__":
     flags.mark_flag_as_required("config")
-    app.run(main)
+    app.run(main, flags_parser=parse_flags)

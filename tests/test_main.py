@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 
+import jax
 import numpy as np
 import orbax.checkpoint as ocp
 import pytest
@@ -88,7 +89,8 @@ def test_train_evaluate_and_resume_after_sigkill(video_list, tmp_path):
     assert resumed.returncode == 0, resumed.stderr
     assert re.search(r"resuming at step [24] ", resumed.stderr), resumed.stderr
     a, b = (final_state(path, 6) for path in (tmp_path / "whole", killed))
-    np.testing.assert_equal(a, b)
+    assert jax.tree.structure(a) == jax.tree.structure(b)
+    jax.tree.map(np.testing.assert_array_equal, a, b)
     assert table["rows"][0]["top1"] == json.loads((killed / "evaluation.json").read_text())["rows"][
         0]["top1"]  # fmt: skip
 
@@ -109,6 +111,5 @@ def test_mistakes_are_named_before_anything_is_compiled(video_list, tmp_path, op
     result = run(video_list, tmp_path / "run", *options)
     assert result.returncode != 0
     assert message in result.stderr + result.stdout
-    assert "compiled" not in result.stderr and "Traceback" not in result.stderr.replace(
-        "Traceback (most recent call last):\n  File \"<frozen runpy>\"", "")  # fmt: skip
+    assert "compiled" not in result.stderr and "Traceback" not in result.stderr
     assert not (tmp_path / "run").exists(), "something was written"
