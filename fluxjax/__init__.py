@@ -5,21 +5,24 @@ variables = model.init(jax.random.key(0), video)
 logits = model.apply(variables, video, budget=1024)
 """
 
+from fluxjax.checkpoint_io import load, save
 from fluxjax.convert.errors import WeightsError
 from fluxjax.convert.initialize import init_fluxvit_from_internvideo2
 from fluxjax.convert.load import load_torch, to_torch
 from fluxjax.models import create_model, list_models
 from fluxjax.tokens import Tokens, pack
-
-__version__ = "0.1.0"
+from fluxjax.version import __version__
 
 __all__ = [
     "Tokens",
     "WeightsError",
+    "__version__",
     "create_model",
     "init_fluxvit_from_internvideo2",
     "list_models",
+    "load",
     "load_torch",
     "pack",
+    "save",
     "to_torch",
 ]

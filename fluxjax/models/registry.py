@@ -40,6 +40,12 @@ def list_models() -> list[str]:
     return sorted(_MODELS)
 
 
+def model_classes() -> dict[str, type[nn.Module]]:
+    """The classes that `create_model` builds, by their names."""
+    classes = [kind for kind, _ in _MODELS.values() if isinstance(kind, type)]
+    return {kind.__name__: kind for kind in classes}
+
+
 def create_model(name: str, num_classes: int = 400, **overrides: Any) -> nn.Module:
     """Creates a model by name, without parameters: call its `init`.
 
