@@ -6,6 +6,7 @@ from typing import Any
 from ml_collections import ConfigDict
 from ml_collections.config_dict import placeholder
 
+from fluxjax.checkpoint_io import read_architecture
 from fluxjax.tasks import create_task
 
 
@@ -23,6 +24,7 @@ def base_config() -> ConfigDict:
     config.batch_size = 16  # clips a step, over all devices and hosts
     config.log_every = 20  # steps
     config.num_classes = placeholder(int)  # None: as many as the training data names
+    config.init_from = placeholder(str)  # inference checkpoint to start from; None: random weights
 
     config.model = ConfigDict()
     config.model.name = "fluxvit_ti14"
@@ -105,6 +107,11 @@ def check_config(config: ConfigDict) -> None:
       ValueError: naming the key, the value and the remedy.
     """
     _check_keys(config, base_config(), "config")
+    if config.init_from is not None:
+        try:
+            read_architecture(config.init_from)
+        except OSError as error:
+            raise ValueError(f"config.init_from: {error}") from error
     create_task(ConfigDict(config.to_dict() | {"num_classes": config.num_classes or 2}))
     positive = ("total_steps", "batch_size", "log_every")
     nested = ("eval.clips", "eval.crops", "eval.batch_size", "checkpoint.every_steps")

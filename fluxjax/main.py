@@ -16,6 +16,7 @@ from ml_collections import ConfigDict, config_flags
 
 from data_pipelines.errors import VideoError
 from fluxjax import grids
+from fluxjax.checkpoint_io import save
 from fluxjax.config import check_config
 from fluxjax.evaluation.evaluate import Evaluator, format_table, write_table
 from fluxjax.tasks import create_task
@@ -82,9 +83,12 @@ def run(config: ConfigDict, workdir: pathlib.Path) -> None:
 
     with Checkpoints(workdir, config.checkpoint.keep) as checkpoints:
         state = train(trainer, batches, checkpoints, report, evaluate)
+        if jax.process_index() == 0:
+            labels, model = data.train.label_names, workdir / "model"
+            save(model, task.model, state.eval_variables(), labels=labels, overwrite=True)
         evaluate(int(state.step), state)
     writer.close()
-    log.info("done; checkpoints, TensorBoard logs and tables are in %s", workdir)
+    log.info("done; checkpoints, model, TensorBoard logs and tables are in %s", workdir)
 
 
 def _metric_writer(workdir: pathlib.Path):

@@ -31,6 +31,7 @@ def saved(tmp_path_factory):
     return folder, model, variables
 
 
+@pytest.mark.slow
 def test_the_round_trip_is_exact(saved):
     folder, model, variables = saved
     found, arrays = fluxjax.load(folder)

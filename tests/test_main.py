@@ -14,6 +14,7 @@ import numpy as np
 import orbax.checkpoint as ocp
 import pytest
 
+import fluxjax
 from tests.data_pipelines import video_files
 
 ROOT = pathlib.Path(__file__).parents[1]
@@ -72,6 +73,7 @@ def test_train_evaluate_and_resume_after_sigkill(video_list, tmp_path):
     )
     with open(tmp_path / "whole" / "evaluation.csv", newline="") as file:
         assert [row["grid"] for row in csv.DictReader(file)] == [grid for _, grid in points]
+    assert fluxjax.load(tmp_path / "whole" / "model")[0].num_classes == 4
     assert any((tmp_path / "whole").glob("events.out.tfevents.*")), "no TensorBoard log"
 
     killed = tmp_path / "killed"

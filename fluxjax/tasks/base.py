@@ -4,6 +4,7 @@ import dataclasses
 from collections.abc import Mapping
 from typing import Any, NamedTuple, Protocol
 
+import flax.linen as nn
 import jax
 from ml_collections import ConfigDict
 
@@ -63,6 +64,7 @@ class Task(Protocol):
     """One objective: its model, its loss and what it predicts. A paper is a task and a config."""
 
     config: ConfigDict
+    model: nn.Module
 
     def batch_spec(self, batch_size: int) -> dict[str, jax.ShapeDtypeStruct]:
         """Shapes and dtypes of a host batch."""
@@ -72,6 +74,9 @@ class Task(Protocol):
 
     def init(self, key: jax.Array) -> dict[str, Any]:
         """Fresh variables."""
+
+    def start_from(self, directory: str, variables: Any) -> Any:
+        """Fresh variables with the parameters of an inference checkpoint in their places."""
 
     def groups(self, params: Any) -> Any:
         """A tree like `params` of `ParamGroup`."""

@@ -17,6 +17,7 @@ from fluxjax import grids
 from fluxjax.mixing import mix, smooth_one_hot
 from fluxjax.models import create_model
 from fluxjax.models.fluxvit import BudgetOutput, layer_id
+from fluxjax.starting import start_fluxvit
 from fluxjax.tasks.base import Batch, LossOutput, ParamGroup, Plan
 from fluxjax.tokens import Tokens, normalize_pixels
 
@@ -90,6 +91,13 @@ class ClassifyTask:
         """Fresh variables; the clip's shape does not matter to them."""
         video = jnp.zeros((1, 2, 2 * self.patch, 2 * self.patch, 3), jnp.float32)
         return self.model.init(key, video)
+
+    def start_from(self, directory: str, variables: Any) -> dict[str, Any]:
+        """Fresh variables with the parameters of a FluxViT or InternVideo2 in their places.
+
+        See `fluxjax.starting.start_fluxvit`.
+        """
+        return start_fluxvit(directory, self.model, variables)
 
     def groups(self, params: Any) -> Any:
         """Layer decay and weight decay of each parameter, as in the official optimizer.

@@ -18,7 +18,7 @@ from fluxjax.training.checkpoints import Checkpoints
 from fluxjax.training.compilation import compile_program
 from fluxjax.training.optimizers import learning_rate, make_optimizer
 from fluxjax.training.progress import Progress
-from fluxjax.training.state import TrainState, create_state, split_params
+from fluxjax.training.state import TrainState, create_state, split_params, state_of
 
 log = logging.getLogger(__name__)
 
@@ -66,8 +66,21 @@ class Trainer:
         return cls(task, mesh, state, make, optimizer, schedule)
 
     def initial_state(self) -> TrainState:
-        """A fresh state, placed on the mesh."""
-        return self._create()
+        """A state at step 0, placed on the mesh: random, or started from `config.init_from`.
+
+        Raises:
+          ValueError: if the checkpoint there does not fit the task's model.
+        """
+        config = self.task.config
+        state = self._create()
+        if config.init_from is None:
+            return state
+        variables = self.task.start_from(config.init_from, state.variables())
+
+        def create(variables):
+            return state_of(self.task, self._optimizer, variables, config.optim.ema is not None)
+
+        return jax.jit(create, out_shardings=meshes.replicated(self.mesh))(variables)
 
     def compile_steps(self) -> list[Callable]:
         """One program a plan: (state, batch) -> (state, metrics); the state is donated."""
@@ -172,6 +185,8 @@ def resume_or_create(trainer: Trainer, checkpoints: Checkpoints) -> TrainState:
     if step is None:
         return trainer.initial_state()
     log.info("resuming at step %d of %s", step, checkpoints.directory)
+    if trainer.task.config.init_from is not None:
+        log.info("init_from=%s is not used: the run has begun", trainer.task.config.init_from)
     return checkpoints.restore(step, trainer.abstract_state)
 
 

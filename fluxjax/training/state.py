@@ -63,7 +63,14 @@ def create_state(
     task: Task, optimizer: optax.GradientTransformation, key: jax.Array, use_ema: bool
 ) -> TrainState:
     """A fresh state at step 0; jit it with out_shardings to create it in its place."""
-    variables = task.init(key)
+    return state_of(task, optimizer, task.init(key), use_ema)
+
+
+def state_of(
+    task: Task, optimizer: optax.GradientTransformation, variables: Any, use_ema: bool
+) -> TrainState:
+    """The state at step 0 that starts from given variables."""
+    variables = dict(variables)
     params = variables.pop("params")
     trained, frozen = split_params(params, task.groups(params))
     return TrainState(
