@@ -13,6 +13,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from data_pipelines import seeding
+from data_pipelines.augment import RandAugment
 from data_pipelines.catalog import Catalog, Record
 from data_pipelines.crops import random_resized_crop, view_crop
 from data_pipelines.decode import Video, open_video
@@ -84,6 +85,7 @@ class TrainClips:
       crop_scale: range of the crop's share of the picture.
       crop_ratio: range of the crop's aspect.
       flip: half of the clips are mirrored.
+      rand_augment: operations drawn for every clip, after cropping and mirroring; None for none.
       repeats: clips cut from one video, same frames, with fresh crops.
       per_clip: draw a grid for every clip, not for every batch.
     """
@@ -99,6 +101,7 @@ class TrainClips:
     crop_scale: tuple[float, float] = (0.08, 1.0)
     crop_ratio: tuple[float, float] = (3 / 4, 4 / 3)
     flip: bool = True
+    rand_augment: RandAugment | None = None
     repeats: int = 1
     per_clip: bool = False
 
@@ -140,7 +143,8 @@ class TrainClips:
 
     def _clips(self, record: Record, grid: Grid, key: tuple[int, ...]) -> list[np.ndarray]:
         train_frames, _ = FRAME_SAMPLERS[self.sampling]
-        crops, flips = (seeding.rng(*key, stream) for stream in (Stream.CROP, Stream.FLIP))
+        streams = (Stream.CROP, Stream.FLIP, Stream.AUGMENT)
+        crops, flips, augments = (seeding.rng(*key, stream) for stream in streams)
         with open_video(record.source, name=record.name) as video:
             first, last = frame_span(video, record)
             frames = first + train_frames(
@@ -154,6 +158,8 @@ class TrainClips:
                 flip = self.flip and flips.random() < 0.5
                 size = (grid.resolution, grid.resolution)
                 clips.append(video.read(frames, box=box, size=size, flip=flip))
+        if self.rand_augment is not None:
+            clips = [self.rand_augment(clip, augments) for clip in clips]
         return clips
 
 

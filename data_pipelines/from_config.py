@@ -7,6 +7,7 @@ from collections.abc import Generator, Sequence
 from ml_collections import ConfigDict
 
 from data_pipelines import loader
+from data_pipelines.augment import RandAugment
 from data_pipelines.catalog import Catalog, open_catalog
 from data_pipelines.clips import BadVideos, EvalClips, Item, TrainClips
 from fluxjax.grids import Grid
@@ -55,6 +56,7 @@ class VideoData:
     ) -> Generator[Item, None, None]:
         """Training batches from `first_step` to the config's last, see `loader.train_batches`."""
         config, data = self.config, self.config.data
+        augment = data.rand_augment
         clips = TrainClips(
             self.train,
             grids,
@@ -67,6 +69,7 @@ class VideoData:
             crop_scale=tuple(data.crop_scale),
             crop_ratio=tuple(data.crop_ratio),
             flip=data.flip,
+            rand_augment=None if augment is None else RandAugment.parse(augment),
             repeats=data.repeats,
             per_clip=config.grids.per_clip,
         )

@@ -20,7 +20,7 @@ def base_config() -> ConfigDict:
     config.task = "classify"
     config.method = "flux_multi"  # or flux_single: one budget, no alignment
     config.seed = 0
-    config.total_steps = 100
+    config.total_steps = 100  # batches read; optimizer updates are fewer with accumulation
     config.batch_size = 16  # clips a step, over all devices and hosts
     config.log_every = 20  # steps
     config.num_classes = placeholder(int)  # None: as many as the training data names
@@ -61,9 +61,13 @@ def base_config() -> ConfigDict:
     config.data.crop_scale = (0.08, 1.0)  # share of the picture's area
     config.data.crop_ratio = (3 / 4, 4 / 3)  # width / height
     config.data.flip = True  # never where direction is the label
+    config.data.rand_augment = placeholder(str)  # e.g. rand-m7-n4-mstd0.5-inc1; None: off
     config.data.repeats = 1  # clips cut from one decoded video (repeated augmentation)
     config.data.workers = 2  # decoding threads
     config.data.max_bad_share = 0.05  # of unreadable videos, above which a run stops
+
+    config.erasing = ConfigDict()  # random erasing
+    config.erasing.prob = 0.0  # of a clip
 
     config.mixing = ConfigDict()  # mixup and cutmix
     config.mixing.prob = 0.0
@@ -73,7 +77,7 @@ def base_config() -> ConfigDict:
     config.mixing.smoothing = 0.0  # label smoothing
 
     config.optim = ConfigDict()
-    config.optim.lr = 1e-3  # per 256 clips, like the other rates
+    config.optim.lr = 1e-3  # per 256 clips an update, like the other rates
     config.optim.end_lr = 1e-6
     config.optim.warmup_lr = 1e-6
     config.optim.warmup_steps = 20
@@ -84,6 +88,7 @@ def base_config() -> ConfigDict:
     config.optim.decay_affine = False  # True: as the reference, also the LPE and GPE scales
     config.optim.layer_decay = 1.0
     config.optim.clip_norm = placeholder(float)
+    config.optim.accumulate_steps = 1  # steps whose mean gradient makes one optimizer update
     config.optim.ema = placeholder(float)  # decay of the moving average, e.g. 0.9999
 
     config.eval = ConfigDict()
@@ -115,7 +120,8 @@ def check_config(config: ConfigDict) -> None:
     create_task(ConfigDict(config.to_dict() | {"num_classes": config.num_classes or 2}))
     positive = ("total_steps", "batch_size", "log_every")
     nested = ("eval.clips", "eval.crops", "eval.batch_size", "checkpoint.every_steps")
-    for key in positive + nested + ("checkpoint.keep", "data.repeats", "data.workers"):
+    nested += ("checkpoint.keep", "data.repeats", "data.workers", "optim.accumulate_steps")
+    for key in positive + nested:
         _require(_get(config, key) >= 1, config, key, "must be at least 1")
     _require(config.batch_size % config.data.repeats == 0, config, "batch_size",
              f"must be a multiple of data.repeats={config.data.repeats}")  # fmt: skip
@@ -123,6 +129,11 @@ def check_config(config: ConfigDict) -> None:
              "must be a share between 0 and 1")  # fmt: skip
     _require(0 <= config.optim.warmup_steps <= config.total_steps, config, "optim.warmup_steps",
              f"must lie between 0 and total_steps={config.total_steps}")  # fmt: skip
+    for key in ("total_steps", "optim.warmup_steps"):
+        accumulated = config.optim.accumulate_steps
+        _require(_get(config, key) % accumulated == 0, config, key,
+                 f"must be a multiple of optim.accumulate_steps={accumulated}")  # fmt: skip
+    _check_augmentation(config)
     if config.mixing.prob:
         _require(not config.grids.per_clip, config, "grids.per_clip",
                  "must be False with mixing.prob > 0: mixup needs one grid a batch")  # fmt: skip
@@ -133,6 +144,18 @@ def check_config(config: ConfigDict) -> None:
                  "must name videos: demo:easy, tfds:NAME or the path of a list file")  # fmt: skip
     _require(bool(config.eval.grids), config, "eval.grids", "must name a grid, e.g. ('8x224',)")
     _require(bool(config.eval.budgets), config, "eval.budgets", "must name at least one budget")
+
+
+def _check_augmentation(config: ConfigDict) -> None:
+    for key in ("erasing.prob", "mixing.prob", "mixing.switch_prob"):
+        _require(0 <= _get(config, key) <= 1, config, key, "must be a probability in [0, 1]")
+    if config.data.rand_augment is not None:
+        from data_pipelines.augment import RandAugment  # models and steps need no pipeline
+
+        try:
+            RandAugment.parse(config.data.rand_augment)
+        except ValueError as error:
+            raise ValueError(f"config.data.rand_augment: {error}") from error
 
 
 def _check_keys(config: ConfigDict, known: ConfigDict, path: str) -> None:

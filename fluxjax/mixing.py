@@ -10,13 +10,12 @@ configures a run that mixes must draw its grid per batch.
 """
 
 import functools
-import math
 
 import flax.struct
 import jax
 import jax.numpy as jnp
-import numpy as np
 
+from fluxjax.boxes import inside_box, pixel_patch_side
 from fluxjax.tokens import Tokens
 
 
@@ -59,7 +58,7 @@ def mix(
     mixing = draw(
         key,
         tokens.grid[0],
-        _patch_side(tokens),
+        pixel_patch_side(tokens),
         mixup_alpha=mixup_alpha,
         cutmix_alpha=cutmix_alpha,
         prob=prob,
@@ -135,7 +134,7 @@ def apply(
         raise ValueError(
             f"mixing needs float pixels, got {tokens.values.dtype}; call normalize_pixels first"
         )
-    inside = _inside_box(tokens.position, mixing.box, _patch_side(tokens))
+    inside = inside_box(tokens.position, mixing.box, pixel_patch_side(tokens))
     own = jnp.where(mixing.use_cutmix, jnp.where(inside, 0.0, 1.0), mixing.lam)  # [B, N, D]
     values = tokens.values.astype(jnp.float32)
     mixed = own * values + (1.0 - own) * values[::-1]
@@ -194,23 +193,3 @@ def _draw_box(key: jax.Array, sides: jax.Array, lam: jax.Array) -> jax.Array:
     centre = jax.random.randint(key, (2,), 0, sides)
     low, high = jnp.maximum(centre - half, 0), jnp.minimum(centre + half, sides)
     return jnp.stack([low[0], high[0], low[1], high[1]])
-
-
-def _inside_box(position: jax.Array, box: jax.Array, patch: int) -> jax.Array:
-    """Which values [B, N, patch*patch*3] of the tokens at `position` lie in the box; bool."""
-    value = np.arange(patch * patch * 3)  # row-major (row, column, channel) inside a patch
-    y = position[..., 1:2] * patch + value // (3 * patch)
-    x = position[..., 2:3] * patch + value // 3 % patch
-    yl, yh, xl, xh = box
-    return (yl <= y) & (y < yh) & (xl <= x) & (x < xh)
-
-
-def _patch_side(tokens: Tokens) -> int:
-    width = tokens.values.shape[-1]
-    patch = math.isqrt(width // 3)
-    if 3 * patch * patch != width:
-        raise ValueError(
-            f"mixing needs tokens of pixels, patch * patch * 3 values each, got {width} values; "
-            "mix before the embedding"
-        )
-    return patch

@@ -11,7 +11,7 @@ SSV2_VIDEOS = 168_913
 
 
 def flux_finetune(config: ConfigDict, videos: int, epochs: int, warmup_epochs: int) -> None:
-    """Flux-Multi fine-tuning: flexible grids, three budgets, mixup and cutmix, layer decay.
+    """Flux-Multi fine-tuning: flexible grids, three budgets, layer decay, strong augmentation.
 
     512 videos a step (8 a device on 64 devices), each cut into two clips.
 
@@ -41,6 +41,8 @@ def flux_finetune(config: ConfigDict, videos: int, epochs: int, warmup_epochs: i
     config.data.train = config.data.test = ""  # to be given on the command line
     config.data.workers = 16
     config.data.crop_scale = (0.08, 1.0)
+    config.data.rand_augment = "rand-m7-n4-mstd0.5-inc1"
+    config.erasing.prob = 0.25
     config.mixing.prob = 1.0
     config.mixing.smoothing = 0.1
 

@@ -45,6 +45,14 @@ def test_the_published_recipe_is_the_specifications():
     assert config.optim.end_lr * config.batch_size / 256 == pytest.approx(4e-6)
 
 
+@pytest.mark.parametrize(("variant", "flip"), [("k400", True), ("ssv2", False)])
+def test_the_published_recipes_augment(variant, flip):
+    _, config = load("fluxvit_s", variant)
+    assert config.data.rand_augment == "rand-m7-n4-mstd0.5-inc1"
+    assert (config.erasing.prob, config.data.flip) == (0.25, flip)
+    assert config.optim.accumulate_steps == 1
+
+
 def test_every_configs_file_is_tested():
     assert {path.stem for path in (ROOT / "configs").glob("*.py")} == {name for name, _ in CONFIGS}
 
@@ -60,6 +68,15 @@ def test_every_configs_file_is_tested():
         ({"data.repeats": 3}, "must be a multiple of data.repeats=3"),
         ({"mixing.prob": 1.0, "grids.per_clip": True}, "mixup needs one grid a batch"),
         ({"mixing.prob": 1.0, "batch_size": 15}, "must be even"),
+        ({"mixing.prob": 1.5}, "mixing.prob=1.5 must be a probability"),
+        ({"erasing.prob": -0.1}, "erasing.prob=-0.1 must be a probability"),
+        ({"data.rand_augment": "rand-m7"}, "config.data.rand_augment: 'rand-m7' lacks n"),
+        ({"optim.accumulate_steps": 0}, "accumulate_steps=0 must be at least 1"),
+        (
+            {"optim.accumulate_steps": 3},
+            "total_steps=100 must be a multiple of optim.accumulate_steps=3",
+        ),
+        ({"optim.accumulate_steps": 50}, "optim.warmup_steps=20 must be a multiple"),
         ({"data.train": ""}, "must name videos"),
         ({"optim.warmup_steps": 1000}, "between 0 and total_steps"),
         ({"budgets": (12, 24)}, "from the largest to the smallest"),

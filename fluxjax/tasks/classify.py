@@ -14,6 +14,7 @@ import jax.numpy as jnp
 from ml_collections import ConfigDict
 
 from fluxjax import grids
+from fluxjax.erasing import erase
 from fluxjax.mixing import mix, smooth_one_hot
 from fluxjax.models import create_model
 from fluxjax.models.fluxvit import BudgetOutput, layer_id
@@ -128,8 +129,9 @@ class ClassifyTask:
 
         Accuracies under mixup are counted against the unmixed label.
         """
-        mix_key, drop_key = jax.random.split(key)
-        tokens, targets = self._mixed(self.tokens(batch), batch["label"], mix_key)
+        erase_key, mix_key, drop_key = jax.random.split(key, 3)
+        tokens = self._erased(self.tokens(batch), erase_key)
+        tokens, targets = self._mixed(tokens, batch["label"], mix_key)
         rngs = {"dropout": drop_key}
         if plan.name == "flux_multi":
             outputs = self.model.apply(
@@ -157,6 +159,13 @@ class ClassifyTask:
           plan: budget and head.
         """
         return self.model.apply(variables, self.tokens(batch), plan.budget, plan.head)
+
+    def _erased(self, tokens: Tokens, key: jax.Array) -> Tokens:
+        """Clips after random erasing, if the config asks for it."""
+        if not self.config.erasing.prob:
+            return tokens
+        tokens = tokens.replace(values=normalize_pixels(tokens.values))
+        return erase(tokens, key, prob=self.config.erasing.prob)
 
     def _mixed(self, tokens: Tokens, labels: jax.Array, key: jax.Array):
         """Clips and soft targets [B, K] after mixup or cutmix, if the config asks for them."""

@@ -16,7 +16,7 @@ from fluxjax.tasks.base import Plan, Task
 from fluxjax.training import mesh as meshes
 from fluxjax.training.checkpoints import Checkpoints
 from fluxjax.training.compilation import compile_program
-from fluxjax.training.optimizers import learning_rate, make_optimizer
+from fluxjax.training.optimizers import learning_rate, make_optimizer, num_updates
 from fluxjax.training.progress import Progress
 from fluxjax.training.state import TrainState, create_state, split_params, state_of
 
@@ -110,15 +110,20 @@ class Trainer:
         (total, output), grads = jax.value_and_grad(loss, has_aux=True)(state.params)
         updates, opt_state = self._optimizer.update(grads, state.opt_state, state.params)
         params = optax.apply_updates(state.params, updates)
+        done = num_updates(state.opt_state, state.step)
         ema = state.ema
         if ema is not None:
-            ema = optax.incremental_update(params, ema, 1.0 - config.optim.ema)
+            # While gradients only accumulate, averaging would weigh the same parameters again.
+            moved = num_updates(opt_state, state.step + 1) > done
+            ema = optax.incremental_update(
+                params, ema, jnp.where(moved, 1.0 - config.optim.ema, 0.0)
+            )
         metrics = {
             "loss": total,
             **{name: value for name, (value, _) in output.terms.items()},
             **output.metrics,
             "grad_norm": optax.tree.norm(grads),
-            "learning_rate": jnp.asarray(self._schedule(state.step), jnp.float32),
+            "learning_rate": jnp.asarray(self._schedule(done), jnp.float32),
         }
         state = state.replace(
             step=state.step + 1,

@@ -1,4 +1,4 @@
-"""AdamW with layer-wise learning rates, built from optax parts."""
+"""AdamW with layer-wise learning rates and gradient accumulation, built from optax parts."""
 
 from typing import Any
 
@@ -30,13 +30,19 @@ def warmup_cosine(
 
 
 def learning_rate(config: ConfigDict) -> optax.Schedule:
-    """The schedule of a training config; rates are given per 256 clips and scaled by the batch."""
-    optim, scale = config.optim, config.batch_size / 256
+    """The schedule of a training config, optimizer update -> learning rate.
+
+    Rates are given per 256 clips and scaled by the clips of an update, batch_size *
+    optim.accumulate_steps. The config counts total_steps and warmup_steps in batches read; the
+    schedule has as many updates as these make.
+    """
+    optim, accumulated = config.optim, config.optim.accumulate_steps
+    scale = config.batch_size * accumulated / 256
     return warmup_cosine(
         optim.lr * scale,
         optim.end_lr * scale,
-        config.total_steps,
-        optim.warmup_steps,
+        config.total_steps // accumulated,
+        optim.warmup_steps // accumulated,
         optim.warmup_lr * scale,
     )
 
@@ -46,10 +52,15 @@ def make_optimizer(
 ) -> optax.GradientTransformation:
     """AdamW over the trained parameters.
 
+    With optim.accumulate_steps = k > 1, k - 1 steps in a row change nothing but the mean of the
+    gradients, and every k-th makes an update from it: for a loss that is a mean over clips, the
+    update of one batch k times as large. Clipping applies to the mean.
+
     Args:
-      config: uses `optim.b1`, `b2`, `eps`, `weight_decay` and `clip_norm` (None: no clipping).
+      config: uses `optim.b1`, `b2`, `eps`, `weight_decay`, `clip_norm` (None: no clipping) and
+        `accumulate_steps`.
       groups: tree of `ParamGroup` like the trained parameters.
-      schedule: learning rate of a parameter with lr_scale 1.
+      schedule: optimizer update -> learning rate of a parameter with lr_scale 1.
     """
     optim = config.optim
     scales = jax.tree.map(lambda group: group.lr_scale, groups)
@@ -63,4 +74,17 @@ def make_optimizer(
     ]
     if optim.clip_norm is not None:
         steps.insert(0, optax.clip_by_global_norm(optim.clip_norm))
-    return optax.chain(*steps)
+    optimizer = optax.chain(*steps)
+    if optim.accumulate_steps == 1:
+        return optimizer
+    return optax.MultiSteps(optimizer, optim.accumulate_steps).gradient_transformation()
+
+
+def num_updates(opt_state: Any, step: jax.Array) -> jax.Array:
+    """Optimizer updates made so far, int32 scalar.
+
+    Args:
+      opt_state: of `make_optimizer`'s result.
+      step: steps so far; without accumulation each was an update.
+    """
+    return opt_state.gradient_step if isinstance(opt_state, optax.MultiStepsState) else step

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from data_pipelines import clips, loader
+from data_pipelines.augment import RandAugment
 from data_pipelines.catalog import ListFile
 from data_pipelines.errors import VideoError
 from fluxjax.grids import Grid
@@ -90,6 +91,29 @@ def test_repeated_augmentation_cuts_several_clips_from_one_video(folder):
     assert batch["patches"].shape[0] == 4
     assert batch["example"][0] == batch["example"][1] != batch["example"][2]
     assert (batch["patches"][0] != batch["patches"][1]).any(), "both clips have the same crop"
+
+
+def test_rand_augment_changes_clips_by_its_own_stream(folder):
+    options = {"videos_per_batch": 2, "repeats": 2, "flip": False}
+    plain, augmented, again = (
+        collect(train_clips(folder, rand_augment=policy, **options), 0, 2)
+        for policy in (None, *[RandAugment(7.0, 4, prob=1.0, increasing=True)] * 2)
+    )
+    for before, after, repeated in zip(plain, augmented, again, strict=True):
+        assert_same(after, repeated)
+        assert (before["patches"] != after["patches"]).any(axis=(1, 2)).all()
+        tokens = int(before["grid"][0].prod())
+        assert not after["patches"][:, tokens:].any(), "padding was augmented"
+        for name in ("grid", "label", "example"):
+            np.testing.assert_array_equal(before[name], after[name])
+
+    def invert(clip, rng):
+        return 255 - clip
+
+    inverted = collect(train_clips(folder, rand_augment=invert, **options), 0, 1)[0]["patches"]
+    tokens = int(plain[0]["grid"][0].prod())
+    # The draws of frames and crops are the plain run's.
+    np.testing.assert_array_equal(inverted[:, :tokens], 255 - plain[0]["patches"][:, :tokens])
 
 
 def test_a_bad_video_is_replaced_counted_and_named(folder, caplog):

@@ -150,6 +150,100 @@ def test_the_moving_average_follows_the_parameters(tmp_path):
                                   average)  # fmt: skip
 
 
+def accumulating(config, steps):
+    """A config of `steps` micro-batches an update; the optimizer's eps keeps it smooth."""
+    config.optim.accumulate_steps = steps
+    config.optim.eps, config.optim.weight_decay, config.optim.clip_norm = 1e-2, 0.1, 0.5
+    config.optim.lr, config.optim.ema = 1.0, 0.5
+    config.batch_size //= steps
+    config.total_steps *= steps
+    config.optim.warmup_steps *= steps
+    return config
+
+
+def test_two_micro_batches_are_one_batch_of_both(tmp_path):
+    def start():
+        config = tiny.get_config()
+        config.batch_size, config.total_steps, config.optim.warmup_steps = 16, 4, 2
+        return config
+
+    whole = create_task(accumulating(start(), 1))
+    halves = create_task(accumulating(start(), 2))
+    results, rates = [], []
+    for task in (whole, halves):
+        task.config.checkpoint.every_steps = 100
+
+        def feed(first, task=task):
+            for batch in batches(whole, 0):
+                for part in range(task.config.optim.accumulate_steps):
+                    size = task.config.batch_size
+                    yield {k: v[part * size : (part + 1) * size] for k, v in batch.items()}
+
+        trainer = loop.Trainer.create(task)
+        seen = []
+        report = lambda step, line, scalars, seen=seen: seen.append(scalars)  # noqa: E731
+        with Checkpoints(tmp_path / str(len(results)), keep=1) as checkpoints:
+            results.append(loop.train(trainer, feed, checkpoints, report))
+        rates.append([scalars["learning_rate"] for scalars in seen])
+    a, b = results
+    initial = whole.init(jax.random.key(0))["params"]
+    moved = jax.tree.map(lambda x, y: np.abs(x - y).max(), initial, a.params)
+    assert max(jax.tree.leaves(moved)) > 0.02
+    for name in ("params", "ema"):
+        jax.tree.map(
+            lambda x, y: np.testing.assert_allclose(x, y, atol=1e-5),
+            *(jax.device_get(getattr(state, name)) for state in (a, b)),
+        )
+    assert int(b.step) == 8 and int(b.opt_state.gradient_step) == 4
+    np.testing.assert_allclose(rates[1], np.repeat(rates[0], 2), rtol=1e-6)
+    assert len(set(rates[0])) >= 3
+
+
+def test_parameters_and_their_average_rest_while_gradients_accumulate(tmp_path):
+    config = accumulating(tiny.get_config(), 1)
+    config.optim.accumulate_steps, config.optim.warmup_steps = 3, 0
+    trainer = loop.Trainer.create(create_task(config))
+    (program,), state = trainer.compile_steps(), trainer.initial_state()
+    feed = loop.device_batches(
+        batches(trainer.task, 0), trainer.mesh, trainer.task.batch_spec(config.batch_size)
+    )
+    history = [jax.device_get((state.params, state.ema))]
+    for batch in feed:
+        state, _ = program(state, batch)
+        history.append(jax.device_get((state.params, state.ema)))
+    for step in (1, 2, 4, 5):
+        assert_same_bits(history[step], history[step - 1])
+    for step in (3, 6):
+        for now, before in zip(history[step], history[step - 1], strict=True):
+            differences = jax.tree.map(lambda x, y: np.abs(x - y).max(), now, before)
+            assert max(jax.tree.leaves(differences)) > 1e-4
+        half = jax.tree.map(lambda p, e: (p + e) / 2, history[step][0], history[step - 1][1])
+        jax.tree.map(
+            lambda x, y: np.testing.assert_allclose(x, y, atol=1e-6), half, history[step][1]
+        )
+
+
+def test_resuming_between_two_updates_loses_no_gradient(tmp_path):
+    config = tiny.get_config()
+    config.optim.accumulate_steps, config.optim.ema, config.checkpoint.every_steps = 2, 0.9, 3
+    whole, _ = run(config, tmp_path / "whole")
+
+    class Stop(Exception):
+        pass
+
+    def report(step, line, scalars):
+        if step == 4:
+            raise Stop
+
+    task = create_task(config)
+    with pytest.raises(Stop), Checkpoints(tmp_path / "stopped", keep=2) as checkpoints:
+        trainer = loop.Trainer.create(task)
+        loop.train(trainer, lambda step: batches(task, step), checkpoints, report)
+    resumed, losses = run(config, tmp_path / "stopped")
+    assert [step for step, _ in losses] == [4, 5, 6]
+    assert_same_bits(whole, resumed)
+
+
 def test_a_batch_that_the_devices_cannot_share_is_refused():
     config = tiny.get_config()
     config.batch_size = 12
