@@ -78,6 +78,12 @@ def _solarize_add(image: Image.Image, added: float) -> Image.Image:
     return image.point(table * 3)
 
 
+def _posterize(image: Image.Image, bits: int) -> Image.Image:
+    """As ImageOps.posterize, which newer Pillows refuse for the 0 bits of magnitude 10: black."""
+    kept = 256 - (1 << (8 - bits))
+    return image.point([value & kept for value in range(256)] * 3)
+
+
 def _posterize_bits(level: float, sign: int, increasing: bool) -> int:
     return 4 - int(4 * level) if increasing else int(4 * level)
 
@@ -91,7 +97,7 @@ _OPERATIONS = {
     "Equalize": _plain(ImageOps.equalize),
     "Invert": _plain(ImageOps.invert),
     "Rotate": _Operation(_rotate, lambda level, sign, increasing: sign * 30.0 * level),
-    "Posterize": _Operation(ImageOps.posterize, _posterize_bits),
+    "Posterize": _Operation(_posterize, _posterize_bits),
     "Solarize": _Operation(ImageOps.solarize, _solarize_threshold),
     "SolarizeAdd": _Operation(_solarize_add, lambda level, sign, increasing: int(110 * level)),
     "Color": _enhance(ImageEnhance.Color),

