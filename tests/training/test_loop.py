@@ -161,6 +161,7 @@ def accumulating(config, steps):
     return config
 
 
+@pytest.mark.slow
 def test_two_micro_batches_are_one_batch_of_both(tmp_path):
     def start():
         config = tiny.get_config()
@@ -199,6 +200,7 @@ def test_two_micro_batches_are_one_batch_of_both(tmp_path):
     assert len(set(rates[0])) >= 3
 
 
+@pytest.mark.slow
 def test_parameters_and_their_average_rest_while_gradients_accumulate(tmp_path):
     config = accumulating(tiny.get_config(), 1)
     config.optim.accumulate_steps, config.optim.warmup_steps = 3, 0
@@ -223,6 +225,7 @@ def test_parameters_and_their_average_rest_while_gradients_accumulate(tmp_path):
         )
 
 
+@pytest.mark.slow
 def test_resuming_between_two_updates_loses_no_gradient(tmp_path):
     config = tiny.get_config()
     config.optim.accumulate_steps, config.optim.ema, config.checkpoint.every_steps = 2, 0.9, 3
