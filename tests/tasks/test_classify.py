@@ -108,5 +108,8 @@ def test_single_budget_of_the_config_is_trained():
     config.method, config.single_budget = "flux_single", 4
     task = create_task(config)
     _, variables = task_and_variables()
-    output = task.loss(variables, host_batch(task), jax.random.key(0), task.plans()[0])
+    plan = task.plans()[0]
+    output = jax.jit(lambda v, b: task.loss(v, b, jax.random.key(0), plan))(
+        variables, host_batch(task)
+    )
     assert list(output.terms) == ["ce_4"] and list(output.metrics) == ["top1_4"]
