@@ -162,7 +162,6 @@ class AttentionPool(nn.Module):
     features: int
     num_heads: int
     dtype: Any = jnp.float32
-    backend: str = "xla"
 
     @nn.compact
     def __call__(
