@@ -7,11 +7,46 @@ from typing import Any
 
 import flax.linen as nn
 
+from fluxjax.models.clip import ClipImage
+from fluxjax.models.evl import Evl
 from fluxjax.models.fluxvit import FluxViT
 from fluxjax.models.internvideo2 import InternVideo2
 
+_CLIP_L14 = {
+    "width": 1024, "depth": 24, "num_heads": 16, "patch": 14, "grid": (16, 16), "embedding": 768,
+}  # fmt: skip
+
+_EVL_L14 = {
+    "width": 1024, "depth": 24, "num_heads": 16, "patch": 14, "grid": (16, 16),
+    "qkv_width": 1024, "decoder_heads": 16,
+}  # fmt: skip
+
 # Sizes of the official constructors; "ti" is ours, for tests and quick demonstrations.
 _MODELS: dict[str, tuple[Callable[..., nn.Module], dict[str, Any]]] = {
+    "clip_ti8": (
+        ClipImage,
+        {"width": 64, "depth": 4, "num_heads": 4, "patch": 8, "grid": (6, 6), "embedding": 64},
+    ),
+    "clip_b32": (ClipImage, {"patch": 32, "grid": (7, 7)}),
+    "clip_b16": (ClipImage, {}),
+    "clip_l14": (ClipImage, _CLIP_L14),
+    "clip_l14_336": (ClipImage, _CLIP_L14 | {"grid": (24, 24)}),
+    "evl_ti8": (
+        Evl,
+        {
+            "width": 64,
+            "depth": 4,
+            "num_heads": 4,
+            "patch": 8,
+            "grid": (6, 6),
+            "decoder_layers": 2,
+            "qkv_width": 64,
+            "decoder_heads": 4,
+        },
+    ),
+    "evl_b16": (Evl, {}),
+    "evl_l14": (Evl, _EVL_L14),
+    "evl_l14_336": (Evl, _EVL_L14 | {"grid": (24, 24)}),
     "fluxvit_ti14": (
         FluxViT,
         {
@@ -46,12 +81,12 @@ def model_classes() -> dict[str, type[nn.Module]]:
     return {kind.__name__: kind for kind in classes}
 
 
-def create_model(name: str, num_classes: int = 400, **overrides: Any) -> nn.Module:
+def create_model(name: str, num_classes: int | None = 400, **overrides: Any) -> nn.Module:
     """Creates a model by name, without parameters: call its `init`.
 
     Args:
       name: one of `list_models()`.
-      num_classes: size of the classification heads.
+      num_classes: size of the classification heads; None: a model without, where it can be.
       **overrides: fields of the model class to set instead of the named size's.
 
     Raises:

@@ -8,6 +8,7 @@ import functools
 import json
 import math
 import pathlib
+import re
 
 import flax.linen as nn
 import jax
@@ -49,6 +50,8 @@ class Fixture:
     def check(self, name, actual, tolerance=None):
         """Compares with output `name`; the worst error over what is tolerated must be <= 1."""
         tolerances = self.meta["tolerance"]
+        if isinstance(tolerances, str):
+            tolerances = _spelled_out(tolerances)
         bound = tolerances.get(tolerance or name) or tolerances.get("default")
         assert bound, f"{self.name} has no tolerance for {tolerance or name}"
         expected, actual = self.outputs[name], np.asarray(actual)
@@ -64,6 +67,17 @@ class Fixture:
         return worst
 
 
+def _spelled_out(text):
+    """Tolerances written as "fp32: atol 2e-5 rtol 1e-4" or "a/b atol 3e-5 rtol 2e-4; c atol .."."""
+    bounds = {}
+    for part in text.split(";"):
+        kind = re.split("[: ]", part.strip())[0]
+        found = {key: float(x) for key, x in re.findall(r"(atol|rtol) ([0-9.e-]+)", part)}
+        for name in (kind, *kind.split("/")):
+            bounds["default" if name == "fp32" else name] = found
+    return bounds
+
+
 def _under(arrays, prefix):
     return {name.removeprefix(prefix): a for name, a in arrays.items() if name.startswith(prefix)}
 
@@ -71,7 +85,7 @@ def _under(arrays, prefix):
 @functools.cache
 def fixture(system, case):
     """The case of a system whose name begins with `case`, such as "v02"."""
-    (path,) = (_FOLDER / system).glob(f"{case}_*.npz")
+    (path,) = (_FOLDER / system).glob(f"{case}*.npz")
     return Fixture(path)
 
 
