@@ -18,7 +18,7 @@ from data_pipelines.catalog import Catalog, Record
 from data_pipelines.crops import random_resized_crop, view_crop
 from data_pipelines.decode import Video, open_video
 from data_pipelines.errors import VideoError
-from data_pipelines.sampling import FRAME_SAMPLERS, draw_grid
+from data_pipelines.sampling import draw_grid, frame_sampler
 from data_pipelines.seeding import Stream
 from fluxjax.grids import PATCH, Grid, clip_patches
 
@@ -81,7 +81,7 @@ class TrainClips:
       slots: tokens a clip is padded to.
       bad: counts unreadable videos, which are replaced by others.
       patch: pixels a side.
-      sampling: name of the frame sampler.
+      sampling: name of the frame sampler, see `sampling.frame_sampler`.
       crop_scale: range of the crop's share of the picture.
       crop_ratio: range of the crop's aspect.
       flip: half of the clips are mirrored.
@@ -142,7 +142,7 @@ class TrainClips:
         )
 
     def _clips(self, record: Record, grid: Grid, key: tuple[int, ...]) -> list[np.ndarray]:
-        train_frames, _ = FRAME_SAMPLERS[self.sampling]
+        train_frames, _ = frame_sampler(self.sampling)
         streams = (Stream.CROP, Stream.FLIP, Stream.AUGMENT)
         crops, flips, augments = (seeding.rng(*key, stream) for stream in streams)
         with open_video(record.source, name=record.name) as video:
@@ -173,7 +173,7 @@ class EvalClips:
       slots: tokens a clip is padded to.
       bad: counts unreadable videos.
       patch: pixels a side.
-      sampling: name of the frame sampler.
+      sampling: name of the frame sampler, see `sampling.frame_sampler`.
       clips: temporal views.
       crops: spatial views.
     """
@@ -222,7 +222,7 @@ class EvalClips:
         }
 
     def _views(self, record: Record) -> list[np.ndarray]:
-        _, test_frames = FRAME_SAMPLERS[self.sampling]
+        _, test_frames = frame_sampler(self.sampling)
         side = self.grid.resolution
         views = []
         with open_video(record.source, name=record.name) as video:

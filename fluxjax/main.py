@@ -19,6 +19,7 @@ from fluxjax import grids
 from fluxjax.checkpoint_io import save
 from fluxjax.config import check_config
 from fluxjax.evaluation.evaluate import Evaluator, format_table, write_table
+from fluxjax.feature_cache import CachedData
 from fluxjax.tasks import create_task
 from fluxjax.training.checkpoints import Checkpoints
 from fluxjax.training.loop import Trainer, train
@@ -46,6 +47,8 @@ def run(config: ConfigDict, workdir: pathlib.Path) -> None:
     from data_pipelines.from_config import VideoData  # needs PyAV, and TensorFlow for tf.data
 
     check_config(config)
+    if config.pretrain is not None and config.init_from is None:
+        config.init_from = _pretrained(config.pretrain, workdir / "pretrain")
     data = VideoData.open(config, jax.process_index(), jax.process_count())
     config.num_classes = config.num_classes or data.train.num_classes
     task = create_task(config)
@@ -58,6 +61,8 @@ def run(config: ConfigDict, workdir: pathlib.Path) -> None:
         min(tokens), max(tokens),
     )  # fmt: skip
     trainer = Trainer.create(task)
+    if config.features.dir is not None:
+        data = CachedData(data, task, trainer.mesh, trainer.initial_state().variables())
     evaluator = Evaluator(
         task,
         trainer.mesh,
@@ -89,6 +94,15 @@ def run(config: ConfigDict, workdir: pathlib.Path) -> None:
         evaluate(int(state.step), state)
     writer.close()
     log.info("done; checkpoints, model, TensorBoard logs and tables are in %s", workdir)
+
+
+def _pretrained(config: ConfigDict, workdir: pathlib.Path) -> str:
+    """The model of a run that comes first: trained now, or what an earlier run has left."""
+    model = workdir / "model"
+    if not model.exists():  # it appears once the run is done
+        log.info("first a run of its own, in %s", workdir)
+        run(config, workdir)
+    return str(model)
 
 
 def _metric_writer(workdir: pathlib.Path):

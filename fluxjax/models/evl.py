@@ -4,7 +4,7 @@ Source: "Frozen CLIP Models are Efficient Video Learners" (arXiv 2208.03550) and
 repository OpenGVLab/efficient-video-recognition.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import flax.linen as nn
@@ -85,7 +85,7 @@ class TemporalFeatures(nn.Module):
                 resample = linear_matrix(frames, frames, self.num_frames)
                 table = jnp.matmul(resample, table, precision=exact)
             total = total + table[:, None].astype(self.dtype)
-        if self.cross_attention:
+        if self.cross_attention:  # q and k may be absent without
             q, k = layer.q.astype(self.dtype), layer.k.astype(self.dtype)
             attend = TemporalCrossAttention(width, self.grid, name="cross_attention")
             total = total + attend(q, k, grid, places).astype(self.dtype)
@@ -236,8 +236,7 @@ class Evl(nn.Module):
     pixels = CLIP_PIXELS
     one_grid = True
 
-    def setup(self):
-        """Builds the layers."""
+    def __post_init__(self):
         if self.select not in SELECTIONS:
             raise ValueError(f"select={self.select!r} is unknown; choose one of {SELECTIONS}")
         if not 1 <= self.decoder_layers <= self.depth:
@@ -245,6 +244,10 @@ class Evl(nn.Module):
                 f"decoder_layers={self.decoder_layers} must lie between 1 and depth={self.depth}: "
                 "every layer reads the features of another block"
             )
+        super().__post_init__()
+
+    def setup(self):
+        """Builds the layers."""
         dtype = self.dtype if self.tower_dtype is None else jnp.dtype(self.tower_dtype)
         self.tower = ClipTower(**tower_fields(self), gelu=self.tower_gelu, dtype=dtype)
         temporal = {
@@ -313,6 +316,34 @@ class Evl(nn.Module):
         x = self.decoder(features.layers, grid, features.places, train)
         x = self.dropout(self.norm(x), deterministic=not train)
         return self.head(x).astype(jnp.float32)
+
+    def features(self, video_or_tokens: jax.Array | Tokens) -> dict[str, jax.Array]:
+        """What the decoder reads of whole frames, as arrays to keep: [B, layers, T, L, ..] each."""
+        layers = self.tower_features(video_or_tokens).layers
+        names = LayerFeatures._fields if self.temporal_attention else ("out",)
+        return {name: jnp.stack([getattr(x, name) for x in layers], axis=1) for name in names}
+
+    def classify_features(
+        self,
+        features: Mapping[str, jax.Array],
+        grid: tuple[int, int],
+        budget: int | None = None,
+        train: bool = False,
+    ) -> jax.Array:
+        """Logits of `features` on frames of `grid` (h, w) patches; see `__call__`."""
+        layers = tuple(
+            LayerFeatures(*(features[name][:, i] if name in features else None
+                            for name in LayerFeatures._fields))
+            for i in range(self.decoder_layers)
+        )  # fmt: skip
+        if budget is not None and self.select == "input":
+            full = (layers[0].out.shape[2] - 1) * layers[0].out.shape[1]
+            if budget < full:
+                raise ValueError(
+                    f"budget {budget} of {full} tokens: select='input' cannot choose from features"
+                )
+            budget = None
+        return self.decode(TowerFeatures(layers, None), grid, budget, train)
 
     def frozen(self, path: Sequence[str]) -> bool:
         """Whether a parameter is not trained."""

@@ -2,7 +2,8 @@
 
 import dataclasses
 import difflib
-from collections.abc import Callable
+import types
+import typing
 from typing import Any
 
 import flax.linen as nn
@@ -22,7 +23,7 @@ _EVL_L14 = {
 }  # fmt: skip
 
 # Sizes of the official constructors; "ti" is ours, for tests and quick demonstrations.
-_MODELS: dict[str, tuple[Callable[..., nn.Module], dict[str, Any]]] = {
+_MODELS: dict[str, tuple[type[nn.Module], dict[str, Any]]] = {
     "clip_ti8": (
         ClipImage,
         {"width": 64, "depth": 4, "num_heads": 4, "patch": 8, "grid": (6, 6), "embedding": 64},
@@ -77,8 +78,34 @@ def list_models() -> list[str]:
 
 def model_classes() -> dict[str, type[nn.Module]]:
     """The classes that `create_model` builds, by their names."""
-    classes = [kind for kind, _ in _MODELS.values() if isinstance(kind, type)]
-    return {kind.__name__: kind for kind in classes}
+    return {kind.__name__: kind for kind, _ in _MODELS.values()}
+
+
+def model_fields(name: str) -> dict[str, type]:
+    """Fields that `create_model` takes for a name, with the type of their values.
+
+    Raises:
+      ValueError: on an unknown name, with the nearest known one.
+    """
+    constructor = _known(name)[0]
+    hints = typing.get_type_hints(constructor)
+    fields = {f.name for f in dataclasses.fields(constructor)} - {"parent", "name"}
+    return {field: _plain_type(hints[field]) for field in sorted(fields)}
+
+
+def _plain_type(hint: Any) -> type:
+    """int of `int | None`, tuple of `tuple[int, ...]`; object of anything else."""
+    options = [x for x in typing.get_args(hint) if x is not type(None)]
+    if isinstance(hint, types.UnionType):
+        return _plain_type(options[0])
+    hint = typing.get_origin(hint) or hint
+    return hint if isinstance(hint, type) else object
+
+
+def _known(name: str) -> tuple[type[nn.Module], dict[str, Any]]:
+    if name not in _MODELS:
+        raise ValueError(f"unknown model {name!r}{_hint(name, _MODELS)}; known: {list_models()}")
+    return _MODELS[name]
 
 
 def create_model(name: str, num_classes: int | None = 400, **overrides: Any) -> nn.Module:
@@ -92,9 +119,7 @@ def create_model(name: str, num_classes: int | None = 400, **overrides: Any) -> 
     Raises:
       ValueError: on an unknown name or field, with the nearest known one.
     """
-    if name not in _MODELS:
-        raise ValueError(f"unknown model {name!r}{_hint(name, _MODELS)}; known: {list_models()}")
-    constructor, fields = _MODELS[name]
+    constructor, fields = _known(name)
     known = {f.name for f in dataclasses.fields(constructor)} - {"parent", "name"}
     for field in overrides:
         if field not in known:

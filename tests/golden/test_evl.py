@@ -62,6 +62,7 @@ def test_parts_of_the_cross_attention():
     CROSS.check("w1_term", out[:, 1:, 1:])
 
 
+@pytest.mark.slow
 def test_selected_places_get_the_sums_over_selected_places():
     """With every place kept, and in another order, as without selection."""
     rng = np.random.default_rng(0)
@@ -147,6 +148,7 @@ def test_decoder_and_what_it_attends_to():
     jax.tree.map(np.testing.assert_array_equal, before, jax.device_get(layers))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("only", [*MODULES, None])
 def test_each_temporal_module_alone(only):
     model, variables = decoder((only,) if only else ())
@@ -166,6 +168,7 @@ def loss_of(model, variables):
     return jnp.mean(loss), logits
 
 
+@pytest.mark.slow
 def test_logits_loss_and_gradients():
     model, variables = full()
     gradient = jax.jit(jax.value_and_grad(functools.partial(loss_of, model), has_aux=True))
@@ -208,6 +211,7 @@ def test_round_trip():
         np.testing.assert_array_equal(state[name], value, strict=True, err_msg=name)
 
 
+@pytest.mark.slow
 def test_half_precision_tower():
     model, variables = full(tower_dtype="float16")
     _, logits = jax.jit(functools.partial(loss_of, model))(variables)
@@ -216,6 +220,7 @@ def test_half_precision_tower():
     assert np.abs(logits - FULL.outputs["logits"]).max() > 1e-5
 
 
+@pytest.mark.slow
 def test_adamw_steps():
     """Three updates by the project's own optimizer: cosine schedule, decay on everything."""
     model, variables = full()
@@ -231,13 +236,13 @@ def test_adamw_steps():
     @jax.jit
     def step(params, opt_state):
         loss = lambda p: loss_of(model, {"params": {**p, "tower": tower}})  # noqa: E731
-        (value, _), gradients = jax.value_and_grad(loss, has_aux=True)(params)
+        (value, logits), gradients = jax.value_and_grad(loss, has_aux=True)(params)
         updates, opt_state = optimizer.update(gradients, opt_state, params)
-        return optax.apply_updates(params, updates), opt_state, value
+        return optax.apply_updates(params, updates), opt_state, value, logits
 
     opt_state, losses = optimizer.init(params), []
     for _ in range(train["steps"]):
-        params, opt_state, value = step(params, opt_state)
+        params, opt_state, value, _ = step(params, opt_state)
         losses.append(value)
     rates = [schedule(i) for i in range(train["steps"])]
     np.testing.assert_allclose(rates, FULL.outputs["train/lr"], rtol=1e-5)
@@ -247,5 +252,4 @@ def test_adamw_steps():
     for name in FULL.outputs:
         if name.startswith("train/after/"):
             FULL.check(name, state[name.removeprefix("train/after/")], "train/after")
-    _, logits = jax.jit(functools.partial(loss_of, model))(variables)
-    np.testing.assert_allclose(logits, FULL.outputs["train/logits_after"], rtol=1e-3, atol=1e-3)
+    FULL.check("train/logits_after", step(params, opt_state)[3], "train/after")
