@@ -26,6 +26,11 @@ def base_config() -> ConfigDict:
     config.num_classes = placeholder(int)  # None: as many as the training data names
     config.init_from = placeholder(str)  # inference checkpoint to start from; None: random weights
 
+    config.mesh = ConfigDict()  # devices along each axis; one of them None: what is left
+    config.mesh.data = placeholder(int)  # copies of the model; each sees other clips
+    config.mesh.fsdp = 1  # devices that share parameters and optimizer state, and cut the batch
+    config.mesh.tensor = 1  # devices that share the products inside a layer
+
     config.model = ConfigDict()
     config.model.name = "fluxvit_ti14"
     config.model.dtype = "float32"  # of the computation; parameters are float32 always

@@ -20,6 +20,7 @@ from fluxjax.checkpoint_io import save
 from fluxjax.config import check_config
 from fluxjax.evaluation.evaluate import Evaluator, format_table, write_table
 from fluxjax.tasks import create_task
+from fluxjax.training import hosts
 from fluxjax.training.checkpoints import Checkpoints
 from fluxjax.training.loop import Trainer, train
 from fluxjax.training.state import TrainState
@@ -35,6 +36,13 @@ _WORKDIR = flags.DEFINE_string(
     "Folder of checkpoints, logs and results; a run found there is resumed. "
     "Default: a dated folder under ./runs.",
 )
+_DISTRIBUTED = flags.DEFINE_enum(
+    "distributed", "auto", hosts.MODES, "Join several processes: TPU pods, Slurm and Open MPI are "
+    "detected; elsewhere give the next three.",
+)  # fmt: skip
+_COORDINATOR = flags.DEFINE_string("coordinator", None, "HOST:PORT of process 0.")
+_NUM_PROCESSES = flags.DEFINE_integer("num_processes", None, "Processes of the run.")
+_PROCESS_ID = flags.DEFINE_integer("process_id", None, "Number of this process, from 0.")
 
 
 def run(config: ConfigDict, workdir: pathlib.Path) -> None:
@@ -83,9 +91,10 @@ def run(config: ConfigDict, workdir: pathlib.Path) -> None:
 
     with Checkpoints(workdir, config.checkpoint.keep) as checkpoints:
         state = train(trainer, batches, checkpoints, report, evaluate)
+        variables = hosts.whole(state.eval_variables(), trainer.mesh)
         if jax.process_index() == 0:
             labels, model = data.train.label_names, workdir / "model"
-            save(model, task.model, state.eval_variables(), labels=labels, overwrite=True)
+            save(model, task.model, variables, labels=labels, overwrite=True)
         evaluate(int(state.step), state)
     writer.close()
     log.info("done; checkpoints, model, TensorBoard logs and tables are in %s", workdir)
@@ -134,6 +143,9 @@ def main(argv: list[str]) -> None:
     workdir = pathlib.Path(_WORKDIR.value) if _WORKDIR.value else default_workdir(config_path)
     set_up_logging()
     try:
+        hosts.start(_DISTRIBUTED.value, _COORDINATOR.value, _NUM_PROCESSES.value, _PROCESS_ID.value)
+        if jax.process_count() > 1 and not _WORKDIR.value:
+            raise ValueError("runs of several processes need --workdir, a folder that all share")
         run(_CONFIG.value, workdir)
     except (ValueError, OSError, VideoError) as error:
         log.debug("traceback", exc_info=True)

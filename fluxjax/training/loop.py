@@ -46,10 +46,12 @@ class Trainer:
     def create(cls, task: Task, mesh: jax.sharding.Mesh | None = None) -> "Trainer":
         """Traces the initial state; nothing is computed or compiled yet."""
         config = task.config
-        mesh = meshes.make_mesh() if mesh is None else mesh
-        if config.batch_size % mesh.size:
+        mesh = meshes.make_mesh(config.mesh) if mesh is None else mesh
+        shards = meshes.batch_shards(mesh)
+        if config.batch_size % shards:
             raise ValueError(
-                f"batch_size={config.batch_size} must be a multiple of the {mesh.size} devices"
+                f"batch_size={config.batch_size} must be a multiple of the {shards} devices along "
+                f"the mesh axes {meshes.BATCH_AXES}"
             )
         key = jax.random.key(config.seed)
         params = jax.eval_shape(task.init, key)["params"]
@@ -60,9 +62,9 @@ class Trainer:
         def create(key):
             return create_state(task, optimizer, key, config.optim.ema is not None)
 
-        sharding = meshes.replicated(mesh)
-        state = meshes.abstract(jax.eval_shape(create, key), sharding)
-        make = lambda: jax.jit(create, out_shardings=sharding)(key)  # noqa: E731
+        state = jax.eval_shape(create, key)
+        state = meshes.abstract(state, meshes.shardings(state, mesh))
+        make = lambda: jax.jit(create, out_shardings=placement(state))(key)  # noqa: E731
         return cls(task, mesh, state, make, optimizer, schedule)
 
     def initial_state(self) -> TrainState:
@@ -80,23 +82,24 @@ class Trainer:
         def create(variables):
             return state_of(self.task, self._optimizer, variables, config.optim.ema is not None)
 
-        return jax.jit(create, out_shardings=meshes.replicated(self.mesh))(variables)
+        return jax.jit(create, out_shardings=placement(self.abstract_state))(variables)
 
     def compile_steps(self) -> list[Callable]:
         """One program a plan: (state, batch) -> (state, metrics); the state is donated."""
         config = self.task.config
-        replicated, cut = meshes.replicated(self.mesh), meshes.batch_sharding(self.mesh)
+        state, cut = placement(self.abstract_state), meshes.batch_sharding(self.mesh)
         batch = meshes.abstract(self.task.batch_spec(config.batch_size), cut)
         programs = []
         for plan in self.task.plans():
             step = jax.jit(
                 lambda state, batch, plan=plan: self._step(state, batch, plan),
-                in_shardings=(replicated, cut),
-                out_shardings=replicated,
+                in_shardings=(state, cut),
+                out_shardings=(state, meshes.replicated(self.mesh)),
                 donate_argnums=0,
             )
             name = f"train step {plan.name}"
-            programs.append(compile_program(name, step, self.abstract_state, batch))
+            with meshes.activations_on(self.mesh):
+                programs.append(compile_program(name, step, self.abstract_state, batch))
         return programs
 
     def _step(self, state: TrainState, batch: Mapping[str, jax.Array], plan: Plan):
@@ -133,6 +136,11 @@ class Trainer:
             ema=ema,
         )
         return state, metrics
+
+
+def placement(state: Any) -> Any:
+    """The shardings of an abstract state's leaves."""
+    return jax.tree.map(lambda leaf: leaf.sharding, state)
 
 
 def train(
