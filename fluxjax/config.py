@@ -23,6 +23,7 @@ def base_config() -> ConfigDict:
     config.total_steps = 100  # batches read; optimizer updates are fewer with accumulation
     config.batch_size = 16  # clips a step, over all devices and hosts
     config.log_every = 20  # steps
+    config.max_skipped_steps = 0  # non-finite steps in a row that are skipped before a run stops
     config.num_classes = placeholder(int)  # None: as many as the training data names
     config.init_from = placeholder(str)  # inference checkpoint to start from; None: random weights
 
@@ -125,6 +126,7 @@ def check_config(config: ConfigDict) -> None:
         _require(_get(config, key) >= 1, config, key, "must be at least 1")
     _require(config.batch_size % config.data.repeats == 0, config, "batch_size",
              f"must be a multiple of data.repeats={config.data.repeats}")  # fmt: skip
+    _require(config.max_skipped_steps >= 0, config, "max_skipped_steps", "must not be negative")
     _require(0 <= config.data.max_bad_share <= 1, config, "data.max_bad_share",
              "must be a share between 0 and 1")  # fmt: skip
     _require(0 <= config.optim.warmup_steps <= config.total_steps, config, "optim.warmup_steps",

@@ -1,5 +1,6 @@
 """Trains and evaluates: python -m fluxjax.main --config configs/fluxvit_s.py [--workdir DIR]."""
 
+import contextlib
 import datetime
 import functools
 import json
@@ -8,6 +9,7 @@ import os
 import pathlib
 import sys
 from collections.abc import Mapping
+from typing import TYPE_CHECKING, NoReturn
 
 import jax
 from absl import app, flags
@@ -20,9 +22,17 @@ from fluxjax.checkpoint_io import save
 from fluxjax.config import check_config
 from fluxjax.evaluation.evaluate import Evaluator, format_table, write_table
 from fluxjax.tasks import create_task
+from fluxjax.tasks.base import Task
+from fluxjax.training.agreement import Agreement
 from fluxjax.training.checkpoints import Checkpoints
+from fluxjax.training.lock import locked
 from fluxjax.training.loop import Trainer, train
+from fluxjax.training.nonfinite import NonFiniteError
+from fluxjax.training.signals import EXIT_STOPPED, Stopped, StopSignals
 from fluxjax.training.state import TrainState
+
+if TYPE_CHECKING:
+    from data_pipelines.from_config import VideoData
 
 log = logging.getLogger("fluxjax.main")
 
@@ -42,6 +52,8 @@ def run(config: ConfigDict, workdir: pathlib.Path) -> None:
 
     Raises:
       ValueError: on a config that cannot work, before anything is compiled.
+      WorkdirInUseError: if another run writes to `workdir`.
+      Stopped: on SIGTERM or SIGINT, once the last finished step is saved.
     """
     from data_pipelines.from_config import VideoData  # needs PyAV, and TensorFlow for tf.data
 
@@ -50,14 +62,21 @@ def run(config: ConfigDict, workdir: pathlib.Path) -> None:
     config.num_classes = config.num_classes or data.train.num_classes
     task = create_task(config)
     workdir.mkdir(parents=True, exist_ok=True)
-    _write_config(config, workdir)
-    tokens = [grid.tokens(task.patch) for grid in task.grids]
-    log.info(
-        "%s: %d train and %d test videos, %d classes, %d sampling grids of %d to %d tokens",
-        workdir, len(data.train), len(data.test), config.num_classes, len(tokens),
-        min(tokens), max(tokens),
-    )  # fmt: skip
-    trainer = Trainer.create(task)
+    first = jax.process_index() == 0
+    with locked(workdir) if first else contextlib.nullcontext():
+        _write_config(config, workdir)
+        tokens = [grid.tokens(task.patch) for grid in task.grids]
+        log.info(
+            "%s: %d train and %d test videos, %d classes, %d sampling grids of %d to %d tokens",
+            workdir, len(data.train), len(data.test), config.num_classes, len(tokens),
+            min(tokens), max(tokens),
+        )  # fmt: skip
+        _train_and_evaluate(task, data, workdir)
+    log.info("done; checkpoints, model, TensorBoard logs and tables are in %s", workdir)
+
+
+def _train_and_evaluate(task: Task, data: "VideoData", workdir: pathlib.Path) -> None:
+    config, trainer = task.config, Trainer.create(task)
     evaluator = Evaluator(
         task,
         trainer.mesh,
@@ -66,7 +85,6 @@ def run(config: ConfigDict, workdir: pathlib.Path) -> None:
         functools.partial(data.test_batches, task.slots, task.patch),
     )
     batches = functools.partial(data.train_batches, task.grids, task.slots, task.patch)
-    writer = _metric_writer(workdir)
 
     def report(step: int, line: str, scalars: Mapping[str, float]) -> None:
         bad = f" | bad videos {data.bad.count}" if data.bad.count else ""
@@ -81,14 +99,17 @@ def run(config: ConfigDict, workdir: pathlib.Path) -> None:
             print(f"\nAfter {step} steps, {rows[0].videos} held-out videos:\n")
             print(format_table(rows) + "\n", flush=True)
 
-    with Checkpoints(workdir, config.checkpoint.keep) as checkpoints:
-        state = train(trainer, batches, checkpoints, report, evaluate)
+    with (
+        contextlib.closing(_metric_writer(workdir)) as writer,
+        Checkpoints(workdir, config.checkpoint.keep, config.to_dict()) as checkpoints,
+        StopSignals(Agreement.of_this_run()).installed() as stop,
+    ):
+        state = train(trainer, batches, checkpoints, report, evaluate, stop)
         if jax.process_index() == 0:
             labels, model = data.train.label_names, workdir / "model"
             save(model, task.model, state.eval_variables(), labels=labels, overwrite=True)
-        evaluate(int(state.step), state)
-    writer.close()
-    log.info("done; checkpoints, model, TensorBoard logs and tables are in %s", workdir)
+        step = int(state.step)
+        stop.call(functools.partial(evaluate, step, state), step)
 
 
 def _metric_writer(workdir: pathlib.Path):
@@ -135,9 +156,22 @@ def main(argv: list[str]) -> None:
     set_up_logging()
     try:
         run(_CONFIG.value, workdir)
-    except (ValueError, OSError, VideoError) as error:
+    except Stopped:
+        log.warning(
+            "stopped, everything is saved; the same command with --workdir=%s goes on", workdir
+        )
+        _end(EXIT_STOPPED)
+    except (ValueError, OSError, VideoError, NonFiniteError) as error:
         log.debug("traceback", exc_info=True)
         sys.exit(f"error: {error}")
+
+
+def _end(status: int) -> NoReturn:
+    """Ends the program now: what a signal interrupted may still run in another thread."""
+    logging.shutdown()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(status)
 
 
 def parse_flags(argv: list[str]) -> list[str]:

@@ -53,7 +53,7 @@ def run(*arguments):
 
 
 def final_state(workdir, step):
-    path = workdir / "checkpoints" / str(step) / "default"
+    path = workdir / "checkpoints" / str(step) / "state"
     return ocp.StandardCheckpointer().restore(path)
 
 
