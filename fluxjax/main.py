@@ -3,7 +3,6 @@
 import contextlib
 import datetime
 import functools
-import json
 import logging
 import os
 import pathlib
@@ -17,9 +16,10 @@ from absl import logging as absl_logging
 from ml_collections import ConfigDict, config_flags
 
 from data_pipelines.errors import VideoError
-from fluxjax import grids
+from fluxjax import grids, stored_config
 from fluxjax.checkpoint_io import save
 from fluxjax.config import check_config
+from fluxjax.config_ranges import check_devices
 from fluxjax.evaluation.evaluate import Evaluator, format_table, write_table
 from fluxjax.tasks import create_task
 from fluxjax.tasks.base import Task
@@ -36,8 +36,13 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("fluxjax.main")
 
+CONFIG = "config.json"  # in the workdir: the resolved config
+
 _CONFIG = config_flags.DEFINE_config_file(
-    "config", None, "Recipe, e.g. configs/fluxvit_s.py or configs/fluxvit_s.py:k400."
+    "config",
+    None,
+    "Recipe, e.g. configs/fluxvit_s.py or configs/fluxvit_s.py:k400, or the config.json in the "
+    "workdir of a run to repeat.",
 )
 _WORKDIR = flags.DEFINE_string(
     "workdir",
@@ -58,13 +63,15 @@ def run(config: ConfigDict, workdir: pathlib.Path) -> None:
     from data_pipelines.from_config import VideoData  # needs PyAV, and TensorFlow for tf.data
 
     check_config(config)
+    check_devices(config, jax.device_count())
     data = VideoData.open(config, jax.process_index(), jax.process_count())
     config.num_classes = config.num_classes or data.train.num_classes
     task = create_task(config)
     workdir.mkdir(parents=True, exist_ok=True)
     first = jax.process_index() == 0
     with locked(workdir) if first else contextlib.nullcontext():
-        _write_config(config, workdir)
+        if first:
+            stored_config.write(config, workdir / CONFIG)
         tokens = [grid.tokens(task.patch) for grid in task.grids]
         log.info(
             "%s: %d train and %d test videos, %d classes, %d sampling grids of %d to %d tokens",
@@ -120,16 +127,11 @@ def _metric_writer(workdir: pathlib.Path):
     return metric_writers.MultiWriter([metric_writers.SummaryWriter(str(workdir))] if first else [])
 
 
-def _write_config(config: ConfigDict, workdir: pathlib.Path) -> None:
-    """Stores the resolved config beside the results."""
-    if jax.process_index() == 0:
-        text = json.dumps(config.to_dict(), indent=2, sort_keys=True) + "\n"
-        (workdir / "config.json").write_text(text, encoding="utf-8")
-
-
 def default_workdir(config_path: str) -> pathlib.Path:
-    """./runs/<config>[_variant]-<date>-<time>."""
+    """./runs/<config>[_variant]-<date>-<time>; after its folder for a stored config."""
     path, _, variant = config_path.partition(":")
+    if variant.endswith(".json"):
+        path, variant = f"{pathlib.Path(variant).absolute().parent.name}_again", ""
     name = "_".join(part for part in (pathlib.Path(path).stem, variant) if part)
     return pathlib.Path("runs") / f"{name}-{datetime.datetime.now():%Y-%m-%d-%H%M%S}"
 
@@ -177,10 +179,22 @@ def _end(status: int) -> NoReturn:
 def parse_flags(argv: list[str]) -> list[str]:
     """absl's parser, with one line in the place of ml_collections' traceback on a wrong key."""
     try:
-        return app.parse_flags_with_usage(argv)
+        return app.parse_flags_with_usage(_with_stored_config(argv))
     except (AttributeError, KeyError, TypeError, ValueError, OSError) as error:
         text = str(error.args[0] if len(error.args) == 1 else error)
         sys.exit("error: " + text.strip("'\"").replace("\\n", "; ").replace("\\'", "'"))
+
+
+def _with_stored_config(argv: list[str]) -> list[str]:
+    """Arguments in which a config.json is read through `fluxjax.stored_config`."""
+    argv = list(argv)
+    for i, argument in enumerate(argv[1:], 1):
+        name, equals, value = argument.partition("=")
+        if name in ("--config", "-config") and equals:
+            argv[i] = f"{name}={stored_config.as_flag_value(value)}"
+        elif argv[i - 1] in ("--config", "-config"):
+            argv[i] = stored_config.as_flag_value(argument)
+    return argv
 
 
 if __name__ == "__main__":
