@@ -27,6 +27,10 @@ def base_config() -> ConfigDict:
     config.num_classes = placeholder(int)  # None: as many as the training data names
     config.init_from = placeholder(str)  # inference checkpoint to start from; None: random weights
 
+    config.dry_run = False  # True: print shardings, memory, FLOPs and compile time, and end
+    config.profile_steps = ()  # (first, last): a trace of these steps for TensorBoard
+    config.compile_cache = placeholder(str)  # folder that keeps compiled programs between runs
+
     config.mesh = ConfigDict()  # devices along each axis; one of them None: what is left
     config.mesh.data = placeholder(int)  # copies of the model; each sees other clips
     config.mesh.fsdp = 1  # devices that share parameters and optimizer state, and cut the batch
@@ -36,6 +40,7 @@ def base_config() -> ConfigDict:
     config.model.name = "fluxvit_ti14"
     config.model.dtype = "float32"  # of the computation; parameters are float32 always
     config.model.attention = "xla"
+    config.model.remat = "none"  # or dots, block: less memory, more time
     config.model.drop_path = 0.0
     config.model.layer_scale = 1e-5
     config.model.gelu = "tanh"

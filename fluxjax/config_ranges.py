@@ -31,6 +31,10 @@ RANGES: dict[str, tuple[_Check, str]] = {
     "batch_size": _AT_LEAST_1,
     "log_every": _AT_LEAST_1,
     "max_skipped_steps": _NOT_NEGATIVE,
+    "profile_steps": (
+        lambda x: len(x) == 0 or (len(x) == 2 and 1 <= x[0] <= x[1]),
+        "must be () or (first, last), steps counted from 1",
+    ),
     "num_classes": _AT_LEAST_1,
     "mesh.data": _AT_LEAST_1,
     "mesh.fsdp": _AT_LEAST_1,

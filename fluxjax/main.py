@@ -25,10 +25,12 @@ from fluxjax.tasks import create_task
 from fluxjax.training import hosts
 from fluxjax.training.agreement import Agreement
 from fluxjax.training.checkpoints import Checkpoints
+from fluxjax.training.dry_run import dry_run
 from fluxjax.training.lock import locked
 from fluxjax.training.loop import Trainer, train
 from fluxjax.training.mesh import batch_shards, make_mesh
 from fluxjax.training.nonfinite import NonFiniteError
+from fluxjax.training.profiling import StepProfiler
 from fluxjax.training.signals import EXIT_STOPPED, Stopped, StopSignals
 from fluxjax.training.state import TrainState
 
@@ -71,8 +73,15 @@ def run(config: ConfigDict, workdir: pathlib.Path) -> None:
     from data_pipelines.from_config import VideoData  # needs PyAV, and TensorFlow for tf.data
 
     check_config(config)
+    if config.compile_cache is not None:
+        jax.config.update("jax_compilation_cache_dir", config.compile_cache)
     mesh = make_mesh(config.mesh)
     check_devices(config, batch_shards(mesh))
+    if config.dry_run:
+        if config.num_classes is None:
+            raise ValueError("a dry run reads no data: set config.num_classes")
+        print(dry_run(Trainer.create(create_task(config), mesh)), flush=True)
+        return
     data = VideoData.open(config, jax.process_index(), jax.process_count())
     config.num_classes = config.num_classes or data.train.num_classes
     task = create_task(config)
@@ -120,7 +129,8 @@ def _train_and_evaluate(trainer: Trainer, data: "VideoData", workdir: pathlib.Pa
         Checkpoints(workdir, config.checkpoint.keep, config.to_dict()) as checkpoints,
         StopSignals(Agreement.of_this_run()).installed() as stop,
     ):
-        state = train(trainer, batches, checkpoints, report, evaluate, stop)
+        profiler = StepProfiler(config.profile_steps, workdir)
+        state = train(trainer, batches, checkpoints, report, evaluate, stop, profiler)
         variables = hosts.whole(state.eval_variables(), trainer.mesh)
         if jax.process_index() == 0:
             labels, model = data.train.label_names, workdir / "model"

@@ -15,7 +15,7 @@ import numpy as np
 
 from fluxjax.grids import PATCH
 from fluxjax.merging import check_schedule
-from fluxjax.models.blocks import Block, Merging, PatchEmbed
+from fluxjax.models.blocks import Merging, PatchEmbed, remat_block
 from fluxjax.models.layers import Affine, AttentionPool, LayerNorm, linear_init
 from fluxjax.positions import positions_of, resample_table, sincos_3d
 from fluxjax.selection import group_dynamic_scores, rank_tokens, select
@@ -62,6 +62,7 @@ class FluxViT(nn.Module):
       gelu: "tanh" (what the released weights were trained with) or "exact".
       dtype: of the computation; parameters stay float32.
       attention: back end, see `fluxjax.models.attention`.
+      remat: what blocks compute again in the backward pass, see `fluxjax.models.blocks`.
     """
 
     num_classes: int = 400
@@ -80,6 +81,7 @@ class FluxViT(nn.Module):
     gelu: str = "tanh"
     dtype: Any = jnp.float32
     attention: str = "xla"
+    remat: str = "none"
 
     def setup(self):
         """Builds the layers."""
@@ -92,8 +94,9 @@ class FluxViT(nn.Module):
         self.position_table = self.param("position_table", table)
         self.gpe = Affine()
         rates = np.linspace(0.0, self.drop_path, self.depth)
+        block = remat_block(self.remat)
         self.blocks = [
-            Block(
+            block(
                 self.num_heads,
                 mlp_ratio=self.mlp_ratio,
                 layer_scale=self.layer_scale,
