@@ -64,7 +64,7 @@ def run(config: ConfigDict, workdir: pathlib.Path) -> None:
 
     check_config(config)
     check_devices(config, jax.device_count())
-    data = VideoData.open(config, jax.process_index(), jax.process_count())
+    data = VideoData.open(config, jax.process_index(), jax.process_count(), workdir)
     config.num_classes = config.num_classes or data.train.num_classes
     task = create_task(config)
     workdir.mkdir(parents=True, exist_ok=True)
