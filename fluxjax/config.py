@@ -27,10 +27,20 @@ def base_config() -> ConfigDict:
     config.num_classes = placeholder(int)  # None: as many as the training data names
     config.init_from = placeholder(str)  # inference checkpoint to start from; None: random weights
 
+    config.dry_run = False  # True: print shardings, memory, FLOPs and compile time, and end
+    config.profile_steps = ()  # (first, last): a trace of these steps for TensorBoard
+    config.compile_cache = placeholder(str)  # folder that keeps compiled programs between runs
+
+    config.mesh = ConfigDict()  # devices along each axis; one of them None: what is left
+    config.mesh.data = placeholder(int)  # copies of the model; each sees other clips
+    config.mesh.fsdp = 1  # devices that share parameters and optimizer state, and cut the batch
+    config.mesh.tensor = 1  # devices that share the products inside a layer
+
     config.model = ConfigDict()
     config.model.name = "fluxvit_ti14"
     config.model.dtype = "float32"  # of the computation; parameters are float32 always
     config.model.attention = "xla"
+    config.model.remat = "none"  # or dots, block: less memory, more time
     config.model.drop_path = 0.0
     config.model.layer_scale = 1e-5
     config.model.gelu = "tanh"
@@ -58,6 +68,7 @@ def base_config() -> ConfigDict:
     config.data.dir = placeholder(str)  # cache of the demo corpus and TFDS; None: ~/.cache/fluxjax
     config.data.root = ""  # joined to relative paths of list files
     config.data.separator = placeholder(str)  # of list files; None: white space
+    config.data.classes = ()  # names or numbers of the classes to keep, renumbered; () is all
     config.data.sampling = "sparse"  # or ssv2: which frames (see data_pipelines.sampling)
     config.data.crop_scale = (0.08, 1.0)  # share of the picture's area
     config.data.crop_ratio = (3 / 4, 4 / 3)  # width / height
@@ -71,6 +82,10 @@ def base_config() -> ConfigDict:
 
     config.erasing = ConfigDict()  # random erasing
     config.erasing.prob = 0.0  # of a clip
+
+    config.jitter = ConfigDict()  # colour jitter on the device; RandAugment has its own
+    for field in ("brightness", "contrast", "saturation", "hue"):
+        config.jitter[field] = 0.0  # e.g. 0.4; the largest change, see fluxjax.photometric
 
     config.mixing = ConfigDict()  # mixup and cutmix
     config.mixing.prob = 0.0

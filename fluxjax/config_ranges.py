@@ -31,7 +31,14 @@ RANGES: dict[str, tuple[_Check, str]] = {
     "batch_size": _AT_LEAST_1,
     "log_every": _AT_LEAST_1,
     "max_skipped_steps": _NOT_NEGATIVE,
+    "profile_steps": (
+        lambda x: len(x) == 0 or (len(x) == 2 and 1 <= x[0] <= x[1]),
+        "must be () or (first, last), steps counted from 1",
+    ),
     "num_classes": _AT_LEAST_1,
+    "mesh.data": _AT_LEAST_1,
+    "mesh.fsdp": _AT_LEAST_1,
+    "mesh.tensor": _AT_LEAST_1,
     "model.drop_path": _BELOW_1,
     "model.width": _AT_LEAST_1,
     "model.depth": _AT_LEAST_1,
@@ -47,6 +54,10 @@ RANGES: dict[str, tuple[_Check, str]] = {
     "data.crop_scale": _interval(0, 1),
     "data.crop_ratio": _interval(0, float("inf")),
     "erasing.prob": _PROBABILITY,
+    "jitter.brightness": _NOT_NEGATIVE,
+    "jitter.contrast": _NOT_NEGATIVE,
+    "jitter.saturation": _NOT_NEGATIVE,
+    "jitter.hue": (lambda x: 0 <= x <= 0.5, "must be 0 or more, and at most 0.5 for hue"),
     "mixing.prob": _PROBABILITY,
     "mixing.switch_prob": _PROBABILITY,
     "mixing.mixup_alpha": _NOT_NEGATIVE,
@@ -87,16 +98,17 @@ def check_ranges(config: ConfigDict) -> None:
             raise ValueError(f"config.{key}={value!r} {rule}")
 
 
-def check_devices(config: ConfigDict, devices: int) -> None:
-    """Refuses batches that do not divide among the devices.
+def check_devices(config: ConfigDict, shards: int) -> None:
+    """Refuses batches that do not divide among the devices along the mesh axes data and fsdp.
 
     Raises:
       ValueError: naming the key, the value and the remedy.
     """
     for key in ("batch_size", "eval.batch_size"):
-        if get(config, key) % devices:
+        if get(config, key) % shards:
             raise ValueError(
-                f"config.{key}={get(config, key)} must be a multiple of the {devices} devices"
+                f"config.{key}={get(config, key)} must be a multiple of the {shards} devices along "
+                "the mesh axes data and fsdp"
             )
 
 

@@ -22,12 +22,15 @@ from fluxjax.config import check_config
 from fluxjax.config_ranges import check_devices
 from fluxjax.evaluation.evaluate import Evaluator, format_table, write_table
 from fluxjax.tasks import create_task
-from fluxjax.tasks.base import Task
+from fluxjax.training import hosts
 from fluxjax.training.agreement import Agreement
 from fluxjax.training.checkpoints import Checkpoints
+from fluxjax.training.dry_run import dry_run
 from fluxjax.training.lock import locked
 from fluxjax.training.loop import Trainer, train
+from fluxjax.training.mesh import batch_shards, make_mesh
 from fluxjax.training.nonfinite import NonFiniteError
+from fluxjax.training.profiling import StepProfiler
 from fluxjax.training.signals import EXIT_STOPPED, Stopped, StopSignals
 from fluxjax.training.state import TrainState
 
@@ -50,6 +53,13 @@ _WORKDIR = flags.DEFINE_string(
     "Folder of checkpoints, logs and results; a run found there is resumed. "
     "Default: a dated folder under ./runs.",
 )
+_DISTRIBUTED = flags.DEFINE_enum(
+    "distributed", "auto", hosts.MODES, "Join several processes: TPU pods, Slurm and Open MPI are "
+    "detected; elsewhere give the next three.",
+)  # fmt: skip
+_COORDINATOR = flags.DEFINE_string("coordinator", None, "HOST:PORT of process 0.")
+_NUM_PROCESSES = flags.DEFINE_integer("num_processes", None, "Processes of the run.")
+_PROCESS_ID = flags.DEFINE_integer("process_id", None, "Number of this process, from 0.")
 
 
 def run(config: ConfigDict, workdir: pathlib.Path) -> None:
@@ -63,7 +73,15 @@ def run(config: ConfigDict, workdir: pathlib.Path) -> None:
     from data_pipelines.from_config import VideoData  # needs PyAV, and TensorFlow for tf.data
 
     check_config(config)
-    check_devices(config, jax.device_count())
+    if config.compile_cache is not None:
+        jax.config.update("jax_compilation_cache_dir", config.compile_cache)
+    mesh = make_mesh(config.mesh)
+    check_devices(config, batch_shards(mesh))
+    if config.dry_run:
+        if config.num_classes is None:
+            raise ValueError("a dry run reads no data: set config.num_classes")
+        print(dry_run(Trainer.create(create_task(config), mesh)), flush=True)
+        return
     data = VideoData.open(config, jax.process_index(), jax.process_count(), workdir)
     config.num_classes = config.num_classes or data.train.num_classes
     task = create_task(config)
@@ -78,12 +96,12 @@ def run(config: ConfigDict, workdir: pathlib.Path) -> None:
             workdir, len(data.train), len(data.test), config.num_classes, len(tokens),
             min(tokens), max(tokens),
         )  # fmt: skip
-        _train_and_evaluate(task, data, workdir)
+        _train_and_evaluate(Trainer.create(task, mesh), data, workdir)
     log.info("done; checkpoints, model, TensorBoard logs and tables are in %s", workdir)
 
 
-def _train_and_evaluate(task: Task, data: "VideoData", workdir: pathlib.Path) -> None:
-    config, trainer = task.config, Trainer.create(task)
+def _train_and_evaluate(trainer: Trainer, data: "VideoData", workdir: pathlib.Path) -> None:
+    task, config = trainer.task, trainer.task.config
     evaluator = Evaluator(
         task,
         trainer.mesh,
@@ -111,10 +129,12 @@ def _train_and_evaluate(task: Task, data: "VideoData", workdir: pathlib.Path) ->
         Checkpoints(workdir, config.checkpoint.keep, config.to_dict()) as checkpoints,
         StopSignals(Agreement.of_this_run()).installed() as stop,
     ):
-        state = train(trainer, batches, checkpoints, report, evaluate, stop)
+        profiler = StepProfiler(config.profile_steps, workdir)
+        state = train(trainer, batches, checkpoints, report, evaluate, stop, profiler)
+        variables = hosts.whole(state.eval_variables(), trainer.mesh)
         if jax.process_index() == 0:
             labels, model = data.train.label_names, workdir / "model"
-            save(model, task.model, state.eval_variables(), labels=labels, overwrite=True)
+            save(model, task.model, variables, labels=labels, overwrite=True)
         step = int(state.step)
         stop.call(functools.partial(evaluate, step, state), step)
 
@@ -157,11 +177,16 @@ def main(argv: list[str]) -> None:
     workdir = pathlib.Path(_WORKDIR.value) if _WORKDIR.value else default_workdir(config_path)
     set_up_logging()
     try:
+        hosts.start(_DISTRIBUTED.value, _COORDINATOR.value, _NUM_PROCESSES.value, _PROCESS_ID.value)
+        if jax.process_count() > 1 and not _WORKDIR.value:
+            raise ValueError("runs of several processes need --workdir, a folder that all share")
         run(_CONFIG.value, workdir)
     except Stopped:
         log.warning(
             "stopped, everything is saved; the same command with --workdir=%s goes on", workdir
         )
+        if (agreement := Agreement.of_this_run()) is not None:
+            agreement.leave()
         _end(EXIT_STOPPED)
     except (ValueError, OSError, VideoError, NonFiniteError) as error:
         log.debug("traceback", exc_info=True)

@@ -6,6 +6,7 @@ import functools
 import logging
 import time
 from collections.abc import Callable, Collection, Generator, Mapping
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -18,6 +19,7 @@ from fluxjax.training.checkpoints import Checkpoints
 from fluxjax.training.compilation import compile_program
 from fluxjax.training.nonfinite import FINITE, NonFiniteWatch, gradient_paths, guard, verdict
 from fluxjax.training.optimizers import learning_rate, make_optimizer, num_updates
+from fluxjax.training.profiling import StepProfiler
 from fluxjax.training.progress import Progress
 from fluxjax.training.signals import Stopped, StopSignals
 from fluxjax.training.state import TrainState, create_state, split_params, state_of
@@ -48,10 +50,12 @@ class Trainer:
     def create(cls, task: Task, mesh: jax.sharding.Mesh | None = None) -> "Trainer":
         """Traces the initial state; nothing is computed or compiled yet."""
         config = task.config
-        mesh = meshes.make_mesh() if mesh is None else mesh
-        if config.batch_size % mesh.size:
+        mesh = meshes.make_mesh(config.mesh) if mesh is None else mesh
+        shards = meshes.batch_shards(mesh)
+        if config.batch_size % shards:
             raise ValueError(
-                f"batch_size={config.batch_size} must be a multiple of the {mesh.size} devices"
+                f"batch_size={config.batch_size} must be a multiple of the {shards} devices along "
+                f"the mesh axes {meshes.BATCH_AXES}"
             )
         key = jax.random.key(config.seed)
         params = jax.eval_shape(task.init, key)["params"]
@@ -62,9 +66,9 @@ class Trainer:
         def create(key):
             return create_state(task, optimizer, key, config.optim.ema is not None)
 
-        sharding = meshes.replicated(mesh)
-        state = meshes.abstract(jax.eval_shape(create, key), sharding)
-        make = lambda: jax.jit(create, out_shardings=sharding)(key)  # noqa: E731
+        state = jax.eval_shape(create, key)
+        state = meshes.abstract(state, meshes.shardings(state, mesh))
+        make = lambda: jax.jit(create, out_shardings=placement(state))(key)  # noqa: E731
         return cls(task, mesh, state, make, optimizer, schedule)
 
     def initial_state(self) -> TrainState:
@@ -82,23 +86,24 @@ class Trainer:
         def create(variables):
             return state_of(self.task, self._optimizer, variables, config.optim.ema is not None)
 
-        return jax.jit(create, out_shardings=meshes.replicated(self.mesh))(variables)
+        return jax.jit(create, out_shardings=placement(self.abstract_state))(variables)
 
     def compile_steps(self) -> list[Callable]:
         """One program a plan: (state, batch) -> (state, metrics); the state is donated."""
         config = self.task.config
-        replicated, cut = meshes.replicated(self.mesh), meshes.batch_sharding(self.mesh)
+        state, cut = placement(self.abstract_state), meshes.batch_sharding(self.mesh)
         batch = meshes.abstract(self.task.batch_spec(config.batch_size), cut)
         programs = []
         for plan in self.task.plans():
             step = jax.jit(
                 lambda state, batch, plan=plan: self._step(state, batch, plan),
-                in_shardings=(replicated, cut),
-                out_shardings=replicated,
+                in_shardings=(state, cut),
+                out_shardings=(state, meshes.replicated(self.mesh)),
                 donate_argnums=0,
             )
             name = f"train step {plan.name}"
-            programs.append(compile_program(name, step, self.abstract_state, batch))
+            with meshes.activations_on(self.mesh):
+                programs.append(compile_program(name, step, self.abstract_state, batch))
         return programs
 
     def _step(self, state: TrainState, batch: Mapping[str, jax.Array], plan: Plan):
@@ -138,6 +143,11 @@ class Trainer:
         return state.replace(step=state.step + 1), metrics
 
 
+def placement(state: Any) -> Any:
+    """The shardings of an abstract state's leaves."""
+    return jax.tree.map(lambda leaf: leaf.sharding, state)
+
+
 def train(
     trainer: Trainer,
     batches: Callable[[int], Generator[HostBatch, None, None]],
@@ -145,6 +155,7 @@ def train(
     report: Callable[[int, str, Mapping[str, float]], None],
     evaluate: Callable[[int, TrainState], None] | None = None,
     stop: StopSignals | None = None,
+    profiler: StepProfiler | None = None,
 ) -> TrainState:
     """Trains until `config.total_steps`, from the newest checkpoint where there is one.
 
@@ -156,6 +167,7 @@ def train(
       evaluate: called every `config.eval.every_steps` steps and after the last one; a checkpoint
         goes before it.
       stop: ends the training in whatever it does, with a checkpoint of the last finished step.
+      profiler: traces the steps it is made for.
 
     Returns:
       The final state.
@@ -166,6 +178,7 @@ def train(
     """
     config, total = trainer.task.config, trainer.task.config.total_steps
     stop = StopSignals() if stop is None else stop
+    profiler = StepProfiler((), "") if profiler is None else profiler
     state = stop.call(functools.partial(resume_or_create, trainer, checkpoints), 0)
     first = int(state.step)
     if first >= total:
@@ -187,8 +200,10 @@ def train(
             start = time.perf_counter()
             batch, rows = stop.call(functools.partial(next, feed), step)
             waited = time.perf_counter() - start
-            state, metrics = programs[step % len(programs)](state, batch)
             done = step + 1
+            profiler.before(done)
+            state, metrics = programs[step % len(programs)](state, batch)
+            profiler.after(done, metrics)
             watch.add(done, metrics, rows)
             progress.add(metrics, waited)
             if done % config.log_every == 0 or done == total:
@@ -205,6 +220,7 @@ def train(
             save(done)
         raise
     finally:
+        profiler.close()
         # On any error, too: decoding threads that outlive the loop would hang the exit.
         if not stop.abandoned:
             feed.close()
