@@ -21,6 +21,7 @@ REQUIRED = [
     "optax>=0.2.6,<0.3",
     "orbax-checkpoint>=0.12,<0.13",
     "pillow>=10",
+    "rich>=13",
     "scikit-learn>=1.4,<2",
     "tensorboard>=2.18,<3",
     "tensorflow>=2.18,<3",

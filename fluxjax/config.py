@@ -76,6 +76,8 @@ def base_config() -> ConfigDict:
     config.data.rand_augment = placeholder(str)  # e.g. rand-m7-n4-mstd0.5-inc1; None: off
     config.data.repeats = 1  # clips cut from one decoded video (repeated augmentation)
     config.data.workers = 2  # decoding threads
+    config.data.decode_seconds = 60.0  # a video that takes longer counts as unreadable
+    config.data.manifests = ()  # of data_pipelines.doctor: videos bad there are not even tried
     config.data.max_bad_share = 0.05  # of unreadable videos, above which a run stops
 
     config.erasing = ConfigDict()  # random erasing

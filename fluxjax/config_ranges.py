@@ -49,6 +49,7 @@ RANGES: dict[str, tuple[_Check, str]] = {
     "grids.resolutions": _COUNTS,
     "data.repeats": _AT_LEAST_1,
     "data.workers": _AT_LEAST_1,
+    "data.decode_seconds": _POSITIVE,
     "data.max_bad_share": (lambda x: 0 <= x <= 1, "must be a share between 0 and 1"),
     "data.crop_scale": _interval(0, 1),
     "data.crop_ratio": _interval(0, float("inf")),

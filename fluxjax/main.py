@@ -82,7 +82,7 @@ def run(config: ConfigDict, workdir: pathlib.Path) -> None:
             raise ValueError("a dry run reads no data: set config.num_classes")
         print(dry_run(Trainer.create(create_task(config), mesh)), flush=True)
         return
-    data = VideoData.open(config, jax.process_index(), jax.process_count())
+    data = VideoData.open(config, jax.process_index(), jax.process_count(), workdir)
     config.num_classes = config.num_classes or data.train.num_classes
     task = create_task(config)
     workdir.mkdir(parents=True, exist_ok=True)
@@ -185,6 +185,8 @@ def main(argv: list[str]) -> None:
         log.warning(
             "stopped, everything is saved; the same command with --workdir=%s goes on", workdir
         )
+        if (agreement := Agreement.of_this_run()) is not None:
+            agreement.leave()
         _end(EXIT_STOPPED)
     except (ValueError, OSError, VideoError, NonFiniteError) as error:
         log.debug("traceback", exc_info=True)
