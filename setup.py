@@ -11,6 +11,7 @@ REQUIRED = [
     "absl-py>=2.1",
     "av>=18,<20",
     "clu>=0.0.12,<0.1",
+    "dm-pix>=0.4.5,<0.5",
     "flax>=0.12.8,<0.13",
     "importlib_resources>=6",
     "jax>=0.10.2,<0.13",

@@ -41,7 +41,11 @@ class VideoData:
         """
         data = config.data
         open_source = functools.partial(
-            open_catalog, data_dir=data.dir, root=data.root, separator=data.separator
+            open_catalog,
+            data_dir=data.dir,
+            root=data.root,
+            separator=data.separator,
+            classes=tuple(data.classes),
         )
         train = open_source(data.train, split=data.train_split, num_classes=config.num_classes)
         classes = config.num_classes or train.num_classes

@@ -57,6 +57,7 @@ def base_config() -> ConfigDict:
     config.data.dir = placeholder(str)  # cache of the demo corpus and TFDS; None: ~/.cache/fluxjax
     config.data.root = ""  # joined to relative paths of list files
     config.data.separator = placeholder(str)  # of list files; None: white space
+    config.data.classes = ()  # names or numbers of the classes to keep, renumbered; () is all
     config.data.sampling = "sparse"  # or ssv2: which frames (see data_pipelines.sampling)
     config.data.crop_scale = (0.08, 1.0)  # share of the picture's area
     config.data.crop_ratio = (3 / 4, 4 / 3)  # width / height
@@ -68,6 +69,10 @@ def base_config() -> ConfigDict:
 
     config.erasing = ConfigDict()  # random erasing
     config.erasing.prob = 0.0  # of a clip
+
+    config.jitter = ConfigDict()  # colour jitter on the device; RandAugment has its own
+    for field in ("brightness", "contrast", "saturation", "hue"):
+        config.jitter[field] = 0.0  # e.g. 0.4; the largest change, see fluxjax.photometric
 
     config.mixing = ConfigDict()  # mixup and cutmix
     config.mixing.prob = 0.0
@@ -149,6 +154,10 @@ def check_config(config: ConfigDict) -> None:
 def _check_augmentation(config: ConfigDict) -> None:
     for key in ("erasing.prob", "mixing.prob", "mixing.switch_prob"):
         _require(0 <= _get(config, key) <= 1, config, key, "must be a probability in [0, 1]")
+    for name, amount in config.jitter.items():
+        most = 0.5 if name == "hue" else float("inf")
+        _require(0 <= amount <= most, config, f"jitter.{name}",
+                 "must be 0 or more, and at most 0.5 for hue")  # fmt: skip
     if config.data.rand_augment is not None:
         from data_pipelines.augment import RandAugment  # models and steps need no pipeline
 

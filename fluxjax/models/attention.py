@@ -44,10 +44,47 @@ def attention(
         )
     if backend != "xla":
         raise ValueError(f"unknown attention back end {backend!r}; choose one of {BACKENDS}")
+    return _mix(jax.nn.softmax(_logits(q, k, valid), axis=-1), v)
+
+
+def attention_with_weights(
+    q: jax.Array,
+    k: jax.Array,
+    v: jax.Array,
+    *,
+    valid: jax.Array | None = None,
+    mass: jax.Array | None = None,
+) -> tuple[jax.Array, jax.Array]:
+    """Proportional attention for token merging (vid-TLDR, section 4.2), and the plain weights.
+
+    Args:
+      q, k, v, valid: as in `attention`; N = M.
+      mass: [B, M] positive float32, how much was merged into each token: a key counts that many
+        times. None: once.
+
+    Returns:
+      [B, N, H, D] in q's dtype, and the softmax [B, H, N, M] float32 without `mass`, which
+      saliency is computed from. Both are materialised: for the few blocks that merge.
+    """
+    logits = _logits(q, k, valid)
+    weights = jax.nn.softmax(logits, axis=-1)
+    if mass is None:
+        return _mix(weights, v), weights
+    shifted = logits + jnp.log(jax.lax.stop_gradient(mass))[:, None, None]
+    return _mix(jax.nn.softmax(shifted, axis=-1), v), weights
+
+
+def _logits(q: jax.Array, k: jax.Array, valid: jax.Array | None) -> jax.Array:
+    """Scaled products [B, H, N, M] float32, invalid keys at the lowest number."""
     # Heads before tokens: XLA's batched matmul on CPU is several times faster on that layout.
-    q, k, v = (jnp.swapaxes(x, 1, 2) for x in (q * q.shape[-1] ** -0.5, k, v))
+    q, k = jnp.swapaxes(q * q.shape[-1] ** -0.5, 1, 2), jnp.swapaxes(k, 1, 2)
     logits = jnp.einsum("bhnd,bhmd->bhnm", q, k, preferred_element_type=jnp.float32)
-    if valid is not None:
-        logits = jnp.where(valid[:, None, None], logits, jnp.finfo(jnp.float32).min)
-    weights = jax.nn.softmax(logits, axis=-1).astype(v.dtype)
-    return jnp.swapaxes(jnp.einsum("bhnm,bhmd->bhnd", weights, v), 1, 2)
+    if valid is None:
+        return logits
+    return jnp.where(valid[:, None, None], logits, jnp.finfo(jnp.float32).min)
+
+
+def _mix(weights: jax.Array, v: jax.Array) -> jax.Array:
+    """Sums of values [B, N, H, D] under weights [B, H, N, M]."""
+    mixed = jnp.einsum("bhnm,bhmd->bhnd", weights.astype(v.dtype), jnp.swapaxes(v, 1, 2))
+    return jnp.swapaxes(mixed, 1, 2)

@@ -4,6 +4,7 @@ Source: "Make Your Training Flexible: Towards Deployment-Efficient Video Models"
 (arXiv 2503.14237) and the official repository OpenGVLab/FluxViT, single_modality.
 """
 
+import itertools
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
@@ -13,17 +14,9 @@ import jax.numpy as jnp
 import numpy as np
 
 from fluxjax.grids import PATCH
-from fluxjax.models.attention import attention
-from fluxjax.models.layers import (
-    Affine,
-    AttentionPool,
-    DropPath,
-    LayerNorm,
-    LayerScale,
-    Mlp,
-    RMSNorm,
-    linear_init,
-)
+from fluxjax.merging import check_schedule
+from fluxjax.models.blocks import Block, Merging, PatchEmbed
+from fluxjax.models.layers import Affine, AttentionPool, LayerNorm, linear_init
 from fluxjax.positions import positions_of, resample_table, sincos_3d
 from fluxjax.selection import Ranking, rank_tokens, select, selection_scores
 from fluxjax.tokens import Tokens, normalize_pixels
@@ -35,83 +28,6 @@ class BudgetOutput(NamedTuple):
     logits: jax.Array  # [B, num_classes]
     features: jax.Array  # [B, pooled], before fc_norm
     aligned: jax.Array | None  # [B, pooled], unit norm, the decoder's output; None for budget 0
-
-
-class PatchEmbed(nn.Module):
-    """Dual patch norm: RMSNorm over pixels, linear map, RMSNorm over channels."""
-
-    width: int
-    dtype: Any = jnp.float32
-
-    @nn.compact
-    def __call__(self, patches: jax.Array) -> jax.Array:
-        """[B, N, patch*patch*3] normalised pixels -> [B, N, width]."""
-        bound = patches.shape[-1] ** -0.5  # PyTorch's default for convolutions
-
-        def uniform(key, shape, dtype=jnp.float32):
-            return jax.random.uniform(key, shape, dtype, -bound, bound)
-
-        x = RMSNorm(dtype=self.dtype, name="norm_before")(patches)
-        x = nn.Dense(
-            self.width, kernel_init=uniform, bias_init=uniform, dtype=self.dtype, name="proj"
-        )(x)
-        return RMSNorm(dtype=self.dtype, name="norm")(x)
-
-
-class SelfAttention(nn.Module):
-    """Attention with full-width QK-norm and, if `lpe`, the local positional embedding on V."""
-
-    num_heads: int
-    dtype: Any = jnp.float32
-    backend: str = "xla"
-    out_init: Any = linear_init
-    lpe: bool = True
-
-    @nn.compact
-    def __call__(self, x: jax.Array, valid: jax.Array | None) -> jax.Array:
-        """[B, N, C], valid [B, N] bool or None -> [B, N, C]."""
-        b, n, width = x.shape
-        dense = {"kernel_init": linear_init, "dtype": self.dtype}
-        qkv = nn.Dense(3 * width, use_bias=False, name="qkv", **dense)(x)
-        q, k, v = jnp.split(qkv, 3, axis=-1)
-        # Normalised over all heads jointly, before the split into heads.
-        q = RMSNorm(dtype=self.dtype, name="q_norm")(q)
-        k = RMSNorm(dtype=self.dtype, name="k_norm")(k)
-        q, k, heads_v = (y.reshape(b, n, self.num_heads, -1) for y in (q, k, v))
-        out = attention(q, k, heads_v, valid=valid, backend=self.backend).reshape(b, n, width)
-        if self.lpe:
-            out = out + Affine(dtype=self.dtype, name="lpe")(v)
-        return nn.Dense(width, kernel_init=self.out_init, dtype=self.dtype, name="proj")(out)
-
-
-class Block(nn.Module):
-    """Pre-norm transformer block with layer scale and drop path."""
-
-    num_heads: int
-    mlp_ratio: float = 4.0
-    layer_scale: float | None = 1e-5
-    drop_path: float = 0.0
-    depth_index: int = 0
-    gelu: str = "tanh"
-    dtype: Any = jnp.float32
-    backend: str = "xla"
-    lpe: bool = True
-
-    @nn.compact
-    def __call__(self, x: jax.Array, valid: jax.Array | None, train: bool) -> jax.Array:
-        """[B, N, C], valid [B, N] bool or None -> [B, N, C]."""
-        out_init = nn.initializers.normal(0.02 / np.sqrt(2.0 * (self.depth_index + 1)))
-        common = {"dtype": self.dtype, "out_init": out_init}
-        y = RMSNorm(dtype=self.dtype, name="norm1")(x)
-        attend = SelfAttention(
-            self.num_heads, backend=self.backend, lpe=self.lpe, name="attn", **common
-        )
-        y = attend(y, valid)
-        x = x + DropPath(self.drop_path)(LayerScale(self.layer_scale, name="ls1")(y), train)
-        y = RMSNorm(dtype=self.dtype, name="norm2")(x)
-        hidden = int(x.shape[-1] * self.mlp_ratio)
-        y = Mlp(hidden, gelu=self.gelu, name="mlp", **common)(y)
-        return x + DropPath(self.drop_path)(LayerScale(self.layer_scale, name="ls2")(y), train)
 
 
 class AlignmentDecoder(nn.Module):
@@ -204,6 +120,7 @@ class FluxViT(nn.Module):
         head: int | None = None,
         return_features: bool = False,
         train: bool = False,
+        merge: Sequence[float] = (),
         selection: str = "group_dynamic",
     ) -> jax.Array | tuple[jax.Array, jax.Array]:
         """Classifies clips from at most `budget` of their tokens.
@@ -216,6 +133,8 @@ class FluxViT(nn.Module):
             (the largest) for None.
           return_features: also return the pooled features.
           train: drop paths are active (needs rngs={"dropout": key}).
+          merge: vid-TLDR's schedule: how many of the remaining tokens (below 1: which share) the
+            first blocks merge, after selection; see `fluxjax.merging`.
           selection: which tokens are kept, see `fluxjax.selection.SELECTIONS`; "random" needs
             rngs={"selection": key}.
 
@@ -224,14 +143,16 @@ class FluxViT(nn.Module):
           float32, before fc_norm.
 
         Raises:
-          ValueError: on a wrong shape, budget, head or selection.
+          ValueError: on a wrong shape, budget, head, merge schedule or selection.
         """
+        schedule = check_schedule(merge, self.depth)
         head = self.head_for(budget) if head is None else self._checked_head(head)
         embedded, positions = self.embed(video_or_tokens)
         if self.is_initializing():  # every head and decoder gets its parameters
             self._all_budgets(embedded, positions, self.budgets, train)
         kept, valid = self._trunk_inputs(embedded, positions, [budget], selection)[0]
-        logits, features = self._classify(self._trunk(kept, valid, train), valid, head)
+        kept, valid = self._trunk(kept, valid, train, schedule)
+        logits, features = self._classify(kept, valid, head)
         return (logits, features) if return_features else logits
 
     def forward_budgets(
@@ -304,7 +225,7 @@ class FluxViT(nn.Module):
             )
         outputs = []
         for i, (x, valid) in enumerate(self._trunk_inputs(embedded, positions, budgets)):
-            logits, features = self._classify(self._trunk(x, valid, train), valid, i)
+            logits, features = self._classify(*self._trunk(x, valid, train), i)
             aligned = self.decoders[i - 1](features) if i else None
             outputs.append(BudgetOutput(logits, features, aligned))
         return outputs
@@ -341,10 +262,17 @@ class FluxViT(nn.Module):
             inputs.append((jnp.concatenate([cls, x], axis=1), mask if kept.padded else None))
         return inputs
 
-    def _trunk(self, x: jax.Array, valid: jax.Array | None, train: bool) -> jax.Array:
-        for block in self.blocks:
-            x = block(x, valid, train)
-        return x
+    def _trunk(self, x, valid, train: bool, schedule: Sequence[float] = ()):
+        """All blocks; returns the tokens that are left and their validity (None: all)."""
+        mass = None
+        for block, r in itertools.zip_longest(self.blocks, schedule, fillvalue=0):
+            if r or mass is not None:
+                merged = block(x, valid, train, Merging(r, mass))
+                x, mass = merged.values, merged.mass
+                valid = None if valid is None else merged.valid
+            else:
+                x = block(x, valid, train)
+        return x, valid
 
     def _classify(self, x, valid, head: int) -> tuple[jax.Array, jax.Array]:
         features = self.poolers[head](x, valid)

@@ -18,6 +18,7 @@ from fluxjax.erasing import erase
 from fluxjax.mixing import mix, smooth_one_hot
 from fluxjax.models import create_model
 from fluxjax.models.fluxvit import BudgetOutput, layer_id
+from fluxjax.photometric import jitter
 from fluxjax.starting import start_fluxvit
 from fluxjax.tasks.base import Batch, LossOutput, ParamGroup, Plan
 from fluxjax.tokens import Tokens, normalize_pixels
@@ -130,7 +131,7 @@ class ClassifyTask:
         Accuracies under mixup are counted against the unmixed label.
         """
         erase_key, mix_key, drop_key = jax.random.split(key, 3)
-        tokens = self._erased(self.tokens(batch), erase_key)
+        tokens = self._augmented(self.tokens(batch), erase_key)
         tokens, targets = self._mixed(tokens, batch["label"], mix_key)
         rngs = {"dropout": drop_key}
         if plan.name == "flux_multi":
@@ -160,12 +161,15 @@ class ClassifyTask:
         """
         return self.model.apply(variables, self.tokens(batch), plan.budget, plan.head)
 
-    def _erased(self, tokens: Tokens, key: jax.Array) -> Tokens:
-        """Clips after random erasing, if the config asks for it."""
-        if not self.config.erasing.prob:
+    def _augmented(self, tokens: Tokens, key: jax.Array) -> Tokens:
+        """Clips after colour jitter and random erasing, if the config asks for them."""
+        amounts, prob = self.config.jitter.to_dict(), self.config.erasing.prob
+        if not prob and not any(amounts.values()):
             return tokens
         tokens = tokens.replace(values=normalize_pixels(tokens.values))
-        return erase(tokens, key, prob=self.config.erasing.prob)
+        if any(amounts.values()):
+            tokens = jitter(tokens, jax.random.fold_in(key, 1), **amounts)
+        return erase(tokens, key, prob=prob) if prob else tokens
 
     def _mixed(self, tokens: Tokens, labels: jax.Array, key: jax.Array):
         """Clips and soft targets [B, K] after mixup or cutmix, if the config asks for them."""

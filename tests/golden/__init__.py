@@ -71,7 +71,7 @@ def _under(arrays, prefix):
 @functools.cache
 def fixture(system, case):
     """The case of a system whose name begins with `case`, such as "v02"."""
-    (path,) = (_FOLDER / system).glob(f"{case}_*.npz")
+    (path,) = (_FOLDER / system).glob(f"{case}*.npz")
     return Fixture(path)
 
 
