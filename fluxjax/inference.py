@@ -17,7 +17,7 @@ from fluxjax.checkpoint_io import load, read_architecture
 from fluxjax.convert.errors import WeightsError
 from fluxjax.evaluation.views import mean_probabilities
 from fluxjax.grids import Grid, parse_grid
-from fluxjax.settings import Setting, forward
+from fluxjax.settings import Setting, forward, token_groups
 
 _CONFIG = "config.json"
 
@@ -99,9 +99,9 @@ class Predictor:
 
     def __init__(self, model: nn.Module, variables: Mapping[str, Any]):
         """Takes a model and its variables; nothing is compiled yet."""
-        self._model, self._variables = model, variables
+        self._variables = variables
         self._predict = jax.jit(functools.partial(_predict, model), static_argnames="setting")
-        self._kept = jax.jit(functools.partial(_kept, model), static_argnames="setting")
+        self._groups = jax.jit(functools.partial(_groups, model), static_argnames="setting")
 
     def predict(self, views: Sequence[np.ndarray], setting: Setting) -> Prediction:
         """The prediction for one video.
@@ -113,11 +113,9 @@ class Predictor:
         output = self._predict(self._variables, np.stack(views), setting=setting)
         return Prediction(*jax.device_get(output))
 
-    def kept(self, clip: np.ndarray, setting: Setting) -> np.ndarray:
-        """Which tokens of a clip go through the transformer; [T, H, W] bool, in patches."""
-        if setting.method == "none":
-            return np.ones(setting.grid.shape(self._model.patch), bool)
-        return np.asarray(self._kept(self._variables, clip[None], setting=setting)[0])
+    def groups(self, clip: np.ndarray, setting: Setting) -> np.ndarray:
+        """What becomes of a clip's tokens, see `settings.token_groups`; [T, H, W] int32."""
+        return np.asarray(self._groups(self._variables, clip[None], setting=setting)[0])
 
 
 def _predict(model, variables, views: jax.Array, *, setting: Setting):
@@ -127,12 +125,5 @@ def _predict(model, variables, views: jax.Array, *, setting: Setting):
     return mean_probabilities(logits[None], present)[0], jnp.mean(features, axis=0)
 
 
-def _kept(model, variables, clips: jax.Array, *, setting: Setting) -> jax.Array:
-    rngs = {"selection": jax.random.key(0)} if setting.method == "random" else None
-    tokens = model.apply(
-        variables, clips, setting.budget, setting.method, rngs=rngs, method="kept_tokens"
-    )
-    shape = setting.grid.shape(model.patch)
-    rows = jnp.arange(len(clips))[:, None]
-    mask = jnp.zeros((len(clips), *shape), bool)
-    return mask.at[rows, *jnp.moveaxis(tokens.position, -1, 0)].set(tokens.valid)
+def _groups(model, variables, clips: jax.Array, *, setting: Setting) -> jax.Array:
+    return token_groups(model, variables, clips, setting, jax.random.key(0))

@@ -16,7 +16,7 @@ _DECISIVE = ("processor", "cores", "devices")
 def this_machine() -> dict[str, Any]:
     """Processor, cores, accelerators (each kind once) and versions."""
     return {
-        "processor": _processor(),
+        "processor": processor(),
         "cores": os.cpu_count(),
         "devices": sorted({device.device_kind for device in jax.devices()}),
         "jax": jax.__version__,
@@ -29,7 +29,8 @@ def same_machine(a: Mapping[str, Any], b: Mapping[str, Any]) -> bool:
     return all(a.get(name) == b.get(name) for name in _DECISIVE)
 
 
-def _processor() -> str:
+def processor() -> str:
+    """Name of the processor."""
     try:
         lines = pathlib.Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
     except OSError:

@@ -154,8 +154,8 @@ def draw(path: str, target: str, predictor: Predictor, setting: Setting, samplin
       VideoError: if the video cannot be read.
     """
     record = Record(path, label=-1, name=path)
-    kept = predictor.kept(eval_views(record, setting.grid, sampling)[0], setting)
-    frames = lit(eval_views(record, setting.grid, sampling, pixels=DRAWN_PIXELS)[0], kept)
+    groups = predictor.groups(eval_views(record, setting.grid, sampling)[0], setting)
+    frames = lit(eval_views(record, setting.grid, sampling, pixels=DRAWN_PIXELS)[0], groups)
     shown = np.repeat(frames, round(DRAWN_SECONDS * DRAWN_FPS), axis=0)
     pathlib.Path(target).write_bytes(encode_h264(shown, fps=DRAWN_FPS, crf=18))
 

@@ -160,12 +160,20 @@ def _slots(tokens: Tokens, budget: int) -> int:
     n = tokens.valid.shape[1]
     if tokens.static_grid is None:
         return min(budget, n)
-    frames = tokens.static_grid[0]
+    return num_kept(tokens.static_grid[0], n, budget)
+
+
+def num_kept(frames: int, tokens: int, budget: int) -> int:
+    """How many of a clip's tokens `select` keeps: the same number in every temporal group.
+
+    Raises:
+      ValueError: if the budget is smaller than the number of groups.
+    """
     groups = next(g for g in (4, 2, 1) if g == 1 or (frames % g == 0 and frames >= 2 * g))
-    slots = min(budget, n) // groups * groups
-    if not slots:
+    kept = min(budget, tokens) // groups * groups
+    if not kept:
         raise ValueError(
             f"budget {budget} is smaller than the {groups} temporal groups of {frames} frames; "
             f"give at least {groups} tokens"
         )
-    return slots
+    return kept

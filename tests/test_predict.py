@@ -92,7 +92,7 @@ def test_the_drawn_clip_shows_the_selection(run, videos, tmp_path, capsys):
     original = eval_views(record, Grid(4, 28), pixels=448)[0].astype(float)
     model, variables = fluxjax.load(run / "model")
     clip = eval_views(record, Grid(4, 28))[0]
-    kept = Predictor(model, variables).kept(clip, make_setting(model, Grid(4, 28), 4))
+    kept = Predictor(model, variables).groups(clip, make_setting(model, Grid(4, 28), 4)) >= 0
     assert kept.sum() == 4
     inner = lambda x: x.reshape(4, 2, 224, 2, 224, 3)[:, :, 20:-20, :, 20:-20].mean((2, 4, 5))  # noqa: E731
     brightness = inner(drawn) / inner(original)

@@ -5,10 +5,18 @@ import numpy as np
 import pytest
 
 import fluxjax
-from fluxjax.drawing import DIMMED, OUTLINE, lit, strip
+from fluxjax.drawing import DIMMED, OUTLINE, group_colour, lit, strip
 from fluxjax.grids import Grid
 from fluxjax.inference import Predictor
-from fluxjax.settings import Setting, forward, make_setting
+from fluxjax.settings import SELECT_AND_MERGE as BOTH
+from fluxjax.settings import (
+    Setting,
+    UnmergeableError,
+    forward,
+    make_setting,
+    merge_schedule,
+    selected,
+)
 from tests import tiny
 from tests.tasks.test_classify import task_and_variables
 
@@ -82,21 +90,58 @@ def predictor():
 
 @pytest.mark.parametrize("method", ["group_dynamic", "random", "uniform"])
 def test_kept_tokens_are_as_many_as_the_budget_in_every_group(method):
-    clip = clips(1)[0]
-    kept = predictor().kept(clip, make_setting(model(), GRID, 8, method))
-    assert kept.shape == (4, 2, 2) and kept.dtype == bool
-    assert kept[:2].sum() == kept[2:].sum() == 4
-    again = predictor().kept(clip, make_setting(model(), GRID, 8, method))
-    np.testing.assert_array_equal(kept, again)
+    clip, setting = clips(1)[0], make_setting(model(), GRID, 8, method)
+    groups = predictor().groups(clip, setting)
+    assert groups.shape == (4, 2, 2) and groups.dtype == np.int32
+    assert sorted(groups[groups >= 0]) == list(range(8)), "each kept token stands for itself"
+    assert (groups[:2] >= 0).sum() == (groups[2:] >= 0).sum() == 4
+    np.testing.assert_array_equal(groups, predictor().groups(clip, setting))
 
 
-def test_kept_tokens_are_those_that_the_answer_depends_on():
-    setting = make_setting(model(), GRID, 8)
+def test_kept_tokens_are_those_that_moved():
     clip = clips(1)[0]
     clip[1, :14, :14] = clip[0, :14, :14]  # no motion at this place
-    kept = predictor().kept(clip, setting)
-    assert not kept[0, 0, 0] and kept.sum() == 8
-    assert predictor().kept(clip, make_setting(model(), GRID)).all()
+    groups = predictor().groups(clip, make_setting(model(), GRID, 8))
+    assert groups[0, 0, 0] == -1 and (groups >= 0).sum() == 8
+    assert (predictor().groups(clip, make_setting(model(), GRID)) >= 0).all()
+
+
+def test_merge_schedules_reach_the_budget_in_few_blocks():
+    deep = fluxjax.create_model("fluxvit_s14", 3)
+    for grid, budget in ((Grid(8, 224), 512), (Grid(8, 224), 100), (Grid(6, 28), 23)):
+        tokens = grid.tokens()
+        schedule = merge_schedule(deep, make_setting(deep, grid, budget, "merge"))
+        assert sum(schedule) == tokens - budget and list(schedule) == sorted(schedule)[::-1]
+        for merged in schedule:
+            assert merged <= tokens // 2
+            tokens -= merged
+    assert len(merge_schedule(deep, make_setting(deep, Grid(8, 224), 512, "merge"))) == 3
+    assert len(merge_schedule(deep, make_setting(deep, Grid(8, 224), 100, "merge"))) == 5
+    both = make_setting(deep, Grid(8, 224), 256, "group_dynamic+merge")
+    assert selected(deep, both) == (512, "group_dynamic")
+    assert sum(merge_schedule(deep, both)) == 256
+    assert merge_schedule(deep, make_setting(deep, Grid(8, 224), 512)) == ()
+    few = make_setting(model(), GRID, 9, "group_dynamic+merge")
+    assert few == make_setting(model(), GRID, 9, "merge"), "18 of 16 tokens are all"
+    with pytest.raises(UnmergeableError, match="16 tokens cannot be merged to 7 in 1 blocks"):
+        make_setting(model(), GRID, 7, "merge")
+
+
+@pytest.mark.parametrize(("method", "budget", "entering"), [("merge", 9, 16), (BOTH, 5, 10)])
+def test_merging_leaves_the_budget_and_says_who_went_where(method, budget, entering):
+    setting = make_setting(model(), GRID, budget, method)
+    assert setting.method == method
+    groups = predictor().groups(clips(1)[0], setting)
+    inside = groups[groups >= 0]
+    assert inside.size == entering
+    assert len(np.unique(inside)) == budget, "as many groups as tokens are left"
+    prediction = predictor().predict(clips(), setting)
+    kept, _ = selected(model(), setting) or (None, "")
+    logits = jax.jit(
+        lambda v, x: model().apply(v, x, kept, setting.head, merge=(entering - budget,))
+    )(task_and_variables()[1], clips())  # fmt: skip
+    expected = np.mean(jax.nn.softmax(logits), axis=0)
+    np.testing.assert_allclose(prediction.probabilities, expected, rtol=1e-5)
 
 
 def test_views_are_averaged_as_probabilities():
@@ -114,16 +159,29 @@ def test_views_are_averaged_as_probabilities():
 def test_lit_frames_keep_kept_tokens_and_dim_the_others():
     frames = np.full((2, 8, 8, 3), 200, np.uint8)
     frames[..., 2] = 100
-    kept = np.zeros((2, 2, 2), bool)
-    kept[0, 0, 1] = True
-    picture = lit(frames, kept)
+    groups = np.full((2, 2, 2), -1)
+    groups[0, 0, 1] = 7
+    picture = lit(frames, groups)
     assert (picture[0, 1:3, 5:7] == frames[0, 1:3, 5:7]).all(), "a kept token has other pixels"
     assert (picture[0, 0, 4:] == OUTLINE).all() and (picture[0, :4, 4] == OUTLINE).all()
     dimmed = int((200 + 200 + 100) / 3 * DIMMED)
     assert (picture[0, 4:] == dimmed).all() and (picture[1] == dimmed).all()
-    assert (lit(frames, np.ones((2, 2, 2), bool)) == frames).all(), "nothing was dropped"
+    everything = np.arange(8).reshape(2, 2, 2)
+    assert (lit(frames, everything) == frames).all(), "nothing was dropped or merged"
     with pytest.raises(ValueError, match="2 frames, but a selection of 1"):
-        lit(frames, kept[:1])
+        lit(frames, groups[:1])
+
+
+def test_merged_tokens_are_tinted_by_group():
+    frames = np.full((2, 8, 8, 3), 100, np.uint8)
+    groups = np.arange(8).reshape(2, 2, 2)
+    groups[0, 0, 0] = groups[1, 1, 1] = 3
+    groups[0, 1, 0] = 6
+    picture = lit(frames, groups).astype(int)
+    third, sixth = ((0.55 * 100 + 0.45 * group_colour(n)).astype(int) for n in (3, 6))
+    assert (picture[0, :4, :4] == third).all() and (picture[1, 4:, 4:] == third).all()
+    assert (picture[0, 4:, :4] == sixth).all() and (picture[0, :4, 4:] == 100).all()
+    assert np.abs(third - sixth).max() > 50, "two groups look alike"
 
 
 def test_a_strip_holds_the_frames_in_order():
