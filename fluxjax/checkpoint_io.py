@@ -82,7 +82,7 @@ def save(
     arrays = jax.tree.map(np.asarray, dict(variables))
     directory.parent.mkdir(parents=True, exist_ok=True)
     with _replaced(directory) as folder:
-        with ocp.StandardCheckpointer() as checkpointer:
+        with _checkpointer() as checkpointer:
             checkpointer.save(folder / _WEIGHTS, arrays)
         text = json.dumps(architecture, indent=2) + "\n"
         (folder / _ARCHITECTURE).write_text(text, encoding="utf-8")
@@ -98,7 +98,7 @@ def load(directory: str | os.PathLike) -> tuple[nn.Module, dict[str, Any]]:
     directory = pathlib.Path(directory).absolute()
     model = read_architecture(directory).model
     try:
-        with ocp.StandardCheckpointer() as checkpointer:
+        with _checkpointer() as checkpointer:
             arrays = checkpointer.restore(directory / _WEIGHTS)
     except (OSError, KeyError, TypeError, ValueError) as error:
         raise WeightsError(
@@ -150,6 +150,17 @@ def check_vacant(directory: str | os.PathLike, overwrite: bool) -> None:
         raise FileExistsError(
             f"{directory} holds a checkpoint already; choose another folder or pass overwrite"
         )
+
+
+def _checkpointer() -> ocp.StandardCheckpointer:
+    """Of this process alone: by default Orbax waits for all processes of a program."""
+    if jax.process_count() == 1:
+        return ocp.StandardCheckpointer()
+    this = jax.process_index()
+    alone = ocp.options.MultiprocessingOptions(
+        primary_host=this, active_processes={this}, barrier_sync_key_prefix=f"alone_{this}"
+    )
+    return ocp.StandardCheckpointer(multiprocessing_options=alone)
 
 
 @contextlib.contextmanager

@@ -53,7 +53,7 @@ def run(*arguments):
 
 
 def final_state(workdir, step):
-    path = workdir / "checkpoints" / str(step) / "default"
+    path = workdir / "checkpoints" / str(step) / "state"
     return ocp.StandardCheckpointer().restore(path)
 
 
@@ -106,6 +106,8 @@ def test_train_evaluate_and_resume_after_sigkill(video_list, tmp_path):
         (["--config.task=clasify"], "unknown task 'clasify'"),
         (["--config.model.name=fluxvit_s"], "fluxvit_s14"),
         (["--config.eval.batch_size=0"], "config.eval.batch_size=0 must be at least 1"),
+        (["--config.seed=x"], "seed"),
+        (["--config=missing/config.json"], "missing/config.json"),
         (["surplus"], "unexpected arguments"),
     ],
 )

@@ -126,4 +126,6 @@ class Block(nn.Module):
         hidden = int(x.shape[-1] * self.mlp_ratio)
         y = Mlp(hidden, gelu=self.gelu, name="mlp", **common)(y)
         x = x + DropPath(self.drop_path)(LayerScale(self.layer_scale, name="ls2")(y), train)
+        # Whatever the parameters' sharding, activations are cut along the batch only.
+        x = nn.with_logical_constraint(x, ("batch", None, None))
         return x if merging is None else merged.replace(values=x)
