@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 import matplotlib
 from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
 from fluxjax.budgets.points import Point, pareto
 from fluxjax.settings import METHODS
@@ -59,12 +60,21 @@ def accuracy_figure(points: Sequence[Point], cost: str) -> Figure:
         rest = [p for p in points if p.method == method and p not in chosen]
         axes.scatter([getattr(p, cost) for p in rest], [100 * p.top1 for p in rest],
                      color=colour, marker=marker, s=12, alpha=0.35)  # fmt: skip
-    axes.set_xscale("log")
+    log_axis(axes.xaxis)
     axes.set_xlabel(_COSTS[cost])
     axes.set_ylabel("top-1, %")
     axes.grid(alpha=0.25)
     axes.legend(frameon=False, fontsize="small")
     return figure
+
+
+def log_axis(axis) -> None:
+    """A logarithmic axis whose ticks are plain numbers."""
+    axis.axes.set_xscale("log")
+    plain = FuncFormatter(lambda value, _: f"{value:g}")
+    axis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    axis.set_major_formatter(plain)
+    axis.set_minor_formatter(NullFormatter())
 
 
 def save_figure(figure: Figure, folder: pathlib.Path, name: str) -> None:

@@ -15,9 +15,10 @@ h1 { font-size: 1.6em; } h2 { font-size: 1.25em; margin-top: 2em; } h3 { font-si
 figure { margin: 1em 0; } figure img { max-width: 100%; } figcaption { color: #555; }
 table { border-collapse: collapse; font-variant-numeric: tabular-nums; }
 .wide { overflow-x: auto; }
-th, td { padding: .2em .7em; text-align: right; border-bottom: 1px solid #ddd; }
-tr.best td { background: #fff4ea; } dt { float: left; clear: left; width: 9em; color: #555; }
-dd { margin-left: 9em; }
+th, td { padding: .2em .7em; text-align: right; white-space: nowrap;
+         border-bottom: 1px solid #ddd; }
+tr.best td { background: #fff4ea; } dt { float: left; clear: left; width: 12em; color: #555; }
+dd { margin-left: 12em; }
 """
 
 
