@@ -170,7 +170,11 @@ class EvalClips:
         if real:
             try:
                 record = fetch(self.catalog, index, self.bad)
-                clips = limited(functools.partial(self._views, record), self.seconds, record.name)
+                views = functools.partial(
+                    eval_views, record, self.grid, self.sampling, self.clips, self.crops,
+                    seconds=self.seconds,
+                )  # fmt: skip
+                clips = limited(views, self.seconds, record.name)
                 label = record.label
                 self.bad.note(None)
             except VideoError as error:
@@ -187,18 +191,44 @@ class EvalClips:
             "example": np.int64(index),
         }
 
-    def _views(self, record: Record) -> list[np.ndarray]:
-        _, test_frames = FRAME_SAMPLERS[self.sampling]
-        side = self.grid.resolution
-        views = []
-        with open_video(record.source, name=record.name, seconds=self.seconds) as video:
-            first, last = frame_span(video, record)
-            for clip in range(self.clips):
-                frames = first + test_frames(last - first, self.grid.frames, clip, self.clips)
-                for crop in range(self.crops):
-                    box = view_crop(video.height, video.width, crop, self.crops, side)
-                    views.append(video.read(frames, box=box, size=(side, side)))
-        return views
+
+def eval_views(
+    record: Record,
+    grid: Grid,
+    sampling: str = "sparse",
+    clips: int = 1,
+    crops: int = 1,
+    pixels: int | None = None,
+    seconds: float | None = None,
+) -> list[np.ndarray]:
+    """The deterministic views of one video: clip 0's crops, clip 1's crops, ..
+
+    Args:
+      record: what to read.
+      grid: frames and resolution of a view.
+      sampling: name of the frame sampler.
+      clips: temporal views.
+      crops: spatial views.
+      pixels: side to scale the same crops to, for showing them; None: the grid's resolution.
+      seconds: time limit, see `open_video`; None: no limit.
+
+    Returns:
+      clips * crops arrays uint8 [T, side, side, 3], RGB.
+
+    Raises:
+      VideoError: if the video cannot be read.
+    """
+    _, eval_frames = FRAME_SAMPLERS[sampling]
+    side = pixels or grid.resolution
+    views = []
+    with open_video(record.source, name=record.name, seconds=seconds) as video:
+        first, last = frame_span(video, record)
+        for clip in range(clips):
+            frames = first + eval_frames(last - first, grid.frames, clip, clips)
+            for crop in range(crops):
+                box = view_crop(video.height, video.width, crop, crops, grid.resolution)
+                views.append(video.read(frames, box=box, size=(side, side)))
+    return views
 
 
 def fetch(catalog: Catalog, index: int, bad: BadVideos) -> Record:

@@ -18,7 +18,7 @@ from fluxjax.merging import check_schedule
 from fluxjax.models.blocks import Merging, PatchEmbed, remat_block
 from fluxjax.models.layers import Affine, AttentionPool, LayerNorm, linear_init
 from fluxjax.positions import positions_of, resample_table, sincos_3d
-from fluxjax.selection import group_dynamic_scores, rank_tokens, select
+from fluxjax.selection import Ranking, rank_tokens, select, selection_scores
 from fluxjax.tokens import Tokens, normalize_pixels
 
 
@@ -124,6 +124,7 @@ class FluxViT(nn.Module):
         return_features: bool = False,
         train: bool = False,
         merge: Sequence[float] = (),
+        selection: str = "group_dynamic",
     ) -> jax.Array | tuple[jax.Array, jax.Array]:
         """Classifies clips from at most `budget` of their tokens.
 
@@ -137,20 +138,22 @@ class FluxViT(nn.Module):
           train: drop paths are active (needs rngs={"dropout": key}).
           merge: vid-TLDR's schedule: how many of the remaining tokens (below 1: which share) the
             first blocks merge, after selection; see `fluxjax.merging`.
+          selection: which tokens are kept, see `fluxjax.selection.SELECTIONS`; "random" needs
+            rngs={"selection": key}.
 
         Returns:
           logits [B, num_classes] float32; with `return_features` also features [B, pooled]
           float32, before fc_norm.
 
         Raises:
-          ValueError: on a wrong shape, budget, head or merge schedule.
+          ValueError: on a wrong shape, budget, head, merge schedule or selection.
         """
         schedule = check_schedule(merge, self.depth)
         head = self.head_for(budget) if head is None else self._checked_head(head)
         embedded, positions = self.embed(video_or_tokens)
         if self.is_initializing():  # every head and decoder gets its parameters
             self._all_budgets(embedded, positions, self.budgets, train)
-        kept, valid = self._trunk_inputs(embedded, positions, [budget])[0]
+        kept, valid = self._trunk_inputs(embedded, positions, [budget], selection)[0]
         kept, valid = self._trunk(kept, valid, train, schedule)
         logits, features = self._classify(kept, valid, head)
         return (logits, features) if return_features else logits
@@ -190,6 +193,18 @@ class FluxViT(nn.Module):
         table = PositionTable(self.gpe(self.position_table), tokens.static_grid, tokens.grid_bound)
         return tokens.replace(values=values), table
 
+    def kept_tokens(
+        self,
+        video_or_tokens: jax.Array | Tokens,
+        budget: int | None,
+        selection: str = "group_dynamic",
+    ) -> Tokens:
+        """The embedded tokens that `__call__` would keep; their `position` says which."""
+        embedded, _ = self.embed(video_or_tokens)
+        if budget is None or budget >= embedded.valid.shape[1]:
+            return embedded
+        return select(embedded, self._ranking(embedded, selection), budget)
+
     def head_for(self, budget: int | None) -> int:
         """The head trained for the budget nearest to `budget`; head 0 for None."""
         if budget is None:
@@ -218,14 +233,24 @@ class FluxViT(nn.Module):
             outputs.append(BudgetOutput(logits, features, aligned))
         return outputs
 
-    def _trunk_inputs(self, embedded: Tokens, positions: "PositionTable", budgets):
+    def _ranking(self, embedded: Tokens, selection: str) -> Ranking:
+        # Selection is a hard choice: no gradient flows through scores.
+        fixed = jax.lax.stop_gradient(embedded)
+        key = self.make_rng("selection") if selection == "random" else None
+        return rank_tokens(embedded, selection_scores(fixed, selection, key))
+
+    def _trunk_inputs(
+        self,
+        embedded: Tokens,
+        positions: "PositionTable",
+        budgets: Sequence[int | None],
+        selection: str = "group_dynamic",
+    ) -> list[tuple[jax.Array, jax.Array | None]]:
         """For each budget: kept tokens with positions and cls [B, 1+K, C], and their validity."""
         n = embedded.valid.shape[1]
         ranking = None
         if any(budget is not None and budget < n for budget in budgets):
-            # Selection is a hard choice: no gradient flows through scores.
-            scores = group_dynamic_scores(jax.lax.stop_gradient(embedded))
-            ranking = rank_tokens(embedded, scores)
+            ranking = self._ranking(embedded, selection)
         # One look-up for all budgets: its gradient costs more than that of adding to every token.
         codes = positions.look_up(embedded).astype(self.dtype)
         placed = embedded.replace(values=embedded.values + codes)
