@@ -17,7 +17,7 @@ from data_pipelines.crops import random_resized_crop, view_crop
 from data_pipelines.decode import Video, open_video
 from data_pipelines.errors import VideoError
 from data_pipelines.quarantine import BadVideos
-from data_pipelines.sampling import FRAME_SAMPLERS, draw_grid
+from data_pipelines.sampling import draw_grid, frame_sampler
 from data_pipelines.seeding import Stream
 from data_pipelines.time_limit import limited
 from fluxjax.grids import PATCH, Grid, clip_patches
@@ -39,7 +39,7 @@ class TrainClips:
       slots: tokens a clip is padded to.
       bad: counts unreadable videos, which are replaced by others.
       patch: pixels a side.
-      sampling: name of the frame sampler.
+      sampling: name of the frame sampler, see `sampling.frame_sampler`.
       crop_scale: range of the crop's share of the picture.
       crop_ratio: range of the crop's aspect.
       flip: half of the clips are mirrored.
@@ -106,7 +106,7 @@ class TrainClips:
         )
 
     def _clips(self, record: Record, grid: Grid, key: tuple[int, ...]) -> list[np.ndarray]:
-        train_frames, _ = FRAME_SAMPLERS[self.sampling]
+        train_frames, _ = frame_sampler(self.sampling)
         streams = (Stream.CROP, Stream.FLIP, Stream.AUGMENT)
         crops, flips, augments = (seeding.rng(*key, stream) for stream in streams)
         with open_video(record.source, name=record.name, seconds=self.seconds) as video:
@@ -137,7 +137,7 @@ class EvalClips:
       slots: tokens a clip is padded to.
       bad: counts unreadable videos.
       patch: pixels a side.
-      sampling: name of the frame sampler.
+      sampling: name of the frame sampler, see `sampling.frame_sampler`.
       clips: temporal views.
       crops: spatial views.
       seconds: time limit of reading one video; None for none.
@@ -218,7 +218,7 @@ def eval_views(
     Raises:
       VideoError: if the video cannot be read.
     """
-    _, eval_frames = FRAME_SAMPLERS[sampling]
+    _, eval_frames = frame_sampler(sampling)
     side = pixels or grid.resolution
     views = []
     with open_video(record.source, name=record.name, seconds=seconds) as video:

@@ -16,6 +16,7 @@ import os
 
 import numpy as np
 
+from data_pipelines.arrays import ArrayVideo
 from data_pipelines.demux import (
     Packets,
     open_container,
@@ -33,17 +34,17 @@ __all__ = ["Box", "Video", "VideoError", "open_video"]
 
 
 def open_video(
-    source: str | os.PathLike | bytes,
+    source: str | os.PathLike | bytes | ArrayVideo,
     *,
     name: str | None = None,
     max_pixels: int = 64 << 20,
     strict: bool = False,
     seconds: float | None = None,
-) -> "Video":
+) -> "Video | ArrayVideo":
     """Open a video file, or the bytes of one, for reading frames by display index.
 
     Args:
-      source: path, or the content of a file.
+      source: path, or the content of a file; a video in memory is returned as it is.
       name: how errors call it; the path, or `<bytes>`, if not given.
       max_pixels: largest width x height that will be decoded.
       strict: refuse truncated files and damaged or missing frames instead of filling in.
@@ -57,6 +58,8 @@ def open_video(
         strict mode also if it is truncated. `VideoTimeoutError`, also while reading, when `seconds`
         have passed; a decoder looks at the time before every packet.
     """
+    if isinstance(source, ArrayVideo):
+        return source
     if name is None:
         name = "<bytes>" if isinstance(source, bytes) else os.fspath(source)
     return Video(source, name, max_pixels, strict, Deadline(name, seconds))

@@ -93,7 +93,9 @@ def check_ranges(config: ConfigDict) -> None:
       ValueError: naming the key, the value and the rule.
     """
     for key, (holds, rule) in RANGES.items():
-        value = get(config, key)
+        section, _, field = key.rpartition(".")
+        # Fields of a model that is of another kind are not there.
+        value = (get(config, section) if section else config).get(field)
         if value is not None and not holds(value):
             raise ValueError(f"config.{key}={value!r} {rule}")
 

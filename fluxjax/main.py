@@ -21,6 +21,7 @@ from fluxjax.checkpoint_io import save
 from fluxjax.config import check_config
 from fluxjax.config_ranges import check_devices
 from fluxjax.evaluation.evaluate import Evaluator, format_table, write_table
+from fluxjax.feature_cache import CachedData
 from fluxjax.tasks import create_task
 from fluxjax.training import hosts
 from fluxjax.training.agreement import Agreement
@@ -84,12 +85,14 @@ def run(config: ConfigDict, workdir: pathlib.Path) -> None:
         return
     data = VideoData.open(config, jax.process_index(), jax.process_count(), workdir)
     config.num_classes = config.num_classes or data.train.num_classes
-    task = create_task(config)
     workdir.mkdir(parents=True, exist_ok=True)
     first = jax.process_index() == 0
     with locked(workdir) if first else contextlib.nullcontext():
         if first:
             stored_config.write(config, workdir / CONFIG)
+        if config.pretrain is not None and config.init_from is None:
+            config.init_from = _pretrained(config.pretrain, workdir / "pretrain")
+        task = create_task(config)
         tokens = [grid.tokens(task.patch) for grid in task.grids]
         log.info(
             "%s: %d train and %d test videos, %d classes, %d sampling grids of %d to %d tokens",
@@ -102,6 +105,8 @@ def run(config: ConfigDict, workdir: pathlib.Path) -> None:
 
 def _train_and_evaluate(trainer: Trainer, data: "VideoData", workdir: pathlib.Path) -> None:
     task, config = trainer.task, trainer.task.config
+    if config.features.dir is not None:
+        data = CachedData(data, task, trainer.mesh, trainer.initial_state().variables())
     evaluator = Evaluator(
         task,
         trainer.mesh,
@@ -137,6 +142,15 @@ def _train_and_evaluate(trainer: Trainer, data: "VideoData", workdir: pathlib.Pa
             save(model, task.model, variables, labels=labels, overwrite=True)
         step = int(state.step)
         stop.call(functools.partial(evaluate, step, state), step)
+
+
+def _pretrained(config: ConfigDict, workdir: pathlib.Path) -> str:
+    """The model of a run that comes first: trained now, or what an earlier run has left."""
+    model = workdir / "model"
+    if not model.exists():  # it appears once the run is done
+        log.info("first a run of its own, in %s", workdir)
+        run(config, workdir)
+    return str(model)
 
 
 def _metric_writer(workdir: pathlib.Path):

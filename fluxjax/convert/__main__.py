@@ -11,7 +11,7 @@ from fluxjax.convert import command
 
 FLAGS = flags.FLAGS
 
-flags.DEFINE_string("family", None, "Of the weights: fluxvit or internvideo2.")
+flags.DEFINE_string("family", None, "Of the weights: clip, evl, fluxvit or internvideo2.")
 flags.DEFINE_string("source", None, "Weight file: .pth, .pt, .bin, .safetensors or .npz.")
 flags.DEFINE_string("target", None, "Folder to write; fluxjax.load reads it.")
 flags.DEFINE_bool("overwrite", False, "Replace the checkpoint that --target holds.")
