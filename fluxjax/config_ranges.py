@@ -43,7 +43,10 @@ RANGES: dict[str, tuple[_Check, str]] = {
     "model.width": _AT_LEAST_1,
     "model.depth": _AT_LEAST_1,
     "model.num_heads": _AT_LEAST_1,
-    "budgets": _COUNTS,
+    "budgets": (
+        lambda x: all(type(i) is int and i >= 1 for i in x),
+        "must be whole numbers of at least 1",  # none for models without heads for budgets
+    ),
     "single_budget": _AT_LEAST_1,
     "grids.frames": _COUNTS,
     "grids.resolutions": _COUNTS,
