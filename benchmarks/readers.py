@@ -71,7 +71,8 @@ def fluxjax_reader(path: str, grid: Grid, seed: int) -> np.ndarray:
 def square(frame: np.ndarray, side: int) -> np.ndarray:
     """The middle square of a frame [H, W, 3], scaled by Pillow."""
     box = view_crop(*frame.shape[:2], 0, 1, side)
-    corners = (box.left, box.top, box.left + box.width, box.top + box.height)
+    left, top = box.left - box.left % 2, box.top - box.top % 2  # where chroma begins a pixel
+    corners = (left, top, left + box.width, top + box.height)
     image = Image.fromarray(frame)
     return np.asarray(image.resize((side, side), Image.Resampling.BILINEAR, box=corners))
 
