@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 
+from data_pipelines.arrays import open_dummy
 from data_pipelines.class_subset import ClassSubset
 from data_pipelines.list_files import ListFile, missing
 from data_pipelines.records import Catalog, Record
@@ -33,7 +34,9 @@ def open_catalog(
 
     Args:
       source: one of
-        - ``demo``, ``demo:easy``, ``demo:hard``: the bundled corpus, made on first use;
+        - ``demo``, ``demo:easy``, ``demo:hard``: the bundled corpus, made on first use; its labels
+          are motions, those of ``demo:easy?label=digit`` the digits (set num_classes to 10);
+        - ``dummy``, ``dummy:COUNT``: blank videos that need no decoding, to measure the rest;
         - ``tfds:NAME[/CONFIG]``: a TFDS data set prepared as array_record. The features are called
           `video` and `label` unless ``tfds:NAME?video=KEY&label=KEY`` says otherwise;
         - the path (local or gs://) of a list file; ``{split}`` in it is replaced by the split.
@@ -67,7 +70,9 @@ def _open(source, split, data_dir, root, separator, num_classes, label_names) ->
         for option, value in (("root", root), ("separator", separator)):
             if value:
                 raise ValueError(f"{option}={value!r} has no meaning for {source!r}; leave it out")
-        return open_demo(rest or "easy", split, data_dir, num_classes, label_names)
+        return open_demo(rest, split, data_dir, num_classes, label_names)
+    if kind == "dummy":
+        return open_dummy(rest, num_classes)
     if kind == "tfds":
         if separator:
             raise ValueError(f"separator={separator!r} has no meaning for {source!r}; leave it out")

@@ -74,13 +74,25 @@ def view_crop(height: int, width: int, view: int, num_views: int, resolution: in
     if resolution < 1:
         raise ValueError(f"resolution must be positive, got {resolution}")
     short, long = min(height, width), max(height, width)
-    resized = long * resolution // short
-    margin = resized - resolution
-    offset = margin // 2 if num_views == 1 else view * margin // (num_views - 1)
+    resized, offset = long_side_view(short, long, view, num_views, resolution)
     # Matching centres rather than edges spreads what the truncation of the long side leaves over.
     centre = (offset + resolution / 2) * long / resized
     start = min(max(round(centre - short / 2), 0), long - short)
     return Box(start, 0, short, short) if height > width else Box(0, start, short, short)
+
+
+def long_side_view(
+    short: int, long: int, view: int, num_views: int, resolution: int
+) -> tuple[int, int]:
+    """How FluxViT's and EVL's releases place a view: the resized long side, and the view's offset.
+
+    Args:
+      short, long: sides of the frame, pixels.
+      view, num_views, resolution: see `view_crop`.
+    """
+    resized = long * resolution // short
+    margin = resized - resolution
+    return resized, margin // 2 if num_views == 1 else view * margin // (num_views - 1)
 
 
 def _check_frame(height: int, width: int) -> None:

@@ -15,13 +15,13 @@ class Record:
     """One example.
 
     Attributes:
-      source: a local path, or the bytes of an encoded video.
+      source: a local path, the bytes of an encoded video, or an open video (see `arrays`).
       label: class number, 0 .. num_classes - 1.
       name: what messages call it.
       start, end: seconds of the span to use; None where the video is used whole.
     """
 
-    source: str | bytes
+    source: Any
     label: int
     name: str
     start: float | None = None

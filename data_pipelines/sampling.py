@@ -5,6 +5,7 @@ Each returns int64 [T] frame numbers in [0, n) in ascending order, for any numbe
 in the video; a video shorter than the clip repeats frames. Validation is test clip 0 of 1.
 """
 
+import functools
 from collections.abc import Callable, Mapping, Sequence
 from types import MappingProxyType
 from typing import NamedTuple
@@ -103,12 +104,81 @@ def ssv2_test_frames(num_frames: int, clip_frames: int, clip: int, num_clips: in
     return (offset + tick * np.arange(clip_frames)).astype(np.int64)
 
 
+def dense_train_frames(
+    num_frames: int, clip_frames: int, rng: np.random.Generator, *, stride: int
+) -> np.ndarray:
+    """Every `stride`-th frame from a random start; EVL and the dense samplers of Kinetics.
+
+    A video that is too short starts at 0 and repeats the last frame that the stride reaches.
+
+    Args:
+      num_frames: n, frames in the video.
+      clip_frames: T, frames to sample.
+      rng: source of the draw.
+      stride: frames from one sampled frame to the next.
+
+    Raises:
+      ValueError: if a number of frames is smaller than 1.
+    """
+    _check_frames(num_frames, clip_frames)
+    starts = num_frames - stride * (clip_frames - 1)
+    if starts > 1:
+        return rng.integers(starts) + stride * np.arange(clip_frames)
+    reached = (num_frames - 1) // stride
+    return stride * np.minimum(np.arange(clip_frames), reached)
+
+
+def dense_test_frames(
+    num_frames: int, clip_frames: int, clip: int, num_clips: int, *, stride: int
+) -> np.ndarray:
+    """Every `stride`-th frame; clips start at equal distances, a single one in the middle (EVL).
+
+    A video that is too short starts at 0 and repeats its last frame.
+
+    Args:
+      num_frames: n, frames in the video.
+      clip_frames: T, frames to sample.
+      clip: c, number of the clip.
+      num_clips: M, clips a video.
+      stride: frames from one sampled frame to the next.
+
+    Raises:
+      ValueError: if a number of frames is smaller than 1, or there is no such clip.
+    """
+    _check_frames(num_frames, clip_frames)
+    _check_clip(clip, num_clips)
+    slide = max(num_frames - ((clip_frames - 1) * stride + 1), 0)
+    start = slide // 2 if num_clips == 1 else round(slide / (num_clips - 1) * clip)
+    return np.minimum(start + stride * np.arange(clip_frames), num_frames - 1)
+
+
 FRAME_SAMPLERS: Mapping[str, FrameSampler] = MappingProxyType(
     {
         "sparse": FrameSampler(sparse_train_frames, sparse_test_frames),
         "ssv2": FrameSampler(ssv2_train_frames, ssv2_test_frames),
     }
 )
+
+
+def frame_sampler(name: str) -> FrameSampler:
+    """The sampler of a config: "sparse" (TSN's segments), "ssv2", or "dense:STRIDE".
+
+    Raises:
+      ValueError: on another name, or a stride that is no positive number.
+    """
+    if name in FRAME_SAMPLERS:
+        return FRAME_SAMPLERS[name]
+    kind, _, text = name.partition(":")
+    if kind != "dense":
+        known = ", ".join(FRAME_SAMPLERS)
+        raise ValueError(f"unknown frame sampler {name!r}; known: {known} and dense:STRIDE")
+    if not text.isdecimal() or int(text) < 1:
+        raise ValueError(f"{name!r} lacks the frames from one sample to the next, e.g. dense:16")
+    stride = {"stride": int(text)}
+    return FrameSampler(
+        functools.partial(dense_train_frames, **stride),
+        functools.partial(dense_test_frames, **stride),
+    )
 
 
 def draw_grid(grids: Sequence[Grid], rng: np.random.Generator) -> Grid:

@@ -52,17 +52,18 @@ class TfdsCatalog(Catalog):
 
 
 def open_demo(
-    variant: str,
+    spec: str,
     split: str,
     data_dir: str | os.PathLike[str] | None,
     num_classes: int | None,
     label_names: Sequence[str] | None,
 ) -> TfdsCatalog:
-    """Opens a split of the demo corpus, which is made on first use."""
+    """Opens a split of ``[VARIANT][?label=KEY]``, a demo corpus; it is made on first use."""
     from data_pipelines import demo
 
-    builder = demo.load(variant, data_dir)
-    return _from_builder(builder, f"demo:{variant}", split, num_classes, label_names)
+    variant, keys = _keys_of(f"demo:{spec}", spec or "easy")
+    builder = demo.load(variant or "easy", data_dir)
+    return _from_builder(builder, f"demo:{spec}", split, num_classes, label_names, keys=keys)
 
 
 def open_tfds(
@@ -78,14 +79,7 @@ def open_tfds(
 
     from data_pipelines.demo.builder import quiet
 
-    name, _, query = spec.partition("?")
-    keys = {"video": "video", "label": "label"}
-    for key, value in urllib.parse.parse_qsl(query, keep_blank_values=True):
-        if key not in keys or not value:
-            raise ValueError(
-                f"{key}={value!r} in 'tfds:{spec}': only video=KEY and label=KEY exist"
-            )
-        keys[key] = value
+    name, keys = _keys_of(f"tfds:{spec}", spec)
     where = {} if data_dir is None else {"data_dir": os.fspath(data_dir)}
     remedy = (
         f"prepare it with `tfds build {name} --file_format=array_record"
@@ -105,9 +99,20 @@ def open_tfds(
         split,
         num_classes,
         label_names,
-        keys=(keys["video"], keys["label"]),
+        keys=keys,
         root=root,
     )
+
+
+def _keys_of(source: str, spec: str) -> tuple[str, tuple[str, str]]:
+    """``NAME[?video=KEY&label=KEY]`` -> name and keys."""
+    name, _, query = spec.partition("?")
+    keys = {"video": "video", "label": "label"}
+    for key, value in urllib.parse.parse_qsl(query, keep_blank_values=True):
+        if key not in keys or not value:
+            raise ValueError(f"{key}={value!r} in {source!r}: only video=KEY and label=KEY exist")
+        keys[key] = value
+    return name, (keys["video"], keys["label"])
 
 
 def _from_builder(

@@ -2,6 +2,7 @@
 
 DIRECTORY/architecture.json   class and fields of the model, version of fluxjax, label names
 DIRECTORY/weights/            the variables, written by Orbax
+DIRECTORY/manifest.json       sizes and sha256 of all that, see `fluxjax.manifest`
 """
 
 import contextlib
@@ -20,6 +21,7 @@ import jax.numpy as jnp
 import numpy as np
 import orbax.checkpoint as ocp
 
+from fluxjax import manifest
 from fluxjax.convert.errors import WeightsError
 from fluxjax.models.registry import model_classes
 from fluxjax.version import __version__
@@ -86,6 +88,7 @@ def save(
             checkpointer.save(folder / _WEIGHTS, arrays)
         text = json.dumps(architecture, indent=2) + "\n"
         (folder / _ARCHITECTURE).write_text(text, encoding="utf-8")
+        manifest.write(folder, arrays)
 
 
 def load(directory: str | os.PathLike) -> tuple[nn.Module, dict[str, Any]]:
@@ -97,6 +100,10 @@ def load(directory: str | os.PathLike) -> tuple[nn.Module, dict[str, Any]]:
     """
     directory = pathlib.Path(directory).absolute()
     model = read_architecture(directory).model
+    try:
+        manifest.verify(directory)
+    except manifest.DamagedError as error:
+        raise WeightsError(f"{error}; write the checkpoint again") from error
     try:
         with _checkpointer() as checkpointer:
             arrays = checkpointer.restore(directory / _WEIGHTS)

@@ -31,6 +31,10 @@ RANGES: dict[str, tuple[_Check, str]] = {
     "batch_size": _AT_LEAST_1,
     "log_every": _AT_LEAST_1,
     "max_skipped_steps": _NOT_NEGATIVE,
+    "profile_steps": (
+        lambda x: len(x) == 0 or (len(x) == 2 and 1 <= x[0] <= x[1]),
+        "must be () or (first, last), steps counted from 1",
+    ),
     "num_classes": _AT_LEAST_1,
     "mesh.data": _AT_LEAST_1,
     "mesh.fsdp": _AT_LEAST_1,
@@ -39,12 +43,16 @@ RANGES: dict[str, tuple[_Check, str]] = {
     "model.width": _AT_LEAST_1,
     "model.depth": _AT_LEAST_1,
     "model.num_heads": _AT_LEAST_1,
-    "budgets": _COUNTS,
+    "budgets": (
+        lambda x: all(type(i) is int and i >= 1 for i in x),
+        "must be whole numbers of at least 1",  # none for models without heads for budgets
+    ),
     "single_budget": _AT_LEAST_1,
     "grids.frames": _COUNTS,
     "grids.resolutions": _COUNTS,
     "data.repeats": _AT_LEAST_1,
     "data.workers": _AT_LEAST_1,
+    "data.decode_seconds": _POSITIVE,
     "data.max_bad_share": (lambda x: 0 <= x <= 1, "must be a share between 0 and 1"),
     "data.crop_scale": _interval(0, 1),
     "data.crop_ratio": _interval(0, float("inf")),
@@ -88,7 +96,9 @@ def check_ranges(config: ConfigDict) -> None:
       ValueError: naming the key, the value and the rule.
     """
     for key, (holds, rule) in RANGES.items():
-        value = get(config, key)
+        section, _, field = key.rpartition(".")
+        # Fields of a model that is of another kind are not there.
+        value = (get(config, section) if section else config).get(field)
         if value is not None and not holds(value):
             raise ValueError(f"config.{key}={value!r} {rule}")
 

@@ -21,14 +21,17 @@ from fluxjax.checkpoint_io import save
 from fluxjax.config import check_config
 from fluxjax.config_ranges import check_devices
 from fluxjax.evaluation.evaluate import Evaluator, format_table, write_table
+from fluxjax.feature_cache import CachedData
 from fluxjax.tasks import create_task
 from fluxjax.training import hosts
 from fluxjax.training.agreement import Agreement
 from fluxjax.training.checkpoints import Checkpoints
+from fluxjax.training.dry_run import dry_run
 from fluxjax.training.lock import locked
 from fluxjax.training.loop import Trainer, train
 from fluxjax.training.mesh import batch_shards, make_mesh
 from fluxjax.training.nonfinite import NonFiniteError
+from fluxjax.training.profiling import StepProfiler
 from fluxjax.training.signals import EXIT_STOPPED, Stopped, StopSignals
 from fluxjax.training.state import TrainState
 
@@ -71,16 +74,25 @@ def run(config: ConfigDict, workdir: pathlib.Path) -> None:
     from data_pipelines.from_config import VideoData  # needs PyAV, and TensorFlow for tf.data
 
     check_config(config)
+    if config.compile_cache is not None:
+        jax.config.update("jax_compilation_cache_dir", config.compile_cache)
     mesh = make_mesh(config.mesh)
     check_devices(config, batch_shards(mesh))
-    data = VideoData.open(config, jax.process_index(), jax.process_count())
+    if config.dry_run:
+        if config.num_classes is None:
+            raise ValueError("a dry run reads no data: set config.num_classes")
+        print(dry_run(Trainer.create(create_task(config), mesh)), flush=True)
+        return
+    data = VideoData.open(config, jax.process_index(), jax.process_count(), workdir)
     config.num_classes = config.num_classes or data.train.num_classes
-    task = create_task(config)
     workdir.mkdir(parents=True, exist_ok=True)
     first = jax.process_index() == 0
     with locked(workdir) if first else contextlib.nullcontext():
         if first:
             stored_config.write(config, workdir / CONFIG)
+        if config.pretrain is not None and config.init_from is None:
+            config.init_from = _pretrained(config.pretrain, workdir / "pretrain")
+        task = create_task(config)
         tokens = [grid.tokens(task.patch) for grid in task.grids]
         log.info(
             "%s: %d train and %d test videos, %d classes, %d sampling grids of %d to %d tokens",
@@ -93,6 +105,8 @@ def run(config: ConfigDict, workdir: pathlib.Path) -> None:
 
 def _train_and_evaluate(trainer: Trainer, data: "VideoData", workdir: pathlib.Path) -> None:
     task, config = trainer.task, trainer.task.config
+    if config.features.dir is not None:
+        data = CachedData(data, task, trainer.mesh, trainer.initial_state().variables())
     evaluator = Evaluator(
         task,
         trainer.mesh,
@@ -120,13 +134,23 @@ def _train_and_evaluate(trainer: Trainer, data: "VideoData", workdir: pathlib.Pa
         Checkpoints(workdir, config.checkpoint.keep, config.to_dict()) as checkpoints,
         StopSignals(Agreement.of_this_run()).installed() as stop,
     ):
-        state = train(trainer, batches, checkpoints, report, evaluate, stop)
+        profiler = StepProfiler(config.profile_steps, workdir)
+        state = train(trainer, batches, checkpoints, report, evaluate, stop, profiler)
         variables = hosts.whole(state.eval_variables(), trainer.mesh)
         if jax.process_index() == 0:
             labels, model = data.train.label_names, workdir / "model"
             save(model, task.model, variables, labels=labels, overwrite=True)
         step = int(state.step)
         stop.call(functools.partial(evaluate, step, state), step)
+
+
+def _pretrained(config: ConfigDict, workdir: pathlib.Path) -> str:
+    """The model of a run that comes first: trained now, or what an earlier run has left."""
+    model = workdir / "model"
+    if not model.exists():  # it appears once the run is done
+        log.info("first a run of its own, in %s", workdir)
+        run(config, workdir)
+    return str(model)
 
 
 def _metric_writer(workdir: pathlib.Path):
@@ -175,6 +199,8 @@ def main(argv: list[str]) -> None:
         log.warning(
             "stopped, everything is saved; the same command with --workdir=%s goes on", workdir
         )
+        if (agreement := Agreement.of_this_run()) is not None:
+            agreement.leave()
         _end(EXIT_STOPPED)
     except (ValueError, OSError, VideoError, NonFiniteError) as error:
         log.debug("traceback", exc_info=True)

@@ -6,12 +6,14 @@ brightness is added). It is the alternative to RandAugment, whose operations are
 the host: of these dm-pix has only solarize in the same form.
 """
 
+import functools
+
 import dm_pix as pix
 import jax
 import jax.numpy as jnp
 
 from fluxjax.boxes import pixel_patch_side
-from fluxjax.tokens import PIXEL_MEAN, PIXEL_STD, Tokens
+from fluxjax.tokens import IMAGENET_PIXELS, PixelStats, Tokens
 
 
 def jitter(
@@ -22,6 +24,7 @@ def jitter(
     contrast: float = 0.0,
     saturation: float = 0.0,
     hue: float = 0.0,
+    pixels: PixelStats = IMAGENET_PIXELS,
 ) -> Tokens:
     """Changes the colours of every clip.
 
@@ -32,6 +35,7 @@ def jitter(
       brightness: the largest amount added to or taken from pixels in [0, 1].
       contrast, saturation: factors are uniform in [max(0, 1 - x), 1 + x].
       hue: the largest shift, as a share of the colour circle; at most 0.5.
+      pixels: the statistics that the tokens are normalised with.
 
     Returns:
       Tokens with pixels clipped to [0, 1] before they are normalised again; padding is unchanged.
@@ -57,13 +61,15 @@ def jitter(
         1.0 + low(saturation)[2],
         hue * draws[3],
     )
-    values = jax.vmap(_one_clip)(tokens.values, tokens.valid, *changes)
+    one_clip = functools.partial(_one_clip, pixels)
+    values = jax.vmap(one_clip)(tokens.values, tokens.valid, *changes)
     return tokens.replace(values=jnp.where(tokens.valid[..., None], values, tokens.values))
 
 
-def _one_clip(values, valid, brightness, contrast, saturation, hue) -> jax.Array:
+def _one_clip(pixels, values, valid, brightness, contrast, saturation, hue) -> jax.Array:
     """dm-pix's operations on a clip's tokens [N, patch*patch*3] as a picture of N rows."""
-    image = values.reshape(len(values), -1, 3) * jnp.array(PIXEL_STD) + jnp.array(PIXEL_MEAN)
+    mean_color, scale = jnp.array(pixels.mean), jnp.array(pixels.std)
+    image = values.reshape(len(values), -1, 3) * scale + mean_color
     image = jnp.clip(pix.adjust_brightness(image, brightness), 0.0, 1.0)
     # Contrast is about the mean colour: padding must not shift it.
     inside = jnp.broadcast_to(valid[:, None, None], image.shape)
@@ -71,4 +77,4 @@ def _one_clip(values, valid, brightness, contrast, saturation, hue) -> jax.Array
     image = pix.adjust_contrast(jnp.where(inside, image, mean), contrast)
     image = pix.adjust_saturation(jnp.clip(image, 0.0, 1.0), saturation)
     image = jnp.clip(pix.adjust_hue(image, hue), 0.0, 1.0)
-    return ((image - jnp.array(PIXEL_MEAN)) / jnp.array(PIXEL_STD)).reshape(values.shape)
+    return ((image - mean_color) / scale).reshape(values.shape)

@@ -177,3 +177,32 @@ def num_kept(frames: int, tokens: int, budget: int) -> int:
             f"give at least {groups} tokens"
         )
     return kept
+
+
+def top_places(scores: jax.Array, grid: tuple[int, int, int], budget: int) -> jax.Array:
+    """The places that change most over a clip, for models that compare a place through time.
+
+    The same number of tokens is kept in every frame, at the same places: budget // T of them, with
+    the largest sums of scores over the clip; ties go to the earlier place.
+
+    Args:
+      scores: [B, T*H*W], of every token of clips on one static grid.
+      grid: (T, H, W).
+      budget: tokens kept a clip.
+
+    Returns:
+      [B, budget // T] int32 places row * W + column, ascending.
+
+    Raises:
+      ValueError: if the budget is smaller than the number of frames.
+    """
+    frames, rows, columns = grid
+    count = min(budget // frames, rows * columns)
+    if count < 1:
+        raise ValueError(
+            f"budget {budget} is smaller than the clip's {frames} frames; give at least a token "
+            "a frame"
+        )
+    totals = jnp.sum(scores.astype(jnp.float32).reshape(-1, frames, rows * columns), axis=1)
+    _, places = jax.lax.top_k(totals, count)
+    return jnp.sort(places, axis=1)

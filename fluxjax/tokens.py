@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import flax.struct
 import jax
@@ -10,9 +11,16 @@ import numpy as np
 
 from fluxjax.grids import PATCH, clip_patches
 
-# Statistics of ImageNet, as every model of this package was trained with (RGB, in [0, 1]).
-PIXEL_MEAN = (0.485, 0.456, 0.406)
-PIXEL_STD = (0.229, 0.224, 0.225)
+
+class PixelStats(NamedTuple):
+    """What pixels are normalised by: (x / 255 - mean) / std, RGB; a property of the weights."""
+
+    mean: tuple[float, float, float]
+    std: tuple[float, float, float]
+
+
+IMAGENET_PIXELS = PixelStats((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
+CLIP_PIXELS = PixelStats((0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711))
 
 
 @flax.struct.dataclass
@@ -123,13 +131,13 @@ def unpatchify(values: jax.Array, grid: tuple[int, int, int], patch: int = PATCH
     return blocks.reshape(b, t, rows * patch, cols * patch, -1)
 
 
-def normalize_pixels(values: jax.Array) -> jax.Array:
+def normalize_pixels(values: jax.Array, stats: PixelStats = IMAGENET_PIXELS) -> jax.Array:
     """uint8 pixels [.., 3*k], channel fastest -> normalised float32; floats pass unchanged."""
     if jnp.issubdtype(values.dtype, jnp.floating):
         return values
     repeats = values.shape[-1] // 3
-    mean = 255 * np.tile(np.float32(PIXEL_MEAN), repeats)
-    std = 255 * np.tile(np.float32(PIXEL_STD), repeats)
+    mean = 255 * np.tile(np.float32(stats.mean), repeats)
+    std = 255 * np.tile(np.float32(stats.std), repeats)
     return (values.astype(jnp.float32) - mean) / std
 
 

@@ -3,19 +3,25 @@ import json
 import pathlib
 
 import jax
+import numpy as np
 import pytest
 from ml_collections import ConfigDict
 
 from fluxjax import stored_config
 from fluxjax.config import base_config, check_config
 from fluxjax.config_ranges import check_devices
+from fluxjax.grids import Grid
 from fluxjax.tasks import create_task
 from fluxjax.training.loop import Trainer
+from fluxjax.training.optimizers import learning_rate
 
 ROOT = pathlib.Path(__file__).parents[1]
 CONFIGS = [
     ("fluxvit_ti", None), ("fluxvit_s", None), ("fluxvit_s", "k400"), ("fluxvit_s", "ssv2"),
     ("fluxvit_b", None), ("fluxvit_b", "ssv2"),
+    ("evl_demo", None), ("evl_demo", "frame"), ("evl_b16_k400", "16"),
+    pytest.param("evl_b16_ssv2", None, marks=pytest.mark.slow),
+    pytest.param("evl_l14_k400", "336", marks=pytest.mark.slow),
 ]  # fmt: skip
 
 
@@ -31,6 +37,8 @@ def test_configs_are_closed_and_their_states_have_a_shape(name, variant):
     module, config = load(name, variant)
     for key in ("train", "test"):
         config.data[key] = config.data[key] or "list.txt"
+    if name.startswith("evl") and config.pretrain is None:
+        config.data.train = "dummy"  # what a frozen tower needs no weights for
     check_config(config)
     config.num_classes = config.num_classes or 4
     trainer = Trainer.create(create_task(config))
@@ -48,6 +56,20 @@ def test_the_published_recipe_is_the_specifications():
     assert config.optim.end_lr * config.batch_size / 256 == pytest.approx(4e-6)
 
 
+@pytest.mark.parametrize(("variant", "clips", "crops"), [("8", 3, 1), ("16", 1, 3), ("32", 1, 3)])
+def test_evls_recipe_is_the_specifications(variant, clips, crops):
+    for size in ("b16", "l14"):
+        _, config = load(f"evl_{size}_k400", variant)
+        parts = config.optim.accumulate_steps
+        assert (config.batch_size * parts, config.total_steps // parts) == (256, 50_000)
+        schedule = learning_rate(config)
+        np.testing.assert_allclose([schedule(0), schedule(25_000)], [4e-4, 2e-4], rtol=1e-5)
+        assert config.data.sampling == f"dense:{8 if variant == '32' else 16}"
+        assert (config.eval.clips, config.eval.crops) == (clips, crops)
+        assert config.optim.decay_all and not config.data.flip and not config.mixing.prob
+        assert create_task(config).grids == (Grid(int(variant), 224),)
+
+
 @pytest.mark.parametrize(("variant", "flip"), [("k400", True), ("ssv2", False)])
 def test_the_published_recipes_augment(variant, flip):
     _, config = load("fluxvit_s", variant)
@@ -57,7 +79,9 @@ def test_the_published_recipes_augment(variant, flip):
 
 
 def test_every_configs_file_is_tested():
-    assert {path.stem for path in (ROOT / "configs").glob("*.py")} == {name for name, _ in CONFIGS}
+    assert {path.stem for path in (ROOT / "configs").glob("*.py")} == {
+        case.values[0] if hasattr(case, "values") else case[0] for case in CONFIGS
+    }
 
 
 @pytest.mark.parametrize(

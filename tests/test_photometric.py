@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from fluxjax.photometric import jitter
-from fluxjax.tokens import PIXEL_MEAN, PIXEL_STD, normalize_pixels, pack
+from fluxjax.tokens import IMAGENET_PIXELS, normalize_pixels, pack
 
 GRIDS = [(4, 2, 3), (2, 2, 2)]
 
@@ -27,7 +27,8 @@ def jittered(seed=0, **amounts):
     np.testing.assert_array_equal(after.values[~after.valid], tokens.values[~tokens.valid])
 
     def pixels(x):
-        return np.asarray(x.values).reshape(2, 30, 196, 3) * PIXEL_STD + np.array(PIXEL_MEAN)
+        stats = IMAGENET_PIXELS
+        return np.asarray(x.values).reshape(2, 30, 196, 3) * stats.std + np.array(stats.mean)
 
     pairs = zip(pixels(tokens), pixels(after), np.asarray(tokens.valid), strict=True)
     return [(before[valid], changed[valid]) for before, changed, valid in pairs]

@@ -61,7 +61,9 @@ def test_dense_tokens_know_their_grid_while_tracing():
 
 def test_pixels_are_normalised_like_floats():
     clip = random_clip(1, 14, 14)
-    by_hand = (clip / 255.0 - np.array(tokens.PIXEL_MEAN)) / np.array(tokens.PIXEL_STD)
+    by_hand = (clip / 255.0 - np.array(tokens.IMAGENET_PIXELS.mean)) / np.array(
+        tokens.IMAGENET_PIXELS.std
+    )
     values = tokens.normalize_pixels(jnp.asarray(grids.clip_patches(clip)))
     np.testing.assert_allclose(values, grids.clip_patches(by_hand), rtol=1e-5, atol=1e-6)
     already = jnp.ones((1, 588)) * 3

@@ -5,13 +5,13 @@ python -m fluxjax.convert --family fluxvit --source k400_s14.pth --target models
 
 import sys
 
-from absl import app, flags
+from absl import app, flags, logging
 
 from fluxjax.convert import command
 
 FLAGS = flags.FLAGS
 
-flags.DEFINE_string("family", None, "Of the weights: fluxvit or internvideo2.")
+flags.DEFINE_string("family", None, "Of the weights: clip, evl, fluxvit or internvideo2.")
 flags.DEFINE_string("source", None, "Weight file: .pth, .pt, .bin, .safetensors or .npz.")
 flags.DEFINE_string("target", None, "Folder to write; fluxjax.load reads it.")
 flags.DEFINE_bool("overwrite", False, "Replace the checkpoint that --target holds.")
@@ -79,4 +79,5 @@ def main(argv: list[str]) -> None:
 
 
 if __name__ == "__main__":
+    logging.set_verbosity(logging.WARNING)  # Orbax reports every file that it opens
     app.run(main)

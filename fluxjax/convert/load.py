@@ -8,14 +8,21 @@ from typing import Any
 import flax.linen as nn
 import numpy as np
 
-from fluxjax.convert import fluxvit, internvideo2
+from fluxjax.convert import clip, evl, fluxvit, internvideo2
 from fluxjax.convert.mapping import to_state
 from fluxjax.convert.states import state_of
+from fluxjax.models.clip import ClipImage
+from fluxjax.models.evl import Evl
 from fluxjax.models.fluxvit import FluxViT
 from fluxjax.models.internvideo2 import InternVideo2
 
-_FAMILIES = {"fluxvit": fluxvit, "internvideo2": internvideo2}
-_TABLES = {FluxViT: fluxvit.rows_of, InternVideo2: internvideo2.rows_of}
+_FAMILIES = {"clip": clip, "evl": evl, "fluxvit": fluxvit, "internvideo2": internvideo2}
+_TABLES = {
+    ClipImage: clip.rows_of,
+    Evl: evl.rows_of,
+    FluxViT: fluxvit.rows_of,
+    InternVideo2: internvideo2.rows_of,
+}
 
 
 def load_torch(
@@ -24,12 +31,13 @@ def load_torch(
     """Loads official weights; the architecture is inferred from their shapes.
 
     Args:
-      family: "fluxvit" or "internvideo2".
+      family: "clip", "evl", "fluxvit" or "internvideo2".
       weights: path of a .pth, .pt, .bin, .safetensors or .npz file, or a mapping of the torch names
         to arrays. Wrappers ("module", "model", ..) and prefixes ("backbone.", ..) are handled.
       **overrides: what shapes cannot tell, and changes asked for: num_heads, num_frames,
         image_size, pool_num_heads, gelu, num_classes, label_map, head_key, grid, and fields of the
-        model such as dtype. `load` in `fluxjax.convert.fluxvit` and `.internvideo2` explains them.
+        model such as dtype. `load` in `fluxjax.convert.clip`, `.evl`, `.fluxvit` and
+        `.internvideo2` explains them.
 
     Returns:
       The model and its variables, float32.
@@ -52,7 +60,7 @@ def to_torch(model: nn.Module, variables: Mapping[str, Any]) -> dict[str, np.nda
     The exact inverse of `load_torch`: values are moved, never computed with.
 
     Args:
-      model: a FluxViT or InternVideo2.
+      model: a ClipImage with projection, Evl, FluxViT or InternVideo2.
       variables: of that model.
 
     Raises:

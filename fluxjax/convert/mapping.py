@@ -48,14 +48,34 @@ def folded(*inner: int) -> Layout:
     )
 
 
-def cls_and_table(grid: tuple[int, int, int]) -> Layout:
-    """Stored positions [1, 1+T*H*W, C] <-> the cls token's row [C] and a table [T, H, W, C]."""
+def cls_and_table(grid: tuple[int, int, int], stacked: bool = True) -> Layout:
+    """Stored positions <-> the cls token's row [C] and a table [T, H, W, C].
+
+    They are stored as [1, 1+T*H*W, C] if `stacked`, else as [1+T*H*W, C].
+    """
+
+    def split(x):
+        x = x[0] if stacked else x
+        return x[0], x[1:].reshape(*grid, x.shape[-1])
 
     def join(arrays, shape):
-        rows = [np.reshape(a, (-1, shape[-1])) for a in arrays]
-        return np.concatenate(rows)[None]
+        rows = np.concatenate([np.reshape(a, (-1, shape[-1])) for a in arrays])
+        return rows[None] if stacked else rows
 
-    return Layout(lambda x: (x[0, 0], x[0, 1:].reshape(*grid, x.shape[-1])), join)
+    return Layout(split, join)
+
+
+def patch_matrix(patch: int) -> Layout:
+    """Stored [C, 3, p, p] or [C, 3*p*p] <-> matrix [p*p*3, C]; our patches have channels last."""
+
+    def split(x):
+        return (x.reshape(-1, 3, patch, patch).transpose(2, 3, 1, 0).reshape(-1, x.shape[0]),)
+
+    def join(arrays, shape):
+        blocks = arrays[0].reshape(patch, patch, 3, shape[0])
+        return blocks.transpose(3, 2, 0, 1).reshape(shape)
+
+    return Layout(split, join)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -73,6 +93,14 @@ class Row:
     shape: tuple[int, ...]
     paths: tuple[str, ...]
     layout: Layout = AS_IS
+
+    def within(self, prefix: str) -> "Row":
+        """The same tensor with `prefix` before its name."""
+        return dataclasses.replace(self, name=prefix + self.name)
+
+    def without(self, prefix: str) -> "Row":
+        """The same tensor without the `prefix` of its name."""
+        return dataclasses.replace(self, name=self.name.removeprefix(prefix))
 
 
 def vector(name: str, path: str, size: int, stored: tuple[int, ...] | None = None) -> Row:

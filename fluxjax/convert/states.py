@@ -115,7 +115,7 @@ def heads_of(width: int, num_heads: int | None) -> int:
     """
     if num_heads is None:
         num_heads = _RELEASED_HEADS.get(width, width // 64 if width % 64 == 0 else 0)
-    return _checked_heads("num_heads", width, num_heads)
+    return checked_heads("num_heads", width, num_heads)
 
 
 def pool_heads_of(width: int, pool_num_heads: int | None) -> int:
@@ -125,10 +125,11 @@ def pool_heads_of(width: int, pool_num_heads: int | None) -> int:
       ValueError: if the width is no multiple of the heads.
     """
     heads = RELEASED_POOL_HEADS if pool_num_heads is None else pool_num_heads
-    return _checked_heads("pool_num_heads", width, heads)
+    return checked_heads("pool_num_heads", width, heads)
 
 
-def _checked_heads(keyword: str, width: int, heads: int) -> int:
+def checked_heads(keyword: str, width: int, heads: int) -> int:
+    """`heads`, or a ValueError that names the keyword if they do not divide the width."""
     if heads < 1 or width % heads:
         told = f"{heads} heads do not divide" if heads else "shapes do not tell the heads of"
         raise ValueError(f"{told} width {width}; pass {keyword}=, as the model was trained with")

@@ -58,7 +58,7 @@ class Row:
 
 
 class Evaluator:
-    """Evaluates variables on grids x budgets; one compiled program a budget serves all grids."""
+    """Evaluates variables on grids x budgets; one compiled program serves equal plans."""
 
     def __init__(
         self,
@@ -80,8 +80,9 @@ class Evaluator:
         """
         self._task, self._mesh, self._batches = task, mesh, batches
         self._grids = tuple(grids)
+        self._names = tuple(name for name in task.batch_spec(1) if name != "label")
         self._budgets = tuple(sorted(set(budgets), reverse=True))
-        self._programs: dict[int, Any] = {}
+        self._programs: dict[Plan, Any] = {}
         self._gmacs: dict[tuple[Grid, int], float] = {}
 
     def points(self, grid: Grid) -> tuple[int, ...]:
@@ -104,12 +105,13 @@ class Evaluator:
         logged = start
         batches = self._batches(grid)
         for batch in batches:
-            views = batch["patches"].shape[1]
+            views = batch[self._names[0]].shape[1]
             placed = meshes.put_batch(
                 {k: v for k, v in batch.items() if k != "example"}, self._mesh
             )
             for budget in points:
-                program = self._program(budget, variables, placed)
+                plan = self._task.eval_plan(grid, budget)
+                program = self._program(plan, variables, placed)
                 began = time.perf_counter()
                 sums[budget] += jax.device_get(program(variables, placed))
                 seconds[budget].append(time.perf_counter() - began)
@@ -145,20 +147,19 @@ class Evaluator:
             videos=round(videos),
         )
 
-    def _program(self, budget: int, variables: Any, batch: Any):
+    def _program(self, plan: Plan, variables: Any, batch: Any):
         """(variables, batch) -> [3] float32: hits at 1, hits at 5, videos."""
-        if budget not in self._programs:
+        if plan not in self._programs:
             function = jax.jit(
-                lambda variables, batch: self._hits(variables, batch, Plan("eval", budget)),
+                lambda variables, batch: self._hits(variables, batch, plan),
                 out_shardings=meshes.replicated(self._mesh),
             )
-            self._programs[budget] = function.lower(variables, batch).compile()
-        return self._programs[budget]
+            self._programs[plan] = function.lower(variables, batch).compile()
+        return self._programs[plan]
 
     def _hits(self, variables: Any, batch: Mapping[str, jax.Array], plan: Plan) -> jax.Array:
-        videos, views = batch["patches"].shape[:2]
-        merged = {k: batch[k].reshape(videos * views, *batch[k].shape[2:])
-                  for k in ("patches", "grid")}  # fmt: skip
+        videos, views = batch[self._names[0]].shape[:2]
+        merged = {k: batch[k].reshape(videos * views, *batch[k].shape[2:]) for k in self._names}
         logits = self._task.predict(variables, merged, plan).reshape(videos, views, -1)
         probabilities = mean_probabilities(logits, jnp.ones((videos, views), bool))
         weight = batch["weight"]

@@ -22,7 +22,6 @@ from flax.traverse_util import flatten_dict, unflatten_dict
 from fluxjax.budgets.points import Point
 from fluxjax.convert.safetensors_files import write_safetensors
 from fluxjax.settings import Setting, forward
-from fluxjax.tokens import PIXEL_MEAN, PIXEL_STD
 from fluxjax.version import __version__
 
 PLATFORMS = ("cpu", "cuda", "tpu")
@@ -182,7 +181,7 @@ def preprocessing(model: nn.Module, sampling: str) -> dict[str, Any]:
         "frames": f"of the n frames of a video, T: {frames[sampling]}, round half to even",
         "crop": "the middle square of the upright picture, its short side long",
         "resize": "to S x S, bilinear with antialiasing",
-        "normalised_inside": {"scale": 255, "mean": PIXEL_MEAN, "std": PIXEL_STD},
+        "normalised_inside": {"scale": 255, **model.pixels._asdict()},
         "patch": model.patch,
     }
 

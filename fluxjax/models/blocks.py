@@ -3,9 +3,10 @@
 Source: OpenGVLab/FluxViT, single_modality/models.
 """
 
-from typing import Any, NamedTuple
+from typing import Any
 
 import flax.linen as nn
+import flax.struct
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -15,11 +16,17 @@ from fluxjax.models.attention import attention, attention_with_weights
 from fluxjax.models.layers import Affine, DropPath, LayerScale, Mlp, RMSNorm, linear_init
 
 
-class Merging(NamedTuple):
-    """What a block that merges needs to know."""
+@flax.struct.dataclass
+class Merging:
+    """What a block that merges needs to know.
 
-    r: float  # tokens to merge, or below 1 their share; 0 none
-    mass: jax.Array | None  # [B, N] float32, what earlier blocks merged
+    Attributes:
+      r: tokens to merge, or below 1 their share; 0 none. Static.
+      mass: [B, N] float32, what earlier blocks merged; None: nothing.
+    """
+
+    r: float = flax.struct.field(pytree_node=False)
+    mass: jax.Array | None
 
 
 class PatchEmbed(nn.Module):
@@ -129,3 +136,27 @@ class Block(nn.Module):
         # Whatever the parameters' sharding, activations are cut along the batch only.
         x = nn.with_logical_constraint(x, ("batch", None, None))
         return x if merging is None else merged.replace(values=x)
+
+
+# What the forward pass of a block keeps for its gradient; the rest is computed again.
+REMAT = ("none", "dots", "block")
+
+
+def remat_block(kind: str) -> type[Block]:
+    """`Block`, computed again in the backward pass as far as `kind` says.
+
+    Args:
+      kind: "none" keeps everything; "dots" keeps products of activations with parameters, which
+        saves the memory of attention and element-wise results for little time; "block" keeps a
+        block's input only, for one more forward pass.
+
+    Raises:
+      ValueError: on another kind.
+    """
+    if kind == "none":
+        return Block
+    policies = {"dots": jax.checkpoint_policies.dots_with_no_batch_dims_saveable, "block": None}
+    if kind not in policies:
+        raise ValueError(f"unknown remat {kind!r}; choose one of {REMAT}")
+    # `train` (argument 3, after self) is a Python bool.
+    return nn.remat(Block, policy=policies[kind], static_argnums=(3,))

@@ -15,11 +15,11 @@ import numpy as np
 
 from fluxjax.grids import PATCH
 from fluxjax.merging import check_schedule
-from fluxjax.models.blocks import Block, Merging, PatchEmbed
+from fluxjax.models.blocks import Merging, PatchEmbed, remat_block
 from fluxjax.models.layers import Affine, AttentionPool, LayerNorm, linear_init
 from fluxjax.positions import positions_of, resample_table, sincos_3d
 from fluxjax.selection import Ranking, rank_tokens, select, selection_scores
-from fluxjax.tokens import Tokens, normalize_pixels
+from fluxjax.tokens import IMAGENET_PIXELS, Tokens, normalize_pixels
 
 
 class BudgetOutput(NamedTuple):
@@ -62,6 +62,7 @@ class FluxViT(nn.Module):
       gelu: "tanh" (what the released weights were trained with) or "exact".
       dtype: of the computation; parameters stay float32.
       attention: back end, see `fluxjax.models.attention`.
+      remat: what blocks compute again in the backward pass, see `fluxjax.models.blocks`.
     """
 
     num_classes: int = 400
@@ -80,6 +81,10 @@ class FluxViT(nn.Module):
     gelu: str = "tanh"
     dtype: Any = jnp.float32
     attention: str = "xla"
+    remat: str = "none"
+
+    pixels = IMAGENET_PIXELS
+    one_grid = False
 
     def setup(self):
         """Builds the layers."""
@@ -92,8 +97,9 @@ class FluxViT(nn.Module):
         self.position_table = self.param("position_table", table)
         self.gpe = Affine()
         rates = np.linspace(0.0, self.drop_path, self.depth)
+        block = remat_block(self.remat)
         self.blocks = [
-            Block(
+            block(
                 self.num_heads,
                 mlp_ratio=self.mlp_ratio,
                 layer_scale=self.layer_scale,
@@ -186,7 +192,7 @@ class FluxViT(nn.Module):
                 f"tokens hold {tokens.values.shape[-1]} values each, patches of {self.patch} "
                 f"pixels have {self.patch**2 * 3}; were they packed with another patch size?"
             )
-        values = self.patch_embed(normalize_pixels(tokens.values))
+        values = self.patch_embed(normalize_pixels(tokens.values, self.pixels))
         table = PositionTable(self.gpe(self.position_table), tokens.static_grid, tokens.grid_bound)
         return tokens.replace(values=values), table
 
@@ -208,6 +214,23 @@ class FluxViT(nn.Module):
             return 0
         distances = [abs(budget - trained) for trained in self.budgets]
         return distances.index(min(distances))
+
+    def frozen(self, path: Sequence[str]) -> bool:
+        """Whether a parameter is not trained; all are."""
+        del path
+        return False
+
+    def layer_id(self, path: Sequence[str]) -> int:
+        """Layer number of a parameter for layer-wise learning-rate decay, 0 .. depth + 1.
+
+        As in the reference: 0 for embedding, cls and position table, i + 1 for block i, the last
+        for everything else (pooling, heads, and also the GPE affine).
+        """
+        if path[0] in ("cls_token", "cls_position", "position_table", "patch_embed"):
+            return 0
+        if path[0].startswith("blocks_"):
+            return int(path[0].removeprefix("blocks_")) + 1
+        return self.depth + 1
 
     def _checked_head(self, head: int) -> int:
         if not 0 <= head < len(self.budgets):
@@ -293,16 +316,3 @@ class PositionTable(NamedTuple):
             return positions_of(self.table, tokens.position, tokens.grid, self.bound)
         codes = resample_table(self.table, self.static_grid, self.static_grid)
         return codes.reshape(1, -1, codes.shape[-1])  # in the order of the tokens
-
-
-def layer_id(path: tuple[str, ...], depth: int) -> int:
-    """Layer number of a parameter for layer-wise learning-rate decay, 0 .. depth + 1.
-
-    As in the reference: 0 for embedding, cls and position table, i + 1 for block i, the last for
-    everything else (pooling, heads, and also the GPE affine).
-    """
-    if path[0] in ("cls_token", "cls_position", "position_table", "patch_embed"):
-        return 0
-    if path[0].startswith("blocks_"):
-        return int(path[0].removeprefix("blocks_")) + 1
-    return depth + 1

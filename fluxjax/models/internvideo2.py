@@ -18,7 +18,7 @@ from fluxjax.models.blocks import Block
 from fluxjax.models.fluxvit import PositionTable
 from fluxjax.models.layers import AttentionPool, LayerNorm, Mlp, linear_init
 from fluxjax.positions import sincos_1d, sincos_3d
-from fluxjax.tokens import Tokens, normalize_pixels
+from fluxjax.tokens import IMAGENET_PIXELS, Tokens, normalize_pixels
 
 
 class TeacherOutput(NamedTuple):
@@ -77,6 +77,9 @@ class InternVideo2(nn.Module):
     gelu: str = "tanh"
     dtype: Any = jnp.float32
     attention: str = "xla"
+
+    pixels = IMAGENET_PIXELS
+    one_grid = False
 
     def setup(self):
         """Builds the layers."""
@@ -203,7 +206,7 @@ class InternVideo2(nn.Module):
                 f"tokens hold {tokens.values.shape[-1]} values each, patches of {self.patch} "
                 f"pixels have {self.patch**2 * 3}; were they packed with another patch size?"
             )
-        x = self.patch_embed(normalize_pixels(tokens.values).astype(self.dtype))
+        x = self.patch_embed(normalize_pixels(tokens.values, self.pixels).astype(self.dtype))
         table = sum(self.position_tables)
         positions = PositionTable(table, tokens.static_grid, tokens.grid_bound)
         x = x + positions.look_up(tokens).astype(self.dtype)

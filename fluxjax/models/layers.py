@@ -12,18 +12,18 @@ from fluxjax.models.attention import attention
 # PyTorch's trunc_normal_(std=0.02) cuts at +-2, a hundred deviations out: a plain normal.
 linear_init = nn.initializers.normal(0.02)
 
-GELUS = ("tanh", "exact")
+GELUS = ("tanh", "exact", "quick")
 
 
 def gelu(x: jax.Array, kind: str) -> jax.Array:
-    """GELU, "exact" (erf) or its "tanh" approximation.
+    """GELU, "exact" (erf), its "tanh" approximation, or CLIP's "quick" x * sigmoid(1.702 x).
 
     Raises:
       ValueError: on another kind.
     """
     if kind not in GELUS:
         raise ValueError(f"unknown GELU {kind!r}; choose one of {GELUS}")
-    return _gelu_tanh(x) if kind == "tanh" else _gelu_exact(x)
+    return {"tanh": _gelu_tanh, "exact": _gelu_exact, "quick": _gelu_quick}[kind](x)
 
 
 # With the derivative written out, the gradient of an MLP takes 10 to 20 % less time on CPU than
@@ -55,6 +55,10 @@ def _gelu_tanh_jvp(primals, tangents):
     tanh = jnp.tanh(scale * (x + cubic * x * x * x))
     slope = 0.5 * x * (1 - tanh * tanh) * scale * (1 + 3 * cubic * x * x)
     return 0.5 * x * (1 + tanh), (0.5 * (1 + tanh) + slope) * tangent
+
+
+def _gelu_quick(x: jax.Array) -> jax.Array:
+    return x * jax.nn.sigmoid(np.asarray(1.702, x.dtype) * x)
 
 
 class RMSNorm(nn.Module):

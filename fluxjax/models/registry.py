@@ -2,16 +2,52 @@
 
 import dataclasses
 import difflib
-from collections.abc import Callable
+import types
+import typing
 from typing import Any
 
 import flax.linen as nn
 
+from fluxjax.models.clip import ClipImage
+from fluxjax.models.evl import Evl
 from fluxjax.models.fluxvit import FluxViT
 from fluxjax.models.internvideo2 import InternVideo2
 
+_CLIP_L14 = {
+    "width": 1024, "depth": 24, "num_heads": 16, "patch": 14, "grid": (16, 16), "embedding": 768,
+}  # fmt: skip
+
+_EVL_L14 = {
+    "width": 1024, "depth": 24, "num_heads": 16, "patch": 14, "grid": (16, 16),
+    "qkv_width": 1024, "decoder_heads": 16,
+}  # fmt: skip
+
 # Sizes of the official constructors; "ti" is ours, for tests and quick demonstrations.
-_MODELS: dict[str, tuple[Callable[..., nn.Module], dict[str, Any]]] = {
+_MODELS: dict[str, tuple[type[nn.Module], dict[str, Any]]] = {
+    "clip_ti8": (
+        ClipImage,
+        {"width": 64, "depth": 4, "num_heads": 4, "patch": 8, "grid": (6, 6), "embedding": 64},
+    ),
+    "clip_b32": (ClipImage, {"patch": 32, "grid": (7, 7)}),
+    "clip_b16": (ClipImage, {}),
+    "clip_l14": (ClipImage, _CLIP_L14),
+    "clip_l14_336": (ClipImage, _CLIP_L14 | {"grid": (24, 24)}),
+    "evl_ti8": (
+        Evl,
+        {
+            "width": 64,
+            "depth": 4,
+            "num_heads": 4,
+            "patch": 8,
+            "grid": (6, 6),
+            "decoder_layers": 2,
+            "qkv_width": 64,
+            "decoder_heads": 4,
+        },
+    ),
+    "evl_b16": (Evl, {}),
+    "evl_l14": (Evl, _EVL_L14),
+    "evl_l14_336": (Evl, _EVL_L14 | {"grid": (24, 24)}),
     "fluxvit_ti14": (
         FluxViT,
         {
@@ -42,24 +78,48 @@ def list_models() -> list[str]:
 
 def model_classes() -> dict[str, type[nn.Module]]:
     """The classes that `create_model` builds, by their names."""
-    classes = [kind for kind, _ in _MODELS.values() if isinstance(kind, type)]
-    return {kind.__name__: kind for kind in classes}
+    return {kind.__name__: kind for kind, _ in _MODELS.values()}
 
 
-def create_model(name: str, num_classes: int = 400, **overrides: Any) -> nn.Module:
+def model_fields(name: str) -> dict[str, type]:
+    """Fields that `create_model` takes for a name, with the type of their values.
+
+    Raises:
+      ValueError: on an unknown name, with the nearest known one.
+    """
+    constructor = _known(name)[0]
+    hints = typing.get_type_hints(constructor)
+    fields = {f.name for f in dataclasses.fields(constructor)} - {"parent", "name"}
+    return {field: _plain_type(hints[field]) for field in sorted(fields)}
+
+
+def _plain_type(hint: Any) -> type:
+    """int of `int | None`, tuple of `tuple[int, ...]`; object of anything else."""
+    options = [x for x in typing.get_args(hint) if x is not type(None)]
+    if isinstance(hint, types.UnionType):
+        return _plain_type(options[0])
+    hint = typing.get_origin(hint) or hint
+    return hint if isinstance(hint, type) else object
+
+
+def _known(name: str) -> tuple[type[nn.Module], dict[str, Any]]:
+    if name not in _MODELS:
+        raise ValueError(f"unknown model {name!r}{_hint(name, _MODELS)}; known: {list_models()}")
+    return _MODELS[name]
+
+
+def create_model(name: str, num_classes: int | None = 400, **overrides: Any) -> nn.Module:
     """Creates a model by name, without parameters: call its `init`.
 
     Args:
       name: one of `list_models()`.
-      num_classes: size of the classification heads.
+      num_classes: size of the classification heads; None: a model without, where it can be.
       **overrides: fields of the model class to set instead of the named size's.
 
     Raises:
       ValueError: on an unknown name or field, with the nearest known one.
     """
-    if name not in _MODELS:
-        raise ValueError(f"unknown model {name!r}{_hint(name, _MODELS)}; known: {list_models()}")
-    constructor, fields = _MODELS[name]
+    constructor, fields = _known(name)
     known = {f.name for f in dataclasses.fields(constructor)} - {"parent", "name"}
     for field in overrides:
         if field not in known:

@@ -4,8 +4,9 @@ from ml_collections import ConfigDict
 
 from fluxjax.tasks.base import Task
 from fluxjax.tasks.classify import ClassifyTask
+from fluxjax.tasks.classify_features import ClassifyFeaturesTask
 
-TASKS = {"classify": ClassifyTask}
+TASKS = {"classify": ClassifyTask, "classify_features": ClassifyFeaturesTask}
 
 
 def create_task(config: ConfigDict) -> Task:

@@ -8,6 +8,8 @@ import flax.linen as nn
 import jax
 from ml_collections import ConfigDict
 
+from fluxjax.grids import Grid
+
 
 @dataclasses.dataclass(frozen=True)
 class ParamGroup:
@@ -50,11 +52,13 @@ class Plan(NamedTuple):
       name: shown in logs.
       budget: tokens kept a clip, None for all; for training plans, those of the task apply.
       head: which head answers, None for the nearest budget's.
+      grid: sampling grid of every clip, for models that need it while tracing; None: it is data.
     """
 
     name: str
     budget: int | None = None
     head: int | None = None
+    grid: Grid | None = None
 
 
 Batch = Mapping[str, jax.Array]
@@ -65,6 +69,9 @@ class Task(Protocol):
 
     config: ConfigDict
     model: nn.Module
+    grids: tuple[Grid, ...]
+    patch: int
+    slots: int
 
     def batch_spec(self, batch_size: int) -> dict[str, jax.ShapeDtypeStruct]:
         """Shapes and dtypes of a host batch."""
@@ -83,6 +90,9 @@ class Task(Protocol):
 
     def loss(self, variables: Any, batch: Batch, key: jax.Array, plan: Plan) -> LossOutput:
         """Loss terms of a batch; explicit `key` for every random draw."""
+
+    def eval_plan(self, grid: Grid, budget: int) -> Plan:
+        """The plan to predict with; equal plans share one compiled program."""
 
     def predict(self, variables: Any, batch: Batch, plan: Plan) -> jax.Array:
         """Logits [B, K] of a batch, without randomness."""

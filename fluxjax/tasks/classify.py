@@ -1,13 +1,18 @@
-"""Video classification with FluxViT: Flux-Multi and Flux-Single fine-tuning.
+"""Video classification: plain cross-entropy, Flux-Multi and Flux-Single.
 
-Source: "Make Your Training Flexible" (arXiv 2503.14237), sections on Flux-Single and Flux-Multi;
-official repository OpenGVLab/FluxViT, run_flexible_finetune.py.
+Sources: "Make Your Training Flexible" (arXiv 2503.14237), sections on Flux-Single and Flux-Multi,
+and the official repository OpenGVLab/FluxViT, run_flexible_finetune.py; plain cross-entropy as in
+"Frozen CLIP Models are Efficient Video Learners" (arXiv 2208.03550).
+
+A model says of itself what the task needs to know: `patch`, `depth`, `pixels` (its statistics),
+`one_grid` (it needs the sampling grid while tracing), `frozen(path)` and `layer_id(path)`.
 """
 
 import difflib
 from collections.abc import Sequence
 from typing import Any
 
+import flax.linen as nn
 import flax.traverse_util
 import jax
 import jax.numpy as jnp
@@ -17,20 +22,23 @@ from fluxjax import grids
 from fluxjax.erasing import erase
 from fluxjax.mixing import mix, smooth_one_hot
 from fluxjax.models import create_model
-from fluxjax.models.fluxvit import BudgetOutput, layer_id
+from fluxjax.models.fluxvit import BudgetOutput
+from fluxjax.models.registry import model_fields
 from fluxjax.photometric import jitter
-from fluxjax.starting import start_fluxvit
+from fluxjax.starting import start_model
 from fluxjax.tasks.base import Batch, LossOutput, ParamGroup, Plan
 from fluxjax.tokens import Tokens, normalize_pixels
 
-METHODS = ("flux_multi", "flux_single")
+METHODS = ("flux_multi", "flux_single", "cross_entropy")
 
 
 class ClassifyTask:
     """Cross-entropy classification of packed clips at one or several token budgets.
 
     Flux-Multi runs every clip at all budgets in one step: a cross-entropy a budget, plus the
-    alignment of each smaller budget's features to the largest's. Flux-Single trains one budget.
+    alignment of each smaller budget's features to the largest's. Flux-Single trains one of the
+    model's budgets. `cross_entropy` trains a model without heads for budgets, on all tokens or on
+    `single_budget` of them.
 
     Attributes:
       config: see `fluxjax.config.base_config`.
@@ -51,15 +59,13 @@ class ClassifyTask:
             raise ValueError(f"unknown method {config.method!r}{hint}; choose one of {METHODS}")
         self.config = config
         self.budgets = tuple(config.budgets)
-        if list(self.budgets) != sorted(self.budgets, reverse=True):
-            raise ValueError(f"budgets {self.budgets} must go from the largest to the smallest")
-        fields = config.model.to_dict()
-        name, dtype = fields.pop("name"), fields.pop("dtype")
-        fields = {key: value for key, value in fields.items() if value is not None}
-        self.model = create_model(
-            name, config.num_classes, budgets=self.budgets, dtype=jnp.dtype(dtype), **fields
-        )
+        self.model = _create(config)
         self.patch = self.model.patch
+        self._set_grids()
+        self._check_budgets()
+
+    def _set_grids(self) -> None:
+        config = self.config
         self.grids = grids.fitting_grids(
             config.grids.frames,
             config.grids.resolutions,
@@ -67,13 +73,46 @@ class ClassifyTask:
             config.grids.max_tokens,
             self.patch,
         )
+        if self.model.one_grid and len(self.grids) > 1:
+            raise ValueError(
+                f"{config.model.name} trains on one sampling grid, config.grids gives "
+                f"{len(self.grids)}: {', '.join(map(str, self.grids))}; leave one frame number and "
+                "one resolution"
+            )
         evaluated = [grids.parse_grid(text) for text in config.eval.grids]
         self.max_grid = grids.max_grid((*self.grids, *evaluated), self.patch)
         self.slots = max(grid.tokens(self.patch) for grid in (*self.grids, *evaluated))
-        if self.budgets[-1] < 1 or self.budgets[0] > self.slots:
+
+    def _check_budgets(self) -> None:
+        if self.config.method == "cross_entropy":
+            if self.budgets:
+                raise ValueError(
+                    f"method 'cross_entropy' trains on all tokens, or on config.single_budget of "
+                    f"them; set config.budgets=() instead of {self.budgets}"
+                )
+            self._check_single_budgets()
+            return
+        if list(self.budgets) != sorted(self.budgets, reverse=True):
+            raise ValueError(f"budgets {self.budgets} must go from the largest to the smallest")
+        if not self.budgets or self.budgets[-1] < 1 or self.budgets[0] > self.slots:
             raise ValueError(
                 f"budgets {self.budgets} must lie between 1 and {self.slots}, the tokens of the "
                 f"largest sampling grid; change budgets or grids"
+            )
+
+    def _check_single_budgets(self) -> None:
+        """A model on one grid keeps the same number of tokens of every frame: at least one."""
+        config, budget = self.config, self.config.single_budget
+        if budget is not None and not self.grids[0].frames <= budget <= self.slots:
+            raise ValueError(
+                f"config.single_budget={budget} must lie between {self.grids[0].frames} and "
+                f"{self.slots}: a token of every frame, and all"
+            )
+        frames = max(grids.parse_grid(text).frames for text in config.eval.grids)
+        if min(config.eval.budgets, default=frames) < frames:
+            raise ValueError(
+                f"config.eval.budgets={tuple(config.eval.budgets)} must not be smaller than the "
+                f"{frames} frames of config.eval.grids"
             )
 
     def batch_spec(self, batch_size: int) -> dict[str, jax.ShapeDtypeStruct]:
@@ -87,7 +126,11 @@ class ClassifyTask:
 
     def plans(self) -> tuple[Plan, ...]:
         """One plan: all budgets are in the same program."""
-        return (Plan(self.config.method),)
+        return (Plan(self.config.method, grid=self.grids[0] if self.model.one_grid else None),)
+
+    def eval_plan(self, grid: grids.Grid, budget: int) -> Plan:
+        """One program a budget for all grids, unless the model needs to know the grid."""
+        return Plan("eval", budget, grid=grid if self.model.one_grid else None)
 
     def init(self, key: jax.Array) -> dict[str, Any]:
         """Fresh variables; the clip's shape does not matter to them."""
@@ -95,43 +138,53 @@ class ClassifyTask:
         return self.model.init(key, video)
 
     def start_from(self, directory: str, variables: Any) -> dict[str, Any]:
-        """Fresh variables with the parameters of a FluxViT or InternVideo2 in their places.
+        """Fresh variables with the parameters of an inference checkpoint in their places.
 
-        See `fluxjax.starting.start_fluxvit`.
+        See `fluxjax.starting.start_model`.
         """
-        return start_fluxvit(directory, self.model, variables)
+        return start_model(directory, self.model, variables)
 
     def groups(self, params: Any) -> Any:
-        """Layer decay and weight decay of each parameter, as in the official optimizer.
+        """Which parameters are trained, layer decay and weight decay of each.
 
-        One deviation: the reference decays the scales of LPE and GPE towards 0, since they are
-        stored as 5-D convolution kernels; `optim.decay_affine` keeps that for its recipe.
+        As in FluxViT's optimizer, vectors and position tables are not decayed, with one deviation:
+        the reference decays the scales of LPE and GPE towards 0, since they are stored as 5-D
+        convolution kernels; `optim.decay_affine` keeps that for its recipe. `optim.decay_all`
+        decays everything, as EVL does.
         """
         optim, depth = self.config.optim, self.model.depth
 
         def group(path, value):
             affine = path[-1] == "scale" and path[-2] in ("lpe", "gpe")
             no_decay = value.ndim <= 1 or path[-1] == "position_table"
-            decay = optim.decay_affine if affine else not no_decay
-            exponent = depth + 1 - layer_id(path, depth)
-            return ParamGroup(decay=decay, lr_scale=optim.layer_decay**exponent)
+            decay = optim.decay_all or (optim.decay_affine if affine else not no_decay)
+            exponent = depth + 1 - self.model.layer_id(path)
+            frozen = self.model.frozen(path)
+            return ParamGroup(frozen, decay, lr_scale=optim.layer_decay**exponent)
 
         flat = flax.traverse_util.flatten_dict(params)
         return flax.traverse_util.unflatten_dict({p: group(p, v) for p, v in flat.items()})
 
-    def tokens(self, batch: Batch) -> Tokens:
-        """The batch's clips as tokens of pixels: `patches` and `grid`, or dense `video` clips."""
+    def tokens(self, batch: Batch, grid: grids.Grid | None = None) -> Tokens:
+        """The batch's clips as tokens of pixels: `patches` and `grid`, or dense `video` clips.
+
+        With the static `grid` of all clips the tokens have no padding.
+        """
         if "video" in batch:
             return Tokens.from_video(batch["video"], self.patch)
+        if grid is not None:
+            patches = batch["patches"][:, : grid.tokens(self.patch)]
+            tokens = Tokens.from_patches(patches, batch["grid"], grid.shape(self.patch))
+            return tokens.replace(padded=False)
         return Tokens.from_patches(batch["patches"], batch["grid"], self.max_grid)
 
     def loss(self, variables: Any, batch: Batch, key: jax.Array, plan: Plan) -> LossOutput:
-        """Terms ce_<budget> and align_<budget>; metrics top1_<budget>.
+        """Terms ce_<budget> and align_<budget>, ce without a budget; metrics top1_<budget>.
 
         Accuracies under mixup are counted against the unmixed label.
         """
         erase_key, mix_key, drop_key = jax.random.split(key, 3)
-        tokens = self._augmented(self.tokens(batch), erase_key)
+        tokens = self._augmented(self.tokens(batch, plan.grid), erase_key)
         tokens, targets = self._mixed(tokens, batch["label"], mix_key)
         rngs = {"dropout": drop_key}
         if plan.name == "flux_multi":
@@ -142,9 +195,9 @@ class ClassifyTask:
             logits = [output.logits for output in outputs]
             budgets = self.budgets
         else:
-            budgets = (self.config.single_budget or self.budgets[0],)
-            logits = [self.model.apply(variables, tokens, budgets[0], train=True, rngs=rngs)]
-            terms = {f"ce_{budgets[0]}": (cross_entropy(logits[0], targets), 1.0)}
+            budget = self.config.single_budget or (self.budgets or (None,))[0]
+            logits = self.model.apply(variables, tokens, budget, train=True, rngs=rngs)
+            return single_budget_output(logits, targets, batch["label"], budget)
         metrics = {
             f"top1_{budget}": jnp.mean(jnp.argmax(x, axis=-1) == batch["label"])
             for budget, x in zip(budgets, logits, strict=True)
@@ -159,16 +212,18 @@ class ClassifyTask:
           batch: as `batch_spec` says without the labels, or {"video": [B, T, H, W, 3]}.
           plan: budget and head.
         """
-        return self.model.apply(variables, self.tokens(batch), plan.budget, plan.head)
+        head = {} if plan.head is None else {"head": plan.head}
+        return self.model.apply(variables, self.tokens(batch, plan.grid), plan.budget, **head)
 
     def _augmented(self, tokens: Tokens, key: jax.Array) -> Tokens:
         """Clips after colour jitter and random erasing, if the config asks for them."""
         amounts, prob = self.config.jitter.to_dict(), self.config.erasing.prob
         if not prob and not any(amounts.values()):
             return tokens
-        tokens = tokens.replace(values=normalize_pixels(tokens.values))
+        pixels = self.model.pixels
+        tokens = tokens.replace(values=normalize_pixels(tokens.values, pixels))
         if any(amounts.values()):
-            tokens = jitter(tokens, jax.random.fold_in(key, 1), **amounts)
+            tokens = jitter(tokens, jax.random.fold_in(key, 1), pixels=pixels, **amounts)
         return erase(tokens, key, prob=prob) if prob else tokens
 
     def _mixed(self, tokens: Tokens, labels: jax.Array, key: jax.Array):
@@ -176,7 +231,7 @@ class ClassifyTask:
         mixing, classes = self.config.mixing, self.config.num_classes
         if not mixing.prob:
             return tokens, smooth_one_hot(labels, classes, mixing.smoothing)
-        tokens = tokens.replace(values=normalize_pixels(tokens.values))
+        tokens = tokens.replace(values=normalize_pixels(tokens.values, self.model.pixels))
         return mix(
             tokens,
             labels,
@@ -188,6 +243,24 @@ class ClassifyTask:
             switch_prob=mixing.switch_prob,
             smoothing=mixing.smoothing,
         )
+
+
+def _create(config: ConfigDict) -> nn.Module:
+    """The config's model; fields that are None are as the named size has them."""
+    fields = {key: value for key, value in config.model.to_dict().items() if value is not None}
+    name, dtype = fields.pop("name"), jnp.dtype(fields.pop("dtype"))
+    if "budgets" in model_fields(name):  # a head for each
+        fields["budgets"] = tuple(config.budgets)
+    return create_model(name, config.num_classes, dtype=dtype, **fields)
+
+
+def single_budget_output(
+    logits: jax.Array, targets: jax.Array, labels: jax.Array, budget: int | None
+) -> LossOutput:
+    """Cross-entropy of logits [B, K] to soft targets [B, K], and accuracy on labels [B]."""
+    term, metric = ("ce", "top1_all") if budget is None else (f"ce_{budget}", f"top1_{budget}")
+    terms = {term: (cross_entropy(logits, targets), 1.0)}
+    return LossOutput(terms, {metric: jnp.mean(jnp.argmax(logits, axis=-1) == labels)}, {})
 
 
 def flux_multi_terms(

@@ -17,6 +17,7 @@ log = logging.getLogger(__name__)
 _PREFIX = "fluxjax/stop"
 _WAIT_MS = 300_000  # for a process in a long compilation or evaluation to answer
 _LISTEN_MS = 3_600_000
+_LEAVE_MS = 60_000
 
 
 class Agreement:
@@ -66,3 +67,10 @@ class Agreement:
         client.key_value_set(f"{_PREFIX}/begun/{self._process}", str(begun))
         keys = (f"{_PREFIX}/begun/{process}" for process in range(self._processes))
         return max(int(client.blocking_key_value_get(key, _WAIT_MS)) for key in keys)
+
+    def leave(self) -> None:
+        """Waits until all processes are done: the end of one would look like a crash to others."""
+        try:
+            self._client.wait_at_barrier(f"{_PREFIX}/left", _LEAVE_MS)
+        except jax.errors.JaxRuntimeError as error:
+            log.warning("other processes have not ended in order: %s", error)

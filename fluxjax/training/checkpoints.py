@@ -8,7 +8,9 @@ from collections.abc import Mapping
 from typing import Any
 
 import jax
+import numpy as np
 import orbax.checkpoint as ocp
+from jax.experimental import multihost_utils
 
 from fluxjax import manifest
 
@@ -17,6 +19,7 @@ log = logging.getLogger(__name__)
 _STATE = "state"
 _SCRATCH = "saving-"
 _DAMAGED = "damaged-"
+_NONE, _REFUSED = -1, -2  # in the place of a step
 _SHOWN = 8  # differences named in one message
 
 
@@ -52,8 +55,8 @@ class Checkpoints:
         self._checkpointer = ocp.StandardCheckpointer()
         self._pool = concurrent.futures.ThreadPoolExecutor(1, "commit")
         self._pending: concurrent.futures.Future | None = None
+        self.directory.mkdir(parents=True, exist_ok=True)  # each process lists it
         if self._first:
-            self.directory.mkdir(parents=True, exist_ok=True)
             for left in sorted(self.directory.glob(f"{_SCRATCH}*")):
                 log.warning("removing %s, which a run that died left unfinished", left)
                 shutil.rmtree(left)
@@ -141,28 +144,45 @@ class Checkpoints:
           CheckpointError: if all checkpoints are damaged.
           ValueError: if a sound one is of another tree, naming what differs and the remedy.
         """
-        damaged: list[tuple[int, str]] = []
-        for step in self.steps():
-            folder = self.directory / str(step)
+        # The first process chooses: the others may see its folder change.
+        step, damaged, problem = _NONE, [], None
+        if self._first:
             try:
-                record = manifest.verify(folder)
+                step, damaged = self._newest_whole(abstract_state)
+            except (CheckpointError, ValueError) as error:
+                step, problem = _REFUSED, error
+        step = int(multihost_utils.broadcast_one_to_all(np.int32(step)))
+        if problem is not None:
+            raise problem
+        if step == _REFUSED:
+            raise CheckpointError("the first process cannot resume; its log says why")
+        if step == _NONE:
+            return None
+        state = self._checkpointer.restore(self.directory / str(step) / _STATE, abstract_state)
+        self._set_aside(damaged)
+        log.info("resuming at step %d of %s", step, self.directory)
+        return state
+
+    def _newest_whole(self, abstract_state: Any) -> tuple[int, list[int]]:
+        """The newest step that passes verification, or _NONE, and the damaged newer ones."""
+        damaged, reasons = [], []
+        for step in self.steps():
+            try:
+                record = manifest.verify(self.directory / str(step))
             except manifest.DamagedError as error:
                 log.error("%s; trying an older checkpoint", error)
-                damaged.append((step, str(error)))
+                damaged.append(step)
+                reasons.append(f"  {error}")
                 continue
             if problems := manifest.tree_problems(record["tree"], abstract_state):
                 raise ValueError(self._misfit(step, problems))
-            state = self._checkpointer.restore(folder / _STATE, abstract_state)
-            self._set_aside(damaged)
-            log.info("resuming at step %d of %s", step, self.directory)
-            return state
+            return step, damaged
         if damaged:
-            reasons = "\n".join(f"  {reason}" for _, reason in damaged)
             raise CheckpointError(
                 f"no checkpoint in {self.directory} is whole; restore one from a backup, or use "
-                f"another --workdir to start anew:\n{reasons}"
+                "another --workdir to start anew:\n" + "\n".join(reasons)
             )
-        return None
+        return _NONE, damaged
 
     def _misfit(self, step: int, problems: list[str]) -> str:
         more = f"\n  and {len(problems) - _SHOWN} more" if len(problems) > _SHOWN else ""
@@ -172,10 +192,8 @@ class Checkpoints:
             f"or optimizer; use another --workdir or the config it was made with:{listed}"
         )
 
-    def _set_aside(self, damaged: list[tuple[int, str]]) -> None:
-        if not self._first:
-            return
-        for step, _ in damaged:
+    def _set_aside(self, damaged: list[int]) -> None:
+        for step in damaged:
             target = self.directory / f"{_DAMAGED}{step}"
             shutil.rmtree(target, ignore_errors=True)
             (self.directory / str(step)).rename(target)

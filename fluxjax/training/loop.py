@@ -19,6 +19,7 @@ from fluxjax.training.checkpoints import Checkpoints
 from fluxjax.training.compilation import compile_program
 from fluxjax.training.nonfinite import FINITE, NonFiniteWatch, gradient_paths, guard, verdict
 from fluxjax.training.optimizers import learning_rate, make_optimizer, num_updates
+from fluxjax.training.profiling import StepProfiler
 from fluxjax.training.progress import Progress
 from fluxjax.training.signals import Stopped, StopSignals
 from fluxjax.training.state import TrainState, create_state, split_params, state_of
@@ -154,6 +155,7 @@ def train(
     report: Callable[[int, str, Mapping[str, float]], None],
     evaluate: Callable[[int, TrainState], None] | None = None,
     stop: StopSignals | None = None,
+    profiler: StepProfiler | None = None,
 ) -> TrainState:
     """Trains until `config.total_steps`, from the newest checkpoint where there is one.
 
@@ -165,6 +167,7 @@ def train(
       evaluate: called every `config.eval.every_steps` steps and after the last one; a checkpoint
         goes before it.
       stop: ends the training in whatever it does, with a checkpoint of the last finished step.
+      profiler: traces the steps it is made for.
 
     Returns:
       The final state.
@@ -175,6 +178,7 @@ def train(
     """
     config, total = trainer.task.config, trainer.task.config.total_steps
     stop = StopSignals() if stop is None else stop
+    profiler = StepProfiler((), "") if profiler is None else profiler
     state = stop.call(functools.partial(resume_or_create, trainer, checkpoints), 0)
     first = int(state.step)
     if first >= total:
@@ -196,8 +200,10 @@ def train(
             start = time.perf_counter()
             batch, rows = stop.call(functools.partial(next, feed), step)
             waited = time.perf_counter() - start
-            state, metrics = programs[step % len(programs)](state, batch)
             done = step + 1
+            profiler.before(done)
+            state, metrics = programs[step % len(programs)](state, batch)
+            profiler.after(done, metrics)
             watch.add(done, metrics, rows)
             progress.add(metrics, waited)
             if done % config.log_every == 0 or done == total:
@@ -214,6 +220,7 @@ def train(
             save(done)
         raise
     finally:
+        profiler.close()
         # On any error, too: decoding threads that outlive the loop would hang the exit.
         if not stop.abandoned:
             feed.close()

@@ -17,6 +17,7 @@ BATCH_AXES = ("data", "fsdp")
 # The end of a parameter's path -> how its axes are cut, the first match counts. A product of two
 # matrices is cut along `tensor` on its inner axis, so that it costs one sum over devices.
 RULES: tuple[tuple[str, PartitionSpec], ...] = (
+    (r"(^|/)patch_embed/(proj/)?kernel$", PartitionSpec(None, "fsdp")),
     (r"(^|/)(qkv|q|k|v|query|key|value|fc1|c_fc|in_proj)/kernel$", PartitionSpec("fsdp", "tensor")),
     (r"(^|/)(proj|out|fc2|c_proj|out_proj)/kernel$", PartitionSpec("tensor", "fsdp")),
     (r"(^|/)kernel$", PartitionSpec("fsdp")),

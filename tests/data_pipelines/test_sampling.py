@@ -7,11 +7,12 @@ import numpy as np
 import pytest
 
 from data_pipelines import sampling
-from data_pipelines.sampling import FRAME_SAMPLERS
+from data_pipelines.sampling import FRAME_SAMPLERS, frame_sampler
 from data_pipelines.seeding import rng
 from fluxjax.grids import Grid
 
 _FIXTURE = Path(__file__).parents[1] / "golden" / "fluxvit" / "v10_frame_indices.npz"
+SAMPLERS = (*FRAME_SAMPLERS, "dense:1", "dense:16")
 META = json.loads(str(np.load(_FIXTURE, allow_pickle=False)["meta"]))
 
 
@@ -71,10 +72,10 @@ def test_ssv2_clips_interleave(num_clips):
     assert np.abs(np.diff(in_turn) - 15 / num_clips).max() < 1
 
 
-@pytest.mark.parametrize("name", FRAME_SAMPLERS)
+@pytest.mark.parametrize("name", SAMPLERS)
 @pytest.mark.parametrize("num_frames", [1, 2, 7, 8, 9, 33, 300])
 def test_frames_are_ascending_and_in_the_video(name, num_frames):
-    train, test = FRAME_SAMPLERS[name]
+    train, test = frame_sampler(name)
     for clip_frames in (1, 4, 8, 24):
         clips = [test(num_frames, clip_frames, clip, 4) for clip in range(4)]
         clips += [train(num_frames, clip_frames, rng(seed)) for seed in range(5)]
@@ -83,16 +84,16 @@ def test_frames_are_ascending_and_in_the_video(name, num_frames):
             assert (np.diff(frames) >= 0).all() and frames[0] >= 0 and frames[-1] < num_frames
 
 
-@pytest.mark.parametrize("name", FRAME_SAMPLERS)
+@pytest.mark.parametrize("name", SAMPLERS)
 def test_training_frames_are_a_function_of_the_generator(name):
-    train = FRAME_SAMPLERS[name].train
+    train = frame_sampler(name).train
     np.testing.assert_array_equal(train(200, 8, rng(4, 2)), train(200, 8, rng(4, 2)))
     assert (train(200, 8, rng(4, 2)) != train(200, 8, rng(4, 3))).any()
 
 
-@pytest.mark.parametrize("name", FRAME_SAMPLERS)
+@pytest.mark.parametrize("name", SAMPLERS)
 def test_impossible_clips_are_refused(name):
-    train, test = FRAME_SAMPLERS[name]
+    train, test = frame_sampler(name)
     with pytest.raises(ValueError, match="has 0"):
         train(0, 8, rng(0))
     with pytest.raises(ValueError, match="0 were asked"):

@@ -79,7 +79,7 @@ for budget, count in {calls}:
     costs = [rung["gmacs"] for rung in ladder["rungs"]]
     assert costs == sorted(costs, reverse=True) and costs[-1] > 0
     constants = json.loads((out / "preprocessing.json").read_text())
-    assert constants["normalised_inside"]["mean"] == list(fluxjax.tokens.PIXEL_MEAN)
+    assert constants["normalised_inside"]["mean"] == list(fluxjax.tokens.IMAGENET_PIXELS.mean)
     assert json.loads((out / "labels.json").read_text()) == list(tiny_run.LABELS)
 
 

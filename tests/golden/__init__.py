@@ -8,6 +8,7 @@ import functools
 import json
 import math
 import pathlib
+import re
 
 import flax.linen as nn
 import jax
@@ -49,6 +50,8 @@ class Fixture:
     def check(self, name, actual, tolerance=None):
         """Compares with output `name`; the worst error over what is tolerated must be <= 1."""
         tolerances = self.meta["tolerance"]
+        if isinstance(tolerances, str):
+            tolerances = _spelled_out(tolerances)
         bound = tolerances.get(tolerance or name) or tolerances.get("default")
         assert bound, f"{self.name} has no tolerance for {tolerance or name}"
         expected, actual = self.outputs[name], np.asarray(actual)
@@ -62,6 +65,17 @@ class Fixture:
             worst = np.max(error / (bound["atol"] + bound.get("rtol", 0.0) * np.abs(expected)))
         assert worst <= 1.0, f"{self.name}: {name} is off by {worst:.3g} times the tolerance"
         return worst
+
+
+def _spelled_out(text):
+    """Tolerances written as "fp32: atol 2e-5 rtol 1e-4" or "a/b atol 3e-5 rtol 2e-4; c atol .."."""
+    bounds = {}
+    for part in text.split(";"):
+        kind = re.split("[: ]", part.strip())[0]
+        found = {key: float(x) for key, x in re.findall(r"(atol|rtol) ([0-9.e-]+)", part)}
+        for name in (kind, *kind.split("/")):
+            bounds["default" if name == "fp32" else name] = found
+    return bounds
 
 
 def _under(arrays, prefix):

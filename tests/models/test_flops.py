@@ -1,16 +1,22 @@
 """The compute that the papers print, counted by XLA."""
 
+import jax
+import jax.numpy as jnp
 import pytest
 
 from fluxjax.config import base_config
-from fluxjax.evaluation.compute import forward_gmacs, wilson_interval
+from fluxjax.evaluation.compute import count_flops, forward_gmacs, wilson_interval
 from fluxjax.grids import Grid
 from fluxjax.tasks import create_task
 
 
 def gmacs(name, grid, budget=None):
-    config = base_config()
-    config.model.name, config.num_classes = name, 400
+    config = base_config(name)
+    config.num_classes = 400
+    if "fluxvit" not in name:
+        config.method, config.budgets, config.grids.min_tokens = "cross_entropy", (), 1
+        config.grids.frames, config.grids.resolutions = (1,), (224,)
+        config.grids.max_tokens, config.eval.grids = 1000, (str(grid),)
     return forward_gmacs(create_task(config), grid, budget)
 
 
@@ -45,3 +51,29 @@ def test_wilson_interval():
     assert (low, high) == (pytest.approx(0.404, abs=1e-3), pytest.approx(0.596, abs=1e-3))
     assert wilson_interval(0, 0) == (0.0, 1.0)
     assert wilson_interval(10, 10)[1] == pytest.approx(1.0)
+
+
+def test_every_turn_of_a_loop_counts():
+    x, w = jnp.ones((4, 8)), jnp.ones((8, 8))
+
+    def loop(x, w):
+        def turn(x, _):
+            inner = jax.lax.scan(lambda x, _: (x @ w, None), x, None, length=3)[0]
+            return jax.nn.relu(inner @ w), None
+
+        return jax.lax.scan(jax.checkpoint(turn), x, None, length=5)[0]
+
+    counted = count_flops(jax.make_jaxpr(loop)(x, w))
+    assert counted == pytest.approx(5 * 4 * 2 * 4 * 8 * 8, rel=0.05)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("name", "grid", "tower", "decoder"),
+    # The tower: 17.58 G a frame of B/16, the published ViT-B/16 at 224 pixels.
+    [("evl_b16", Grid(8, 224), 8 * 17.58, 5.0)],
+)
+def test_evl_costs_little_more_than_its_tower(name, grid, tower, decoder):
+    total = gmacs(name, grid)
+    assert tower < total < tower * 1.02 + decoder
+    assert gmacs(name, grid, 784) < 0.6 * total, "half the tokens do not make the tower cheaper"

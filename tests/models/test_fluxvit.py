@@ -125,10 +125,8 @@ def test_drop_path_needs_train_and_a_key():
 
 
 def test_layer_ids_cover_every_parameter():
-    from fluxjax.models.fluxvit import layer_id
-
-    _, variables = model_and_variables()
-    ids = {name: layer_id((name,), 2) for name in variables["params"]}
+    model, variables = model_and_variables()
+    ids = {name: model.layer_id((name,)) for name in variables["params"]}
     first = {name for name, number in ids.items() if number == 0}
     assert first == {"cls_token", "cls_position", "position_table", "patch_embed"}
     assert (ids["blocks_0"], ids["blocks_1"], ids["gpe"], ids["heads_0"]) == (1, 2, 3, 3)

@@ -190,6 +190,7 @@ def test_two_real_processes_agree(tmp_path):
                 step += 1
                 time.sleep(0.05 * (number + 1))
         print(step, flush=True)
+        Agreement.of_this_run().leave()
     """)
     with socket.create_server(("127.0.0.1", 0)) as server:
         port = str(server.getsockname()[1])

@@ -1,0 +1,325 @@
+"""CLIP's image tower: a ViT over single frames that hands out the features of every block.
+
+Source: "Learning Transferable Visual Models From Natural Language Supervision" (arXiv 2103.00020)
+and the official repository openai/CLIP; per-block features as EVL uses them (arXiv 2208.03550,
+OpenGVLab/efficient-video-recognition).
+"""
+
+import math
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+from fluxjax.models.attention import attention
+from fluxjax.models.layers import LayerNorm, gelu
+from fluxjax.positions import resample_table
+from fluxjax.selection import group_dynamic_scores, top_places
+from fluxjax.tokens import CLIP_PIXELS, Tokens, normalize_pixels
+
+_xavier = nn.initializers.xavier_uniform()
+
+
+class LayerFeatures(NamedTuple):
+    """What one block gives; L tokens a frame, cls first.
+
+    The leading axes are [F] frames inside the tower and [B, T] outside of it.
+    """
+
+    out: jax.Array  # [.., L, C], the residual stream after the block
+    q: jax.Array  # [.., L, H, D] queries with bias, not scaled
+    k: jax.Array  # [.., L, H, D] keys with bias
+
+
+class TowerFeatures(NamedTuple):
+    """Features of the frames of clips.
+
+    Attributes:
+      layers: of every block, [B, T, L, ..] each, shallow blocks first.
+      places: [B, K] int32, ascending, the places row * width + column whose tokens were kept, the
+        same ones in every frame; None where all are there, in this order.
+    """
+
+    layers: tuple[LayerFeatures, ...]
+    places: jax.Array | None
+
+
+class ClipAttention(nn.Module):
+    """Multi-head self-attention with biases."""
+
+    num_heads: int
+    dtype: Any = jnp.float32
+    backend: str = "xla"
+    out_init: Any = _xavier
+
+    @nn.compact
+    def __call__(self, x: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
+        """[F, L, C] -> the attention's output [F, L, C], and q and k [F, L, H, D]."""
+        width = x.shape[-1]
+
+        def project(name):
+            y = nn.Dense(width, kernel_init=_xavier, dtype=self.dtype, name=name)(x)
+            return y.reshape(*x.shape[:2], self.num_heads, width // self.num_heads)
+
+        q, k, v = (project(name) for name in "qkv")
+        y = attention(q, k, v, backend=self.backend).reshape(x.shape)
+        y = nn.Dense(width, kernel_init=self.out_init, dtype=self.dtype, name="out")(y)
+        return y, q, k
+
+
+class ClipMlp(nn.Module):
+    """Linear, GELU, linear."""
+
+    hidden: int
+    gelu: str = "quick"
+    dtype: Any = jnp.float32
+    out_init: Any = _xavier
+
+    @nn.compact
+    def __call__(self, x: jax.Array) -> jax.Array:
+        """[.., C] -> [.., C]."""
+        width = x.shape[-1]
+        x = nn.Dense(self.hidden, kernel_init=_xavier, dtype=self.dtype, name="fc1")(x)
+        x = gelu(x, self.gelu)
+        return nn.Dense(width, kernel_init=self.out_init, dtype=self.dtype, name="fc2")(x)
+
+
+class ClipBlock(nn.Module):
+    """Pre-norm residual block."""
+
+    num_heads: int
+    mlp_ratio: float = 4.0
+    gelu: str = "quick"
+    depth: int = 12
+    dtype: Any = jnp.float32
+    backend: str = "xla"
+
+    @nn.compact
+    def __call__(self, x: jax.Array) -> LayerFeatures:
+        """[F, L, C] -> features [F, L, ..]."""
+        # The residual stream of 2 * depth branches starts at the variance of one.
+        out_init = nn.initializers.variance_scaling(0.5 / self.depth, "fan_avg", "uniform")
+        common = {"dtype": self.dtype, "out_init": out_init}
+        y = LayerNorm(dtype=self.dtype, name="norm1")(x)
+        attend = ClipAttention(self.num_heads, backend=self.backend, name="attn", **common)
+        y, q, k = attend(y)
+        x = x + y
+        y = LayerNorm(dtype=self.dtype, name="norm2")(x)
+        hidden = round(x.shape[-1] * self.mlp_ratio)
+        x = x + ClipMlp(hidden, gelu=self.gelu, name="mlp", **common)(y)
+        return LayerFeatures(x, q, k)
+
+
+class ClipTower(nn.Module):
+    """Embedding and blocks; no final norm, no projection.
+
+    Attributes:
+      width, depth, num_heads, mlp_ratio: of the transformer.
+      grid: (H, W) in patches of the position table; other grids are resampled at run time.
+      patch: patch side in pixels.
+      ln_pre: LayerNorm before the first block.
+      patch_bias: the patch embedding has a bias: EVL's has, CLIP's has not.
+      gelu: "quick" as OpenAI trained, "exact" as most of open_clip's.
+      dtype: of the computation; parameters stay float32.
+      attention: back end, see `fluxjax.models.attention`.
+    """
+
+    width: int = 768
+    depth: int = 12
+    num_heads: int = 12
+    mlp_ratio: float = 4.0
+    grid: tuple[int, int] = (14, 14)
+    patch: int = 16
+    ln_pre: bool = True
+    patch_bias: bool = False
+    gelu: str = "quick"
+    dtype: Any = jnp.float32
+    attention: str = "xla"
+
+    def setup(self):
+        """Builds the layers."""
+        scale = nn.initializers.normal(self.width**-0.5)
+        self.patch_embed = nn.Dense(self.width, use_bias=self.patch_bias, dtype=self.dtype)
+        self.cls_token = self.param("cls_token", scale, (self.width,))
+        self.cls_position = self.param("cls_position", scale, (self.width,))
+        self.position_table = self.param("position_table", scale, (1, *self.grid, self.width))
+        if self.ln_pre:
+            self.norm_pre = LayerNorm(dtype=self.dtype)
+        self.blocks = [
+            ClipBlock(
+                self.num_heads, self.mlp_ratio, self.gelu, self.depth, self.dtype, self.attention
+            )
+            for _ in range(self.depth)
+        ]
+
+    def __call__(self, tokens: Tokens, budget: int | None = None) -> TowerFeatures:
+        """Features of every frame.
+
+        Args:
+          tokens: pixels of clips on one static grid, without padding.
+          budget: tokens kept a clip before the first block, cls tokens not counted: the places
+            that change most over the clip, the same in all frames (see `top_places`). None: all.
+
+        Raises:
+          ValueError: on padded tokens or another patch size.
+        """
+        grid = one_grid(tokens, "the CLIP image tower")
+        if tokens.values.shape[-1] != self.patch**2 * 3:
+            raise ValueError(
+                f"tokens hold {tokens.values.shape[-1]} values each, patches of {self.patch} "
+                f"pixels have {self.patch**2 * 3}; were they packed with another patch size?"
+            )
+        pixels = normalize_pixels(tokens.values, CLIP_PIXELS)
+        x = self.patch_embed(pixels.astype(self.dtype))
+        places = None
+        if budget is not None and budget < x.shape[1]:
+            scores = group_dynamic_scores(tokens.replace(values=jax.lax.stop_gradient(x)))
+            places = top_places(scores, grid, budget)
+        x = x.reshape(x.shape[0], grid[0], -1, self.width) + self._positions(grid[1:])
+        frames = take_places(x, places)
+        batch, length = frames.shape[:2]
+        layers = self._blocks(frames.reshape(batch * length, -1, self.width))
+        unfold = lambda x: x.reshape(batch, length, *x.shape[1:])  # noqa: E731
+        return TowerFeatures(jax.tree.map(unfold, layers), places)
+
+    def _positions(self, grid: tuple[int, int]) -> jax.Array:
+        """[H*W, C] in the compute dtype."""
+        table = self.position_table
+        if grid != table.shape[1:3]:
+            table = resample_table(table, (1, *grid), (1, *grid))
+        return table.reshape(-1, self.width).astype(self.dtype)
+
+    def _blocks(self, x: jax.Array) -> tuple[LayerFeatures, ...]:
+        """Tokens of frames with positions [F, K, C] -> features [F, 1+K, ..] of every block."""
+        cls = (self.cls_token + self.cls_position).astype(self.dtype)
+        cls = jnp.broadcast_to(cls, (x.shape[0], 1, self.width))
+        x = jnp.concatenate([cls, x], axis=1)
+        if self.ln_pre:
+            x = self.norm_pre(x)
+        layers = []
+        for block in self.blocks:
+            layers.append(block(x))
+            x = layers[-1].out
+        return tuple(layers)
+
+
+class ClipImage(nn.Module):
+    """CLIP's image encoder, or a classifier on it; clips are the mean of their frames.
+
+    Attributes:
+      num_classes: K of a linear head on the normed cls token; None: CLIP's own projection instead.
+      embedding: E, width of the projection.
+      train_tower: False freezes the tower: only the norm and the head (or projection) are trained.
+      width, depth, num_heads, mlp_ratio, grid, patch, ln_pre, patch_bias, gelu, dtype, attention:
+        see `ClipTower`.
+    """
+
+    num_classes: int | None = None
+    embedding: int = 512
+    train_tower: bool = True
+    width: int = 768
+    depth: int = 12
+    num_heads: int = 12
+    mlp_ratio: float = 4.0
+    grid: tuple[int, int] = (14, 14)
+    patch: int = 16
+    ln_pre: bool = True
+    patch_bias: bool = False
+    gelu: str = "quick"
+    dtype: Any = jnp.float32
+    attention: str = "xla"
+
+    pixels = CLIP_PIXELS
+    one_grid = True
+
+    def setup(self):
+        """Builds the layers."""
+        self.tower = ClipTower(**tower_fields(self), gelu=self.gelu, dtype=self.dtype)
+        self.ln_post = LayerNorm(dtype=self.dtype)
+        if self.num_classes is None:
+            init = nn.initializers.normal(self.width**-0.5)
+            self.proj = nn.Dense(self.embedding, use_bias=False, kernel_init=init, dtype=self.dtype)
+        else:
+            self.head = nn.Dense(self.num_classes, dtype=self.dtype)
+
+    def __call__(
+        self, video_or_tokens: jax.Array | Tokens, budget: int | None = None, train: bool = False
+    ) -> jax.Array:
+        """Encodes or classifies images and clips.
+
+        Args:
+          video_or_tokens: images [B, H, W, 3] or clips [B, T, H, W, 3], float normalised by
+            `CLIP_PIXELS` or uint8; or `Tokens` holding pixels, all on one grid without padding.
+          budget: tokens kept a clip, see `ClipTower`.
+          train: changes nothing: there is no dropout.
+
+        Returns:
+          logits [B, num_classes] or embedding [B, embedding], float32; not of unit norm.
+        """
+        del train
+        features = self.tower(pixel_tokens(video_or_tokens, self.patch), budget)
+        x = self.ln_post(features.layers[-1].out[:, :, 0])
+        x = self.proj(x) if self.num_classes is None else self.head(x)
+        return jnp.mean(x.astype(jnp.float32), axis=1)
+
+    def layers(self, video_or_tokens: jax.Array | Tokens) -> TowerFeatures:
+        """The features of every block, see `TowerFeatures`."""
+        return self.tower(pixel_tokens(video_or_tokens, self.patch))
+
+    def frozen(self, path: Sequence[str]) -> bool:
+        """Whether a parameter is not trained."""
+        return path[0] == "tower" and not self.train_tower
+
+    def layer_id(self, path: Sequence[str]) -> int:
+        """Layer number of a parameter for layer decay: see `tower_layer_id`."""
+        return tower_layer_id(path, self.depth)
+
+
+def tower_fields(model: Any) -> dict[str, Any]:
+    """The fields of a tower that a model around it has under the same names."""
+    names = ("width", "depth", "num_heads", "mlp_ratio", "grid", "patch", "ln_pre", "patch_bias")
+    return {name: getattr(model, name) for name in (*names, "attention")}
+
+
+def tower_layer_id(path: Sequence[str], depth: int) -> int:
+    """0 for a tower's embedding, i + 1 for its block i, depth + 1 for what is not in the tower."""
+    if path[0] != "tower":
+        return depth + 1
+    if path[1].startswith("blocks_"):
+        return int(path[1].removeprefix("blocks_")) + 1
+    return 0
+
+
+def pixel_tokens(video_or_tokens: jax.Array | Tokens, patch: int) -> Tokens:
+    """Images [B, H, W, 3] or clips [B, T, H, W, 3] as tokens; tokens pass unchanged."""
+    if isinstance(video_or_tokens, Tokens):
+        return video_or_tokens
+    if video_or_tokens.ndim == 4:
+        video_or_tokens = video_or_tokens[:, None]
+    return Tokens.from_video(video_or_tokens, patch)
+
+
+def one_grid(tokens: Tokens, what: str) -> tuple[int, int, int]:
+    """The static grid (T, H, W) of all clips.
+
+    Raises:
+      ValueError: if it is not known while tracing.
+    """
+    if tokens.static_grid is None:
+        raise ValueError(
+            f"{what} works frame by frame and needs all clips on one grid that is known while "
+            "tracing: pass dense videos [B, T, H, W, 3], not packed tokens"
+        )
+    grid = tokens.static_grid
+    assert math.prod(grid) == tokens.values.shape[1]
+    return grid
+
+
+def take_places(x: jax.Array, places: jax.Array | None) -> jax.Array:
+    """Of every frame the tokens at `places` [B, K]: [B, T, N, ..] -> [B, T, K, ..]."""
+    if places is None:
+        return x
+    index = places.reshape(places.shape[0], 1, -1, *[1] * (x.ndim - 3))
+    return jnp.take_along_axis(x, index, axis=2)
