@@ -129,6 +129,7 @@ def result(
         "video": path,
         "grid": str(setting.grid),
         "budget": setting.budget,
+        "method": setting.method,
         "head": setting.head,
         "predictions": named,
     }

@@ -13,11 +13,14 @@ from data_pipelines.clips import eval_views
 from data_pipelines.decode import open_video
 from data_pipelines.records import Record
 from fluxjax import predict
+from fluxjax.budgets.points import Report, write_report
 from fluxjax.drawing import DIMMED
 from fluxjax.grids import Grid
 from fluxjax.inference import Predictor
+from fluxjax.machine import this_machine
 from fluxjax.settings import make_setting
 from tests import tiny_run
+from tests.budgets import reports
 
 
 @pytest.fixture(scope="module")
@@ -140,3 +143,24 @@ def test_real_footage(run, capsys):
     assert predict.main(["--checkpoint", str(run), "--json", str(clip), "--clips", "2"]) == 0
     line = json.loads(capsys.readouterr().out)
     assert sum(entry["probability"] for entry in line["predictions"]) == pytest.approx(1, abs=1e-4)
+
+
+def test_a_limit_in_milliseconds_chooses_from_the_report(run, videos, tmp_path, capsys):
+    points = (
+        reports.point(16, 0.95, 0.02, 9.0, "none", grid="4x28"),
+        reports.point(8, 0.90, 0.01, 4.0, "uniform", grid="4x28"),
+        reports.point(4, 0.70, 0.01, 3.0, grid="2x28"),
+    )
+    path = tmp_path / "budgets.json"
+    write_report(Report({}, this_machine(), points), path)
+    options = ["--checkpoint", str(run), "--report", str(path), "--json", videos[0]]
+    for limits, expected in (
+        (["--limit-ms", "5"], ("4x28", 8, "uniform")),
+        (["--limit-ms", "50"], ("4x28", 16, "none")),
+        (["--limit-ms", "50", "--budget", "6"], ("2x28", 4, "group_dynamic")),
+    ):
+        assert predict.main([*options, *limits]) == 0
+        line = json.loads(capsys.readouterr().out)
+        assert (line["grid"], line["budget"], line["method"]) == expected
+    assert predict.main([*options, "--limit-ms", "1"]) == 1
+    assert "at most 1 ms; the least are 3 ms" in capsys.readouterr().err

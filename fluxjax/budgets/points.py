@@ -9,6 +9,7 @@ import pathlib
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from fluxjax.evaluation.tables import markdown_table, replace_text
 from fluxjax.grids import parse_grid
 from fluxjax.settings import Setting
 
@@ -130,13 +131,6 @@ def read_report(path: str | os.PathLike) -> Report:
         raise ValueError(f"{path} is no report of fluxjax.budgets: {error}") from error
 
 
-def replace_text(path: pathlib.Path, text: str) -> None:
-    """Writes a text file whole or not at all."""
-    temporary = path.with_name(path.name + ".tmp")
-    temporary.write_text(text, encoding="utf-8")
-    temporary.replace(path)
-
-
 def format_points(points: Sequence[Point]) -> str:
     """The points as a Markdown table, most accurate first within each budget."""
     head = ("budget", "grid", "method", "GMACs", "top-1 (95 % interval)", "top-5",
@@ -155,8 +149,4 @@ def format_points(points: Sequence[Point]) -> str:
         )
         for p in ordered
     ]
-    widths = [max(len(line[i]) for line in (head, *body)) for i in range(len(head))]
-    rows = ["| " + " | ".join(c.rjust(w) for c, w in zip(line, widths, strict=True)) + " |"
-            for line in (head, *body)]  # fmt: skip
-    rule = "|" + "|".join("-" * (w + 1) + ":" for w in widths) + "|"
-    return "\n".join([rows[0], rule, *rows[1:]])
+    return markdown_table(head, body)

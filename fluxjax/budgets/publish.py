@@ -8,7 +8,8 @@ from data_pipelines.catalog import Catalog
 from fluxjax.budgets.figures import accuracy_figure, curve, save_figure, svg
 from fluxjax.budgets.html import html_report
 from fluxjax.budgets.pictures import clip_pictures
-from fluxjax.budgets.points import Report, replace_text
+from fluxjax.budgets.points import Report
+from fluxjax.evaluation.tables import replace_text
 from fluxjax.inference import Checkpoint, Predictor
 from fluxjax.settings import MERGING
 

@@ -20,8 +20,9 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
 from fluxjax.budgets import measure
-from fluxjax.budgets.points import Point, Report, read_report, replace_text, write_report
+from fluxjax.budgets.points import Point, Report, read_report, write_report
 from fluxjax.evaluation.compute import wilson_interval
+from fluxjax.evaluation.tables import replace_text
 from fluxjax.grids import Grid
 from fluxjax.machine import same_machine, this_machine
 from fluxjax.settings import Setting, UnmergeableError, make_setting
