@@ -92,6 +92,7 @@ def run(config: ConfigDict, workdir: pathlib.Path) -> None:
             stored_config.write(config, workdir / CONFIG)
         if config.pretrain is not None and config.init_from is None:
             config.init_from = _pretrained(config.pretrain, workdir / "pretrain")
+        hosts.meet(f"data of {workdir.name}")
         task = create_task(config)
         tokens = [grid.tokens(task.patch) for grid in task.grids]
         log.info(

@@ -12,6 +12,7 @@ from fluxjax.training.mesh import replicated
 MODES = ("auto", "on", "off")
 # A process that is silent for so long is dead, and the others end with an error.
 HEARTBEAT_SECONDS = 30
+MEET_SECONDS = 1800
 
 
 def start(
@@ -50,6 +51,21 @@ def detected(environment: Mapping[str, str]) -> bool:
     if any(count.isdigit() and int(count) > 1 for count in counts):
         return True
     return "," in environment.get("TPU_WORKER_HOSTNAMES", "")
+
+
+def meet(name: str) -> None:
+    """Waits until all processes are here; `name` is used once a run.
+
+    Processes that start to talk over CPUs (gloo) or GPUs wait half a minute for each other, and one
+    may be that late from importing or from making a corpus.
+
+    Raises:
+      jax.errors.JaxRuntimeError: if one does not come.
+    """
+    if jax.process_count() > 1:
+        from jax._src import distributed  # JAX has no public name for its client
+
+        distributed.global_state.client.wait_at_barrier(f"fluxjax/meet/{name}", MEET_SECONDS * 1000)
 
 
 def whole(tree: Any, mesh: Mesh) -> Any:
