@@ -85,10 +85,9 @@ def test_two_processes_compute_what_one_does(alone, video_list, tmp_path, option
     assert len(losses(logs[0])) == STEPS and losses(logs[0]) == losses(alone[1])
     assert losses(logs[1]) == losses(logs[0])
     assert_same_run(tmp_path, logs[0], alone)
-    # Each decodes its half; one clip more each for the pipelines' templates.
-    halves = [decoded(log) for log in logs]
-    assert abs(halves[0] - halves[1]) <= 2
-    assert max(halves) <= decoded(alone[1]) / 2 + 6, (halves, decoded(alone[1]))
+    # Each decodes its part; the last, uneven test batches are the first process's.
+    parts = [decoded(log) for log in logs]
+    assert sum(parts) <= decoded(alone[1]) + 2 and max(parts) < 0.6 * sum(parts)
 
 
 @pytest.mark.slow
