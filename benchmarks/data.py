@@ -9,6 +9,7 @@ import time
 
 from benchmarks.report import publish
 from data_pipelines import catalog, clips, loader
+from data_pipelines.quarantine import BadVideos
 from fluxjax.grids import parse_grid
 
 
@@ -32,7 +33,7 @@ def main() -> None:
         for number in workers:
             source = clips.TrainClips(
                 data, [grid], seed=repeat, videos_per_batch=arguments.batch,
-                slots=grid.tokens(), bad=clips.BadVideos(0.0),
+                slots=grid.tokens(), bad=BadVideos(0.0),
             )  # fmt: skip
             batches = loader.train_batches(source, 0, arguments.steps + 1, workers=number)
             next(batches)  # starting the pipeline is not its speed

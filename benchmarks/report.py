@@ -12,6 +12,8 @@ from typing import Any
 
 import jax
 
+from fluxjax.machine import processor
+
 
 def interleaved(functions: Mapping[str, Callable[[], Any]], repeats: int) -> dict[str, list[float]]:
     """Wall seconds of each function, run in turn A B C A B C .. after one warm-up each.
@@ -45,20 +47,12 @@ def machine() -> dict[str, Any]:
         except metadata.PackageNotFoundError:
             versions[name] = None
     return {
-        "processor": _processor(),
+        "processor": processor(),
         "cores": os.cpu_count(),
         "devices": [device.device_kind for device in jax.devices()],
         "python": platform.python_version(),
         "versions": versions,
     }
-
-
-def _processor() -> str:
-    try:
-        lines = pathlib.Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
-    except OSError:
-        return platform.processor() or platform.machine()
-    return next((x.split(":", 1)[1].strip() for x in lines if x.startswith("model name")), "?")
 
 
 def publish(title: str, rows: Sequence[Mapping[str, Any]], path: str | None) -> None:

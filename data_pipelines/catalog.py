@@ -11,6 +11,7 @@ import os
 from collections.abc import Sequence
 
 from data_pipelines.arrays import open_dummy
+from data_pipelines.class_subset import ClassSubset
 from data_pipelines.list_files import ListFile, missing
 from data_pipelines.records import Catalog, Record
 from data_pipelines.tfds_records import TfdsCatalog, open_demo, open_tfds
@@ -27,6 +28,7 @@ def open_catalog(
     separator: str | None = None,
     num_classes: int | None = None,
     label_names: Sequence[str] | None = None,
+    classes: Sequence[str | int] = (),
 ) -> Catalog:
     """Opens a catalog by its name.
 
@@ -46,11 +48,23 @@ def open_catalog(
       num_classes: checked against what the source says; for a list file None is the largest label
         plus one.
       label_names: names of the classes, replacing those of the source.
+      classes: names or numbers of the classes to keep, renumbered in this order; () keeps all.
+        `num_classes` then counts these.
 
     Raises:
       ValueError: an unknown form or option, or a bad list; says what to change.
       FileNotFoundError: there is no such list file or prepared data set.
     """
+    whole = None if classes else num_classes
+    catalog = _open(source, split, data_dir, root, separator, whole, label_names)
+    if not classes:
+        return catalog
+    if num_classes not in (None, len(classes)):
+        raise ValueError(f"num_classes={num_classes}, but classes={tuple(classes)} are given")
+    return ClassSubset(catalog, classes)
+
+
+def _open(source, split, data_dir, root, separator, num_classes, label_names) -> Catalog:
     kind, _, rest = source.partition(":")
     if kind == "demo":
         for option, value in (("root", root), ("separator", separator)):

@@ -4,10 +4,8 @@ Nothing here keeps an iterator's state. Training position p is video p of an end
 sequence; every draw is keyed by (seed, epoch, example), the grid of a batch by (seed, step).
 """
 
-import collections
 import dataclasses
-import logging
-import threading
+import functools
 from collections.abc import Sequence
 
 import numpy as np
@@ -18,55 +16,15 @@ from data_pipelines.catalog import Catalog, Record
 from data_pipelines.crops import random_resized_crop, view_crop
 from data_pipelines.decode import Video, open_video
 from data_pipelines.errors import VideoError
+from data_pipelines.quarantine import BadVideos
 from data_pipelines.sampling import draw_grid, frame_sampler
 from data_pipelines.seeding import Stream
+from data_pipelines.time_limit import limited
 from fluxjax.grids import PATCH, Grid, clip_patches
 
 MAX_REPLACEMENTS = 10  # videos tried for one place of a batch
-MIN_DECODED = 40  # decoded videos before the share of bad ones means anything
-
-log = logging.getLogger(__name__)
 
 Item = dict[str, np.ndarray]
-
-
-class BadVideos:
-    """Counts unreadable videos and stops the run when they are too many. Thread-safe."""
-
-    def __init__(self, max_share: float):
-        """`max_share`: of all videos tried, above which `note` raises."""
-        self.tried = 0
-        self.reasons: collections.OrderedDict[str, str] = collections.OrderedDict()
-        self._bad = 0
-        self._max_share = max_share
-        self._lock = threading.Lock()
-
-    @property
-    def count(self) -> int:
-        """Videos that could not be read so far, each reading counted."""
-        return self._bad
-
-    def note(self, error: VideoError | None) -> None:
-        """Counts one video, good (None) or bad.
-
-        Raises:
-          VideoError: when more than `max_share` of the videos are bad.
-        """
-        with self._lock:
-            self.tried += 1
-            if error is None:
-                return
-            self._bad += 1
-            if error.name not in self.reasons:
-                self.reasons[error.name] = error.reason
-                log.warning("unreadable video: %s", error)
-            share = self._bad / self.tried
-            if self.tried >= MIN_DECODED and share > self._max_share:
-                raise VideoError(
-                    error.name,
-                    f"{self._bad} of {self.tried} videos could not be read ({share:.0%}, more than "
-                    f"data.max_bad_share={self._max_share:.0%}); the last one: {error.reason}",
-                )
 
 
 @dataclasses.dataclass(frozen=True)
@@ -88,6 +46,7 @@ class TrainClips:
       rand_augment: operations drawn for every clip, after cropping and mirroring; None for none.
       repeats: clips cut from one video, same frames, with fresh crops.
       per_clip: draw a grid for every clip, not for every batch.
+      seconds: time limit of reading one video; None for none.
     """
 
     catalog: Catalog
@@ -104,6 +63,7 @@ class TrainClips:
     rand_augment: RandAugment | None = None
     repeats: int = 1
     per_clip: bool = False
+    seconds: float | None = None
 
     def __post_init__(self):
         object.__setattr__(self, "_shuffle", seeding.Shuffle(self.seed, len(self.catalog)))
@@ -126,18 +86,22 @@ class TrainClips:
         for attempt in range(MAX_REPLACEMENTS):
             grid_key = (epoch, example) if self.per_clip else (step,)
             grid = draw_grid(self.grids, seeding.rng(self.seed, *grid_key, Stream.GRID))
-            record = self.catalog[example]
             try:
-                clips = self._clips(record, grid, (self.seed, epoch, example))
+                record = fetch(self.catalog, example, self.bad)
+                key = (self.seed, epoch, example)
+                clips = limited(
+                    functools.partial(self._clips, record, grid, key), self.seconds, record.name
+                )
             except VideoError as error:
                 self.bad.note(error)
+                last = error.name
                 replacement = seeding.rng(self.seed, epoch, example, attempt, Stream.REPLACEMENT)
                 example = int(replacement.integers(len(self.catalog)))
                 continue
             self.bad.note(None)
             return _stack(clips, grid, record.label, example, self.slots, self.patch)
         raise VideoError(
-            record.name,
+            last,
             f"and {MAX_REPLACEMENTS - 1} videos drawn in its place could not be read",
         )
 
@@ -145,7 +109,7 @@ class TrainClips:
         train_frames, _ = frame_sampler(self.sampling)
         streams = (Stream.CROP, Stream.FLIP, Stream.AUGMENT)
         crops, flips, augments = (seeding.rng(*key, stream) for stream in streams)
-        with open_video(record.source, name=record.name) as video:
+        with open_video(record.source, name=record.name, seconds=self.seconds) as video:
             first, last = frame_span(video, record)
             frames = first + train_frames(
                 last - first, grid.frames, seeding.rng(*key, Stream.FRAMES)
@@ -176,6 +140,7 @@ class EvalClips:
       sampling: name of the frame sampler, see `sampling.frame_sampler`.
       clips: temporal views.
       crops: spatial views.
+      seconds: time limit of reading one video; None for none.
     """
 
     catalog: Catalog
@@ -186,6 +151,7 @@ class EvalClips:
     sampling: str = "sparse"
     clips: int = 1
     crops: int = 1
+    seconds: float | None = None
 
     def item(self, index: int) -> Item:
         """All views of video `index`.
@@ -202,9 +168,13 @@ class EvalClips:
         real = index < len(self.catalog)
         label, clips = -1, []
         if real:
-            record = self.catalog[index]
             try:
-                clips = self._views(record)
+                record = fetch(self.catalog, index, self.bad)
+                read = functools.partial(
+                    eval_views, record, self.grid, self.sampling, self.clips, self.crops,
+                    seconds=self.seconds,
+                )  # fmt: skip
+                clips = limited(read, self.seconds, record.name)
                 label = record.label
                 self.bad.note(None)
             except VideoError as error:
@@ -221,18 +191,58 @@ class EvalClips:
             "example": np.int64(index),
         }
 
-    def _views(self, record: Record) -> list[np.ndarray]:
-        _, test_frames = frame_sampler(self.sampling)
-        side = self.grid.resolution
-        views = []
-        with open_video(record.source, name=record.name) as video:
-            first, last = frame_span(video, record)
-            for clip in range(self.clips):
-                frames = first + test_frames(last - first, self.grid.frames, clip, self.clips)
-                for crop in range(self.crops):
-                    box = view_crop(video.height, video.width, crop, self.crops, side)
-                    views.append(video.read(frames, box=box, size=(side, side)))
-        return views
+
+def eval_views(
+    record: Record,
+    grid: Grid,
+    sampling: str = "sparse",
+    clips: int = 1,
+    crops: int = 1,
+    pixels: int | None = None,
+    seconds: float | None = None,
+) -> list[np.ndarray]:
+    """The deterministic views of one video: clip 0's crops, clip 1's crops, ..
+
+    Args:
+      record: what to read.
+      grid: frames and resolution of a view.
+      sampling: name of the frame sampler.
+      clips: temporal views.
+      crops: spatial views.
+      pixels: side to scale the same crops to, for showing them; None: the grid's resolution.
+      seconds: time limit, see `open_video`; None: no limit.
+
+    Returns:
+      clips * crops arrays uint8 [T, side, side, 3], RGB.
+
+    Raises:
+      VideoError: if the video cannot be read.
+    """
+    _, eval_frames = frame_sampler(sampling)
+    side = pixels or grid.resolution
+    views = []
+    with open_video(record.source, name=record.name, seconds=seconds) as video:
+        first, last = frame_span(video, record)
+        for clip in range(clips):
+            frames = first + eval_frames(last - first, grid.frames, clip, clips)
+            for crop in range(crops):
+                box = view_crop(video.height, video.width, crop, crops, grid.resolution)
+                views.append(video.read(frames, box=box, size=(side, side)))
+    return views
+
+
+def fetch(catalog: Catalog, index: int, bad: BadVideos) -> Record:
+    """Record `index` of a catalog, if its video is worth a try.
+
+    Raises:
+      VideoError: if the video is known to be bad, or its bytes cannot be had.
+    """
+    try:
+        record = catalog[index]
+    except OSError as error:  # a remote file that is not there
+        raise VideoError(f"video {index}", str(error)) from error
+    bad.check(record.name)
+    return record
 
 
 def frame_span(video: Video, record: Record) -> tuple[int, int]:

@@ -28,6 +28,7 @@ from data_pipelines.demux import (
 from data_pipelines.errors import VideoError
 from data_pipelines.frames import Frames
 from data_pipelines.pictures import Box, Converter, Orientation
+from data_pipelines.time_limit import Deadline
 
 __all__ = ["Box", "Video", "VideoError", "open_video"]
 
@@ -38,6 +39,7 @@ def open_video(
     name: str | None = None,
     max_pixels: int = 64 << 20,
     strict: bool = False,
+    seconds: float | None = None,
 ) -> "Video | ArrayVideo":
     """Open a video file, or the bytes of one, for reading frames by display index.
 
@@ -46,19 +48,21 @@ def open_video(
       name: how errors call it; the path, or `<bytes>`, if not given.
       max_pixels: largest width x height that will be decoded.
       strict: refuse truncated files and damaged or missing frames instead of filling in.
+      seconds: from now until the last frame is read; longer is an error. None: no limit.
 
     Returns:
       A `Video`: a context manager that holds the file open until it is closed.
 
     Raises:
       VideoError: the file is missing, unreadable, too large, or has no decodable video frame; in
-        strict mode also if it is truncated.
+        strict mode also if it is truncated. `VideoTimeoutError`, also while reading, when `seconds`
+        have passed; a decoder looks at the time before every packet.
     """
     if isinstance(source, ArrayVideo):
         return source
     if name is None:
         name = "<bytes>" if isinstance(source, bytes) else os.fspath(source)
-    return Video(source, name, max_pixels, strict)
+    return Video(source, name, max_pixels, strict, Deadline(name, seconds))
 
 
 class Video:
@@ -72,11 +76,13 @@ class Video:
       duration: seconds until the end of the last frame.
       fps: mean frames per second, `num_frames / duration` (0 for a still of unknown duration).
       codec: FFmpeg's name of the codec, such as `h264`.
+      gop: most packets from one place where decoding may start to the next; all of them where the
+        frames are not planned.
       planned: whether frames are located from packets alone, without a full decode.
     """
 
-    def __init__(self, source, name: str, max_pixels: int, strict: bool):
-        self.name, self._strict = name, strict
+    def __init__(self, source, name: str, max_pixels: int, strict: bool, deadline: Deadline):
+        self.name, self._strict, self._deadline = name, strict, deadline
         self._frames: Frames | None = None
         self._container = open_container(source, name, max_pixels)
         try:
@@ -93,12 +99,13 @@ class Video:
         context.options = pixel_limit(max_pixels)
         self.codec = context.codec.canonical_name
         self._check_pixels(context.height, context.width, max_pixels)
-        packets = Packets(source, self.name, max_pixels, self._container, stream)
+        packets = Packets(source, self.name, max_pixels, self._container, stream, self._deadline)
         if self._strict:
             self._check_complete(stream, packets)
-        self._frames = frames = Frames(self.name, stream, packets, self._strict)
+        self._frames = frames = Frames(self.name, stream, packets, self._strict, self._deadline)
         self.planned = frames.planned
         self.num_frames = len(frames.pts)
+        self.gop = packets.longest_gop() if frames.planned else self.num_frames
         self._coded_size = (frames.first.height, frames.first.width)
         self._check_pixels(*self._coded_size, max_pixels)
         self._orientation = Orientation.of(frames.first)
@@ -193,6 +200,17 @@ class Video:
             ):
                 self._fill(out, indices, converter, frames.all_frames(wanted))
         return out
+
+    def scan(self) -> None:
+        """Decode every frame once and keep none; then all missing and damaged ones are counted.
+
+        Raises:
+          VideoError: nothing can be decoded; in strict mode also if frames are missing or damaged.
+        """
+        frames = self._open_frames()
+        with raised_as_video_error(self.name):
+            for _ in frames.all_frames(np.arange(self.num_frames)):
+                pass
 
     def _fill(self, out, indices, converter, frames) -> bool:
         """Convert (index, frame) pairs into `out`; False if frames announce damage with None."""

@@ -18,6 +18,7 @@ import numpy as np
 
 from data_pipelines.bitstream import PLANNED_CODECS, frames_shown, restarts
 from data_pipelines.errors import VideoError
+from data_pipelines.time_limit import Deadline
 
 PLANNED_CONTAINERS = ("mov,", "matroska,", "flv", "mpegts", "jpeg_pipe")
 """Formats (FFmpeg's names begin so) that store presentation times; AVI has decode order alone."""
@@ -106,7 +107,7 @@ class Packets:
       timed: whether the container stores presentation times.
     """
 
-    def __init__(self, source, name: str, max_pixels: int, container, stream):
+    def __init__(self, source, name: str, max_pixels: int, container, stream, deadline: Deadline):
         self._source, self._name, self._max_pixels = source, name, max_pixels
         self.records: list[Record] = []
         self.damage: str | None = None
@@ -117,6 +118,7 @@ class Packets:
         size = 0
         try:
             for packet in _packets(container, stream):
+                deadline.check()
                 self.records.append(self._describe(packet))
                 size += packet.size
                 if size > HELD_BYTES:
@@ -139,6 +141,11 @@ class Packets:
             frames_shown(self._codec, payload) if planned and not packet.is_discard else 0,
             not payload or packet.has_sidedata("new_extradata"),
         )
+
+    def longest_gop(self) -> int:
+        """Most packets from one place where decoding may start to the next, or to the end."""
+        starts = [i for i, record in enumerate(self.records) if record.restart]
+        return int(np.diff([*starts, len(self.records)]).max()) if starts else len(self.records)
 
     def read(self, start: int, stop: int) -> Iterator[av.Packet]:
         """Packets start..stop-1; a stream too large to be held is read from the file again."""

@@ -1,4 +1,4 @@
-"""The one error that a bad video raises."""
+"""The errors that a bad video raises."""
 
 
 class VideoError(Exception):
@@ -16,3 +16,11 @@ class VideoError(Exception):
 
     def __str__(self) -> str:
         return f"{self.name}: {self.reason}"
+
+
+class VideoTimeoutError(VideoError):
+    """A video took longer than the time limit; another time it might not."""
+
+
+class ListedAsBadError(VideoError):
+    """A video was not tried, since a manifest that the config trusts calls it bad."""

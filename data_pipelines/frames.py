@@ -7,6 +7,7 @@ import numpy as np
 
 from data_pipelines.demux import PYAV_ERRORS, Packets, Timeline, build_timeline, ranges
 from data_pipelines.errors import VideoError
+from data_pipelines.time_limit import Deadline
 
 KEPT_BYTES = 64 << 20
 """Frames decoded only to be counted are kept for reading while they fit in this much memory."""
@@ -24,8 +25,8 @@ class Frames:
         the decoder as damaged and patched up.
     """
 
-    def __init__(self, name: str, stream, packets: Packets, strict: bool):
-        self._name, self._strict = name, strict
+    def __init__(self, name: str, stream, packets: Packets, strict: bool, deadline: Deadline):
+        self._name, self._strict, self._deadline = name, strict, deadline
         self._context, self._packets = stream.codec_context, packets
         self._skips = self._context.codec.canonical_name == "h264"
         self.missing: set[int] = set()
@@ -129,6 +130,7 @@ class Frames:
         context = self._context
         context.flush_buffers()
         for position, packet in enumerate(self._packets.read(start, stop), start):
+            self._deadline.check()
             skip = self._skips and positions is not None and position not in positions
             context.skip_frame = "NONREF" if skip else "DEFAULT"
             yield from self._frames_of(packet)

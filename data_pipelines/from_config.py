@@ -2,6 +2,8 @@
 
 import dataclasses
 import functools
+import logging
+import os
 from collections.abc import Generator, Sequence
 
 from ml_collections import ConfigDict
@@ -9,8 +11,14 @@ from ml_collections import ConfigDict
 from data_pipelines import loader
 from data_pipelines.augment import RandAugment
 from data_pipelines.catalog import Catalog, open_catalog
-from data_pipelines.clips import BadVideos, EvalClips, Item, TrainClips
+from data_pipelines.clips import EvalClips, Item, TrainClips
+from data_pipelines.quarantine import BadVideos
+from data_pipelines.video_manifest import bad_videos
 from fluxjax.grids import Grid
+
+log = logging.getLogger(__name__)
+
+QUARANTINE = "quarantine.jsonl"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -32,8 +40,19 @@ class VideoData:
     processes: int = 1
 
     @classmethod
-    def open(cls, config: ConfigDict, process: int = 0, processes: int = 1) -> "VideoData":
+    def open(
+        cls,
+        config: ConfigDict,
+        process: int = 0,
+        processes: int = 1,
+        workdir: str | os.PathLike | None = None,
+    ) -> "VideoData":
         """Opens the catalogs; the demo corpus is made if it is not there yet.
+
+        Args:
+          config: see `fluxjax.config.base_config`.
+          process, processes: number of this process, and how many there are.
+          workdir: where quarantine.jsonl lists unreadable videos; None for nowhere.
 
         Raises:
           ValueError: on a source that cannot be used, or labels beyond config.num_classes.
@@ -41,7 +60,11 @@ class VideoData:
         """
         data = config.data
         open_source = functools.partial(
-            open_catalog, data_dir=data.dir, root=data.root, separator=data.separator
+            open_catalog,
+            data_dir=data.dir,
+            root=data.root,
+            separator=data.separator,
+            classes=tuple(data.classes),
         )
         train = open_source(data.train, split=data.train_split, num_classes=config.num_classes)
         classes = config.num_classes or train.num_classes
@@ -49,7 +72,12 @@ class VideoData:
         for name, catalog in (("train", train), ("test", test)):
             if not len(catalog):
                 raise ValueError(f"config.data.{name}={data[name]!r} holds no video")
-        return cls(train, test, BadVideos(data.max_bad_share), config, process, processes)
+        listed = bad_videos(data.manifests, (train, test)) if data.manifests else {}
+        if listed:
+            log.info("%d videos are bad by data.manifests and are not tried", len(listed))
+        path = None if workdir is None else os.path.join(workdir, QUARANTINE)
+        bad = BadVideos(data.max_bad_share, path, listed)
+        return cls(train, test, bad, config, process, processes)
 
     def train_batches(
         self, grids: Sequence[Grid], slots: int, patch: int, first_step: int
@@ -72,6 +100,7 @@ class VideoData:
             rand_augment=None if augment is None else RandAugment.parse(augment),
             repeats=data.repeats,
             per_clip=config.grids.per_clip,
+            seconds=data.decode_seconds,
         )
         return loader.train_batches(
             clips,
@@ -94,6 +123,7 @@ class VideoData:
             sampling=config.data.sampling,
             clips=config.eval.clips,
             crops=config.eval.crops,
+            seconds=config.data.decode_seconds,
         )
         return loader.eval_batches(
             clips,

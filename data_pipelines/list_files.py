@@ -76,6 +76,10 @@ class ListFile(Catalog):
         source = read_bytes(path) if is_remote(path) else path
         return Record(source, int(self._labels[index]), path, start, end)
 
+    def labels(self) -> np.ndarray:
+        """Class number of every line, [len] int64."""
+        return self._labels
+
     def video_path(self, index: int) -> str:
         """The path of example `index`, `root` included."""
         return join(self._root, self._paths[index])

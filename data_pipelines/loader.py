@@ -63,7 +63,13 @@ def train_batches(
 
 
 def eval_batches(
-    clips: EvalClips, videos_per_batch: int, *, workers: int, process: int = 0, processes: int = 1
+    clips: EvalClips,
+    videos_per_batch: int,
+    *,
+    workers: int,
+    process: int = 0,
+    processes: int = 1,
+    first_batch: int = 0,
 ) -> Generator[Item, None, None]:
     """This process's rows of batches that hold every video of the catalog exactly once.
 
@@ -75,6 +81,7 @@ def eval_batches(
       workers: decoding threads.
       process: number of this process.
       processes: their count.
+      first_batch: a resumed evaluation passes the number of batches it has had.
 
     Yields:
       patches [b, views, slots, D] uint8, grid [b, views, 3] int32, label [b] int32,
@@ -94,7 +101,8 @@ def eval_batches(
         batch, row = divmod(local, rows)
         return batch * videos_per_batch + process * rows + row
 
-    yield from _stream(lambda local: clips.item(index(local)), 0, batches * rows, rows, workers)
+    first, last = first_batch * rows, batches * rows
+    yield from _stream(lambda local: clips.item(index(local)), first, last, rows, workers)
 
 
 def _stream(
@@ -107,12 +115,13 @@ def _stream(
     if first >= last:
         return
     template = item(first)  # shapes and dtypes
+    made = {first: template}  # not to be decoded, and counted if bad, a second time
     names = sorted(template)
     failures: list[BaseException] = []
 
     def arrays(position: np.ndarray) -> list[np.ndarray]:
         try:
-            result = item(int(position))
+            result = made.pop(int(position), None) or item(int(position))
         except BaseException as error:
             failures.append(error)  # TensorFlow would hand on only its text
             raise

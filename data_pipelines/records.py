@@ -7,6 +7,8 @@ import os
 from collections.abc import Sequence
 from typing import Any, Protocol
 
+import numpy as np
+
 
 @dataclasses.dataclass(frozen=True)
 class Record:
@@ -39,6 +41,10 @@ class Catalog(Protocol):
     def __getitem__(self, index: int) -> Record:
         """Example `index`; may read a file."""
         ...
+
+    def labels(self) -> np.ndarray:
+        """Class number of every example, [len] int64; may read the whole data set."""
+        return np.array([self[i].label for i in range(len(self))], np.int64)
 
 
 def class_count(

@@ -46,6 +46,10 @@ class TfdsCatalog(Catalog):
         path = join(self._root, video.decode())
         return Record(read_bytes(path) if is_remote(path) else path, label, path)
 
+    def labels(self) -> np.ndarray:
+        """Class number of every example, [len] int64; videos are read past, not decoded."""
+        return np.array([int(example[self._keys[1]]) for example in self._source], np.int64)
+
 
 def open_demo(
     spec: str,

@@ -2,6 +2,7 @@
 
 DIRECTORY/architecture.json   class and fields of the model, version of fluxjax, label names
 DIRECTORY/weights/            the variables, written by Orbax
+DIRECTORY/manifest.json       sizes and sha256 of all that, see `fluxjax.manifest`
 """
 
 import contextlib
@@ -20,6 +21,7 @@ import jax.numpy as jnp
 import numpy as np
 import orbax.checkpoint as ocp
 
+from fluxjax import manifest
 from fluxjax.convert.errors import WeightsError
 from fluxjax.models.registry import model_classes
 from fluxjax.version import __version__
@@ -82,10 +84,11 @@ def save(
     arrays = jax.tree.map(np.asarray, dict(variables))
     directory.parent.mkdir(parents=True, exist_ok=True)
     with _replaced(directory) as folder:
-        with ocp.StandardCheckpointer() as checkpointer:
+        with _checkpointer() as checkpointer:
             checkpointer.save(folder / _WEIGHTS, arrays)
         text = json.dumps(architecture, indent=2) + "\n"
         (folder / _ARCHITECTURE).write_text(text, encoding="utf-8")
+        manifest.write(folder, arrays)
 
 
 def load(directory: str | os.PathLike) -> tuple[nn.Module, dict[str, Any]]:
@@ -98,7 +101,11 @@ def load(directory: str | os.PathLike) -> tuple[nn.Module, dict[str, Any]]:
     directory = pathlib.Path(directory).absolute()
     model = read_architecture(directory).model
     try:
-        with ocp.StandardCheckpointer() as checkpointer:
+        manifest.verify(directory)
+    except manifest.DamagedError as error:
+        raise WeightsError(f"{error}; write the checkpoint again") from error
+    try:
+        with _checkpointer() as checkpointer:
             arrays = checkpointer.restore(directory / _WEIGHTS)
     except (OSError, KeyError, TypeError, ValueError) as error:
         raise WeightsError(
@@ -150,6 +157,17 @@ def check_vacant(directory: str | os.PathLike, overwrite: bool) -> None:
         raise FileExistsError(
             f"{directory} holds a checkpoint already; choose another folder or pass overwrite"
         )
+
+
+def _checkpointer() -> ocp.StandardCheckpointer:
+    """Of this process alone: by default Orbax waits for all processes of a program."""
+    if jax.process_count() == 1:
+        return ocp.StandardCheckpointer()
+    this = jax.process_index()
+    alone = ocp.options.MultiprocessingOptions(
+        primary_host=this, active_processes={this}, barrier_sync_key_prefix=f"alone_{this}"
+    )
+    return ocp.StandardCheckpointer(multiprocessing_options=alone)
 
 
 @contextlib.contextmanager

@@ -1,13 +1,14 @@
 """Trains and evaluates: python -m fluxjax.main --config configs/fluxvit_s.py [--workdir DIR]."""
 
+import contextlib
 import datetime
 import functools
-import json
 import logging
 import os
 import pathlib
 import sys
 from collections.abc import Mapping
+from typing import TYPE_CHECKING, NoReturn
 
 import jax
 from absl import app, flags
@@ -15,20 +16,37 @@ from absl import logging as absl_logging
 from ml_collections import ConfigDict, config_flags
 
 from data_pipelines.errors import VideoError
-from fluxjax import grids
+from fluxjax import grids, stored_config
 from fluxjax.checkpoint_io import save
 from fluxjax.config import check_config
+from fluxjax.config_ranges import check_devices
 from fluxjax.evaluation.evaluate import Evaluator, format_table, write_table
 from fluxjax.feature_cache import CachedData
 from fluxjax.tasks import create_task
+from fluxjax.training import hosts
+from fluxjax.training.agreement import Agreement
 from fluxjax.training.checkpoints import Checkpoints
+from fluxjax.training.dry_run import dry_run
+from fluxjax.training.lock import locked
 from fluxjax.training.loop import Trainer, train
+from fluxjax.training.mesh import batch_shards, make_mesh
+from fluxjax.training.nonfinite import NonFiniteError
+from fluxjax.training.profiling import StepProfiler
+from fluxjax.training.signals import EXIT_STOPPED, Stopped, StopSignals
 from fluxjax.training.state import TrainState
+
+if TYPE_CHECKING:
+    from data_pipelines.from_config import VideoData
 
 log = logging.getLogger("fluxjax.main")
 
+CONFIG = "config.json"  # in the workdir: the resolved config
+
 _CONFIG = config_flags.DEFINE_config_file(
-    "config", None, "Recipe, e.g. configs/fluxvit_s.py or configs/fluxvit_s.py:k400."
+    "config",
+    None,
+    "Recipe, e.g. configs/fluxvit_s.py or configs/fluxvit_s.py:k400, or the config.json in the "
+    "workdir of a run to repeat.",
 )
 _WORKDIR = flags.DEFINE_string(
     "workdir",
@@ -36,6 +54,13 @@ _WORKDIR = flags.DEFINE_string(
     "Folder of checkpoints, logs and results; a run found there is resumed. "
     "Default: a dated folder under ./runs.",
 )
+_DISTRIBUTED = flags.DEFINE_enum(
+    "distributed", "auto", hosts.MODES, "Join several processes: TPU pods, Slurm and Open MPI are "
+    "detected; elsewhere give the next three.",
+)  # fmt: skip
+_COORDINATOR = flags.DEFINE_string("coordinator", None, "HOST:PORT of process 0.")
+_NUM_PROCESSES = flags.DEFINE_integer("num_processes", None, "Processes of the run.")
+_PROCESS_ID = flags.DEFINE_integer("process_id", None, "Number of this process, from 0.")
 
 
 def run(config: ConfigDict, workdir: pathlib.Path) -> None:
@@ -43,24 +68,44 @@ def run(config: ConfigDict, workdir: pathlib.Path) -> None:
 
     Raises:
       ValueError: on a config that cannot work, before anything is compiled.
+      WorkdirInUseError: if another run writes to `workdir`.
+      Stopped: on SIGTERM or SIGINT, once the last finished step is saved.
     """
     from data_pipelines.from_config import VideoData  # needs PyAV, and TensorFlow for tf.data
 
     check_config(config)
-    if config.pretrain is not None and config.init_from is None:
-        config.init_from = _pretrained(config.pretrain, workdir / "pretrain")
-    data = VideoData.open(config, jax.process_index(), jax.process_count())
+    if config.compile_cache is not None:
+        jax.config.update("jax_compilation_cache_dir", config.compile_cache)
+    mesh = make_mesh(config.mesh)
+    check_devices(config, batch_shards(mesh))
+    if config.dry_run:
+        if config.num_classes is None:
+            raise ValueError("a dry run reads no data: set config.num_classes")
+        print(dry_run(Trainer.create(create_task(config), mesh)), flush=True)
+        return
+    data = VideoData.open(config, jax.process_index(), jax.process_count(), workdir)
     config.num_classes = config.num_classes or data.train.num_classes
-    task = create_task(config)
     workdir.mkdir(parents=True, exist_ok=True)
-    _write_config(config, workdir)
-    tokens = [grid.tokens(task.patch) for grid in task.grids]
-    log.info(
-        "%s: %d train and %d test videos, %d classes, %d sampling grids of %d to %d tokens",
-        workdir, len(data.train), len(data.test), config.num_classes, len(tokens),
-        min(tokens), max(tokens),
-    )  # fmt: skip
-    trainer = Trainer.create(task)
+    first = jax.process_index() == 0
+    with locked(workdir) if first else contextlib.nullcontext():
+        if first:
+            stored_config.write(config, workdir / CONFIG)
+        if config.pretrain is not None and config.init_from is None:
+            config.init_from = _pretrained(config.pretrain, workdir / "pretrain")
+        hosts.meet(f"data of {workdir.name}")
+        task = create_task(config)
+        tokens = [grid.tokens(task.patch) for grid in task.grids]
+        log.info(
+            "%s: %d train and %d test videos, %d classes, %d sampling grids of %d to %d tokens",
+            workdir, len(data.train), len(data.test), config.num_classes, len(tokens),
+            min(tokens), max(tokens),
+        )  # fmt: skip
+        _train_and_evaluate(Trainer.create(task, mesh), data, workdir)
+    log.info("done; checkpoints, model, TensorBoard logs and tables are in %s", workdir)
+
+
+def _train_and_evaluate(trainer: Trainer, data: "VideoData", workdir: pathlib.Path) -> None:
+    task, config = trainer.task, trainer.task.config
     if config.features.dir is not None:
         data = CachedData(data, task, trainer.mesh, trainer.initial_state().variables())
     evaluator = Evaluator(
@@ -71,7 +116,6 @@ def run(config: ConfigDict, workdir: pathlib.Path) -> None:
         functools.partial(data.test_batches, task.slots, task.patch),
     )
     batches = functools.partial(data.train_batches, task.grids, task.slots, task.patch)
-    writer = _metric_writer(workdir)
 
     def report(step: int, line: str, scalars: Mapping[str, float]) -> None:
         bad = f" | bad videos {data.bad.count}" if data.bad.count else ""
@@ -86,14 +130,19 @@ def run(config: ConfigDict, workdir: pathlib.Path) -> None:
             print(f"\nAfter {step} steps, {rows[0].videos} held-out videos:\n")
             print(format_table(rows) + "\n", flush=True)
 
-    with Checkpoints(workdir, config.checkpoint.keep) as checkpoints:
-        state = train(trainer, batches, checkpoints, report, evaluate)
+    with (
+        contextlib.closing(_metric_writer(workdir)) as writer,
+        Checkpoints(workdir, config.checkpoint.keep, config.to_dict()) as checkpoints,
+        StopSignals(Agreement.of_this_run()).installed() as stop,
+    ):
+        profiler = StepProfiler(config.profile_steps, workdir)
+        state = train(trainer, batches, checkpoints, report, evaluate, stop, profiler)
+        variables = hosts.whole(state.eval_variables(), trainer.mesh)
         if jax.process_index() == 0:
             labels, model = data.train.label_names, workdir / "model"
-            save(model, task.model, state.eval_variables(), labels=labels, overwrite=True)
-        evaluate(int(state.step), state)
-    writer.close()
-    log.info("done; checkpoints, model, TensorBoard logs and tables are in %s", workdir)
+            save(model, task.model, variables, labels=labels, overwrite=True)
+        step = int(state.step)
+        stop.call(functools.partial(evaluate, step, state), step)
 
 
 def _pretrained(config: ConfigDict, workdir: pathlib.Path) -> str:
@@ -113,16 +162,11 @@ def _metric_writer(workdir: pathlib.Path):
     return metric_writers.MultiWriter([metric_writers.SummaryWriter(str(workdir))] if first else [])
 
 
-def _write_config(config: ConfigDict, workdir: pathlib.Path) -> None:
-    """Stores the resolved config beside the results."""
-    if jax.process_index() == 0:
-        text = json.dumps(config.to_dict(), indent=2, sort_keys=True) + "\n"
-        (workdir / "config.json").write_text(text, encoding="utf-8")
-
-
 def default_workdir(config_path: str) -> pathlib.Path:
-    """./runs/<config>[_variant]-<date>-<time>."""
+    """./runs/<config>[_variant]-<date>-<time>; after its folder for a stored config."""
     path, _, variant = config_path.partition(":")
+    if variant.endswith(".json"):
+        path, variant = f"{pathlib.Path(variant).absolute().parent.name}_again", ""
     name = "_".join(part for part in (pathlib.Path(path).stem, variant) if part)
     return pathlib.Path("runs") / f"{name}-{datetime.datetime.now():%Y-%m-%d-%H%M%S}"
 
@@ -148,19 +192,49 @@ def main(argv: list[str]) -> None:
     workdir = pathlib.Path(_WORKDIR.value) if _WORKDIR.value else default_workdir(config_path)
     set_up_logging()
     try:
+        hosts.start(_DISTRIBUTED.value, _COORDINATOR.value, _NUM_PROCESSES.value, _PROCESS_ID.value)
+        if jax.process_count() > 1 and not _WORKDIR.value:
+            raise ValueError("runs of several processes need --workdir, a folder that all share")
         run(_CONFIG.value, workdir)
-    except (ValueError, OSError, VideoError) as error:
+    except Stopped:
+        log.warning(
+            "stopped, everything is saved; the same command with --workdir=%s goes on", workdir
+        )
+        if (agreement := Agreement.of_this_run()) is not None:
+            agreement.leave()
+        _end(EXIT_STOPPED)
+    except (ValueError, OSError, VideoError, NonFiniteError) as error:
         log.debug("traceback", exc_info=True)
         sys.exit(f"error: {error}")
+
+
+def _end(status: int) -> NoReturn:
+    """Ends the program now: what a signal interrupted may still run in another thread."""
+    logging.shutdown()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(status)
 
 
 def parse_flags(argv: list[str]) -> list[str]:
     """absl's parser, with one line in the place of ml_collections' traceback on a wrong key."""
     try:
-        return app.parse_flags_with_usage(argv)
+        return app.parse_flags_with_usage(_with_stored_config(argv))
     except (AttributeError, KeyError, TypeError, ValueError, OSError) as error:
         text = str(error.args[0] if len(error.args) == 1 else error)
         sys.exit("error: " + text.strip("'\"").replace("\\n", "; ").replace("\\'", "'"))
+
+
+def _with_stored_config(argv: list[str]) -> list[str]:
+    """Arguments in which a config.json is read through `fluxjax.stored_config`."""
+    argv = list(argv)
+    for i, argument in enumerate(argv[1:], 1):
+        name, equals, value = argument.partition("=")
+        if name in ("--config", "-config") and equals:
+            argv[i] = f"{name}={stored_config.as_flag_value(value)}"
+        elif argv[i - 1] in ("--config", "-config"):
+            argv[i] = stored_config.as_flag_value(argument)
+    return argv
 
 
 if __name__ == "__main__":

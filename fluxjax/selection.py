@@ -13,6 +13,8 @@ import numpy as np
 
 from fluxjax.tokens import Tokens, gather
 
+SELECTIONS = ("group_dynamic", "random", "uniform")
+
 # Steps of the golden ratio visit an interval evenly for every number of steps.
 _GOLDEN_STEP = np.uint32(2654435769)  # 2^32 / golden ratio
 
@@ -61,8 +63,7 @@ def group_dynamic_scores(tokens: Tokens) -> jax.Array:
     first = tokens.position[..., 0] % frames_per_group == 0
     next_frame = jnp.minimum(slots + area, slots.shape[1] - 1)
     motion = jnp.where(first, jnp.take_along_axis(change, next_frame, axis=1), change)
-    spread = (slots.astype(jnp.uint32) * _GOLDEN_STEP >> 8).astype(jnp.float32)
-    return jnp.where(frames == 1, spread, motion)
+    return jnp.where(frames == 1, uniform_scores(tokens), motion)
 
 
 def _static_change(values: jax.Array, grid: tuple[int, int, int]) -> jax.Array:
@@ -78,9 +79,37 @@ def _traced_change(values: jax.Array, previous: jax.Array) -> jax.Array:
     return jnp.linalg.norm(values - before, axis=-1)
 
 
+def uniform_scores(tokens: Tokens) -> jax.Array:
+    """Scores whose best tokens lie evenly spread over each group, whatever they show; [1, N]."""
+    slots = jnp.arange(tokens.valid.shape[1], dtype=jnp.uint32)[None]
+    return (slots * _GOLDEN_STEP >> 8).astype(jnp.float32)
+
+
 def random_scores(tokens: Tokens, key: jax.Array) -> jax.Array:
     """Uniform scores, the random selection of the paper's ablation; [B, N] float32."""
     return jax.random.uniform(key, tokens.valid.shape)
+
+
+def selection_scores(tokens: Tokens, selection: str, key: jax.Array | None = None) -> jax.Array:
+    """Scores of a selection by its name; [B, N] float32.
+
+    Args:
+      tokens: embedded, without positions.
+      selection: one of `SELECTIONS`.
+      key: of the draw; only "random" needs one.
+
+    Raises:
+      ValueError: on an unknown name, or a random selection without a key.
+    """
+    if selection == "group_dynamic":
+        return group_dynamic_scores(tokens)
+    if selection == "uniform":
+        return jnp.broadcast_to(uniform_scores(tokens), tokens.valid.shape)
+    if selection != "random":
+        raise ValueError(f"unknown selection {selection!r}; choose one of {SELECTIONS}")
+    if key is None:
+        raise ValueError("random selection needs a key")
+    return random_scores(tokens, key)
 
 
 def rank_tokens(tokens: Tokens, scores: jax.Array) -> Ranking:
@@ -131,15 +160,23 @@ def _slots(tokens: Tokens, budget: int) -> int:
     n = tokens.valid.shape[1]
     if tokens.static_grid is None:
         return min(budget, n)
-    frames = tokens.static_grid[0]
+    return num_kept(tokens.static_grid[0], n, budget)
+
+
+def num_kept(frames: int, tokens: int, budget: int) -> int:
+    """How many of a clip's tokens `select` keeps: the same number in every temporal group.
+
+    Raises:
+      ValueError: if the budget is smaller than the number of groups.
+    """
     groups = next(g for g in (4, 2, 1) if g == 1 or (frames % g == 0 and frames >= 2 * g))
-    slots = min(budget, n) // groups * groups
-    if not slots:
+    kept = min(budget, tokens) // groups * groups
+    if not kept:
         raise ValueError(
             f"budget {budget} is smaller than the {groups} temporal groups of {frames} frames; "
             f"give at least {groups} tokens"
         )
-    return slots
+    return kept
 
 
 def top_places(scores: jax.Array, grid: tuple[int, int, int], budget: int) -> jax.Array:

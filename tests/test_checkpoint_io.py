@@ -156,5 +156,20 @@ def test_missing_and_damaged_folders(tmp_path):
     fluxjax.save(tmp_path / "n", flux(), {"params": {"x": np.ones(1)}})
     for path in (tmp_path / "n" / "weights").iterdir():
         path.unlink() if path.is_file() else shutil.rmtree(path)
-    with pytest.raises(fluxjax.WeightsError, match="cannot be read; write the checkpoint again"):
+    with pytest.raises(fluxjax.WeightsError, match="is missing.*; write the checkpoint again"):
         fluxjax.load(tmp_path / "n")
+
+
+def test_a_flipped_bit_in_any_file_is_named(tmp_path):
+    fluxjax.save(tmp_path / "m", flux(), {"params": {"x": np.arange(50.0, dtype=np.float32)}})
+    files = sorted(path for path in (tmp_path / "m").rglob("*") if path.stat().st_size)
+    rng = np.random.default_rng(0)
+    for path in (path for path in files if path.is_file()):
+        whole = path.read_bytes()
+        changed = bytearray(whole)
+        changed[rng.integers(len(whole))] ^= 1 << rng.integers(8)
+        path.write_bytes(bytes(changed))
+        with pytest.raises(fluxjax.WeightsError, match=path.name):
+            fluxjax.load(tmp_path / "m")
+        path.write_bytes(whole)
+    assert (fluxjax.load(tmp_path / "m")[1]["params"]["x"] == np.arange(50.0)).all()

@@ -1,4 +1,5 @@
 import importlib.util
+import json
 import pathlib
 
 import jax
@@ -6,7 +7,9 @@ import numpy as np
 import pytest
 from ml_collections import ConfigDict
 
+from fluxjax import stored_config
 from fluxjax.config import base_config, check_config
+from fluxjax.config_ranges import check_devices
 from fluxjax.grids import Grid
 from fluxjax.tasks import create_task
 from fluxjax.training.loop import Trainer
@@ -109,6 +112,18 @@ def test_every_configs_file_is_tested():
         ({"grids.min_tokens": 5000}, "no grid of frames"),
         ({"eval.grids": ("8by56",)}, "FRAMESxRESOLUTION"),
         ({"method": "flux_mutli"}, "did you mean 'flux_multi'"),
+        ({"grids.frames": (0, 4)}, r"grids.frames=\(0, 4\) must be whole numbers of at least 1"),
+        ({"budgets": (128.0,)}, r"budgets=\(128.0,\) must be whole numbers"),
+        ({"eval.budgets": ()}, r"eval.budgets=\(\) must be .* at least one"),
+        ({"data.crop_scale": (0.5, 0.1)}, "crop_scale=.* must be two ascending numbers"),
+        ({"optim.b2": 1.0}, "optim.b2=1.0 must be at least 0 and less than 1"),
+        ({"optim.eps": 0.0}, "optim.eps=0.0 must be positive"),
+        ({"optim.lr": -1.0}, "optim.lr=-1.0 must not be negative"),
+        ({"optim.lr": float("nan")}, "optim.lr=nan must not be negative"),
+        ({"optim.clip_norm": 0.0}, "optim.clip_norm=0.0 must be positive"),
+        ({"model.drop_path": 1.0}, "model.drop_path=1.0"),
+        ({"max_skipped_steps": -1}, "max_skipped_steps=-1 must not be negative"),
+        ({"checkpoint.keep": 0}, "checkpoint.keep=0 must be at least 1"),
     ],
 )
 def test_wrong_configs_are_named(change, message):
@@ -121,3 +136,51 @@ def test_wrong_configs_are_named(change, message):
         part[last] = value
     with pytest.raises(ValueError, match=message):
         check_config(config)
+
+
+def test_batches_that_devices_cannot_share_are_named():
+    config = base_config()
+    check_devices(config, 8)
+    config.eval.batch_size = 12
+    with pytest.raises(ValueError, match="config.eval.batch_size=12 must be a multiple of the 8"):
+        check_devices(config, 8)
+
+
+@pytest.mark.parametrize(("name", "variant"), CONFIGS)
+def test_a_stored_config_is_the_same_config(tmp_path, name, variant):
+    _, config = load(name, variant)
+    stored_config.write(config, tmp_path / "config.json")
+    again = stored_config.get_config(str(tmp_path / "config.json"))
+    assert again.to_dict() == config.to_dict()
+    assert repr(again.to_dict()) == repr(config.to_dict()), "types differ"
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda c: c["optim"].update(lrr=1), "unknown config key config.optim.lrr; did you mean"),
+        (lambda c: c.pop("seed"), "config.seed is missing"),
+        (lambda c: c.update(seed="1"), "config.seed='1' must be of type int"),
+        (lambda c: c.update(seed=1.5), "config.seed=1.5 must be of type int"),
+        (lambda c: c.update(seed=True), "config.seed=True must be of type int"),
+        (lambda c: c["data"].update(flip=1), "config.data.flip=1 must be of type bool"),
+        (lambda c: c.update(optim=3), "config.optim must be an object, not int"),
+        (lambda c: c.update(budgets=7), "config.budgets=7 must be of type tuple"),
+    ],
+)
+def test_a_spoilt_stored_config_is_refused(tmp_path, change, message):
+    path = tmp_path / "config.json"
+    stored_config.write(base_config(), path)
+    content = json.loads(path.read_text())
+    change(content)
+    path.write_text(json.dumps(content))
+    with pytest.raises(ValueError, match=message):
+        stored_config.get_config(str(path))
+
+
+@pytest.mark.parametrize("text", ["", "[1]", "{", "nul", '{"task": ' * 5000])
+def test_a_file_that_is_no_config_is_refused(tmp_path, text):
+    path = tmp_path / "config.json"
+    path.write_text(text)
+    with pytest.raises(ValueError, match="config.json cannot be used as a config"):
+        stored_config.get_config(str(path))

@@ -53,7 +53,7 @@ def run(*arguments):
 
 
 def final_state(workdir, step):
-    path = workdir / "checkpoints" / str(step) / "default"
+    path = workdir / "checkpoints" / str(step) / "state"
     return ocp.StandardCheckpointer().restore(path)
 
 
@@ -126,6 +126,8 @@ def test_a_tower_is_trained_first_then_stands_still(video_list, tmp_path):
         (["--config.task=clasify"], "unknown task 'clasify'"),
         (["--config.model.name=fluxvit_s"], "fluxvit_s14"),
         (["--config.eval.batch_size=0"], "config.eval.batch_size=0 must be at least 1"),
+        (["--config.seed=x"], "seed"),
+        (["--config=missing/config.json"], "missing/config.json"),
         (["surplus"], "unexpected arguments"),
     ],
 )

@@ -121,3 +121,32 @@ def test_random_scores_select_other_tokens_for_other_keys():
         kept.append(np.asarray(chosen.position[0]))
         assert np.bincount(np.asarray(chosen.position[0, :, 0]) // 2).tolist() == [4, 4, 4, 4]
     assert (kept[0] != kept[1]).any()
+
+
+def test_uniform_scores_spread_over_every_group_whatever_is_shown():
+    slots, kept = {}, {}
+    for seed in range(2):
+        tokens = as_tokens(features(8, 16, seed=seed), (8, 4, 4))
+        scores = selection.selection_scores(tokens, "uniform")
+        chosen = selection.select(tokens, selection.rank_tokens(tokens, scores), 32)
+        slots[seed] = np.asarray(chosen.position[0] @ jnp.array([16, 4, 1]))
+        kept[seed] = slots[seed].reshape(4, 8)
+    np.testing.assert_array_equal(slots[0], slots[1])
+    for group, chosen in enumerate(kept[0]):
+        gaps = np.diff(np.concatenate([[32 * group - 1], chosen, [32 * group + 32]]))
+        assert gaps.max() <= 8, f"a hole of {gaps.max()} tokens where 4 are the mean"
+
+
+def test_selections_by_name():
+    tokens = as_tokens(features(4, 4), (4, 2, 2))
+    np.testing.assert_array_equal(
+        selection.selection_scores(tokens, "group_dynamic"), selection.group_dynamic_scores(tokens)
+    )
+    key = jax.random.key(3)
+    np.testing.assert_array_equal(
+        selection.selection_scores(tokens, "random", key), selection.random_scores(tokens, key)
+    )
+    with pytest.raises(ValueError, match="unknown selection 'rand'; choose one of"):
+        selection.selection_scores(tokens, "rand")
+    with pytest.raises(ValueError, match="needs a key"):
+        selection.selection_scores(tokens, "random")

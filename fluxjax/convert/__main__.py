@@ -5,7 +5,7 @@ python -m fluxjax.convert --family fluxvit --source k400_s14.pth --target models
 
 import sys
 
-from absl import app, flags
+from absl import app, flags, logging
 
 from fluxjax.convert import command
 
@@ -79,4 +79,5 @@ def main(argv: list[str]) -> None:
 
 
 if __name__ == "__main__":
+    logging.set_verbosity(logging.WARNING)  # Orbax reports every file that it opens
     app.run(main)

@@ -16,6 +16,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from fluxjax.evaluation.compute import forward_gmacs, wilson_interval
+from fluxjax.evaluation.tables import markdown_table, replace_text
 from fluxjax.evaluation.views import mean_probabilities, top_k_hits
 from fluxjax.grids import Grid
 from fluxjax.tasks.base import Plan, Task
@@ -181,25 +182,16 @@ def format_table(rows: Sequence[Row]) -> str:
         )
         for row in rows
     ]
-    widths = [max(len(line[i]) for line in (head, *body)) for i in range(len(head))]
-    align = lambda line: "| " + " | ".join(c.rjust(w) for c, w in zip(line, widths, strict=True))  # noqa: E731
-    rule = "|" + "|".join("-" * (w + 1) + ":" for w in widths) + "|"
-    return "\n".join([align(head) + " |", rule, *(align(line) + " |" for line in body)])
+    return markdown_table(head, body)
 
 
 def write_table(rows: Sequence[Row], workdir: pathlib.Path, step: int) -> None:
     """Writes evaluation.json and evaluation.csv, whole or not at all."""
     records = [dataclasses.asdict(row) for row in rows]
     text = json.dumps({"step": step, "rows": records}, indent=2) + "\n"
-    _replace(workdir / "evaluation.json", text)
+    replace_text(workdir / "evaluation.json", text)
     table = io.StringIO()
     writer = csv.DictWriter(table, fieldnames=list(records[0]), lineterminator="\n")
     writer.writeheader()
     writer.writerows(records)
-    _replace(workdir / "evaluation.csv", table.getvalue())
-
-
-def _replace(path: pathlib.Path, text: str) -> None:
-    temporary = path.with_name(path.name + ".tmp")
-    temporary.write_text(text, encoding="utf-8")
-    temporary.replace(path)
+    replace_text(workdir / "evaluation.csv", table.getvalue())

@@ -4,6 +4,7 @@ Source: "Make Your Training Flexible: Towards Deployment-Efficient Video Models"
 (arXiv 2503.14237) and the official repository OpenGVLab/FluxViT, single_modality.
 """
 
+import itertools
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
@@ -13,19 +14,11 @@ import jax.numpy as jnp
 import numpy as np
 
 from fluxjax.grids import PATCH
-from fluxjax.models.attention import attention
-from fluxjax.models.layers import (
-    Affine,
-    AttentionPool,
-    DropPath,
-    LayerNorm,
-    LayerScale,
-    Mlp,
-    RMSNorm,
-    linear_init,
-)
+from fluxjax.merging import check_schedule
+from fluxjax.models.blocks import Merging, PatchEmbed, remat_block
+from fluxjax.models.layers import Affine, AttentionPool, LayerNorm, linear_init
 from fluxjax.positions import positions_of, resample_table, sincos_3d
-from fluxjax.selection import group_dynamic_scores, rank_tokens, select
+from fluxjax.selection import Ranking, rank_tokens, select, selection_scores
 from fluxjax.tokens import IMAGENET_PIXELS, Tokens, normalize_pixels
 
 
@@ -35,83 +28,6 @@ class BudgetOutput(NamedTuple):
     logits: jax.Array  # [B, num_classes]
     features: jax.Array  # [B, pooled], before fc_norm
     aligned: jax.Array | None  # [B, pooled], unit norm, the decoder's output; None for budget 0
-
-
-class PatchEmbed(nn.Module):
-    """Dual patch norm: RMSNorm over pixels, linear map, RMSNorm over channels."""
-
-    width: int
-    dtype: Any = jnp.float32
-
-    @nn.compact
-    def __call__(self, patches: jax.Array) -> jax.Array:
-        """[B, N, patch*patch*3] normalised pixels -> [B, N, width]."""
-        bound = patches.shape[-1] ** -0.5  # PyTorch's default for convolutions
-
-        def uniform(key, shape, dtype=jnp.float32):
-            return jax.random.uniform(key, shape, dtype, -bound, bound)
-
-        x = RMSNorm(dtype=self.dtype, name="norm_before")(patches)
-        x = nn.Dense(
-            self.width, kernel_init=uniform, bias_init=uniform, dtype=self.dtype, name="proj"
-        )(x)
-        return RMSNorm(dtype=self.dtype, name="norm")(x)
-
-
-class SelfAttention(nn.Module):
-    """Attention with full-width QK-norm and, if `lpe`, the local positional embedding on V."""
-
-    num_heads: int
-    dtype: Any = jnp.float32
-    backend: str = "xla"
-    out_init: Any = linear_init
-    lpe: bool = True
-
-    @nn.compact
-    def __call__(self, x: jax.Array, valid: jax.Array | None) -> jax.Array:
-        """[B, N, C], valid [B, N] bool or None -> [B, N, C]."""
-        b, n, width = x.shape
-        dense = {"kernel_init": linear_init, "dtype": self.dtype}
-        qkv = nn.Dense(3 * width, use_bias=False, name="qkv", **dense)(x)
-        q, k, v = jnp.split(qkv, 3, axis=-1)
-        # Normalised over all heads jointly, before the split into heads.
-        q = RMSNorm(dtype=self.dtype, name="q_norm")(q)
-        k = RMSNorm(dtype=self.dtype, name="k_norm")(k)
-        q, k, heads_v = (y.reshape(b, n, self.num_heads, -1) for y in (q, k, v))
-        out = attention(q, k, heads_v, valid=valid, backend=self.backend).reshape(b, n, width)
-        if self.lpe:
-            out = out + Affine(dtype=self.dtype, name="lpe")(v)
-        return nn.Dense(width, kernel_init=self.out_init, dtype=self.dtype, name="proj")(out)
-
-
-class Block(nn.Module):
-    """Pre-norm transformer block with layer scale and drop path."""
-
-    num_heads: int
-    mlp_ratio: float = 4.0
-    layer_scale: float | None = 1e-5
-    drop_path: float = 0.0
-    depth_index: int = 0
-    gelu: str = "tanh"
-    dtype: Any = jnp.float32
-    backend: str = "xla"
-    lpe: bool = True
-
-    @nn.compact
-    def __call__(self, x: jax.Array, valid: jax.Array | None, train: bool) -> jax.Array:
-        """[B, N, C], valid [B, N] bool or None -> [B, N, C]."""
-        out_init = nn.initializers.normal(0.02 / np.sqrt(2.0 * (self.depth_index + 1)))
-        common = {"dtype": self.dtype, "out_init": out_init}
-        y = RMSNorm(dtype=self.dtype, name="norm1")(x)
-        attend = SelfAttention(
-            self.num_heads, backend=self.backend, lpe=self.lpe, name="attn", **common
-        )
-        y = attend(y, valid)
-        x = x + DropPath(self.drop_path)(LayerScale(self.layer_scale, name="ls1")(y), train)
-        y = RMSNorm(dtype=self.dtype, name="norm2")(x)
-        hidden = int(x.shape[-1] * self.mlp_ratio)
-        y = Mlp(hidden, gelu=self.gelu, name="mlp", **common)(y)
-        return x + DropPath(self.drop_path)(LayerScale(self.layer_scale, name="ls2")(y), train)
 
 
 class AlignmentDecoder(nn.Module):
@@ -146,6 +62,7 @@ class FluxViT(nn.Module):
       gelu: "tanh" (what the released weights were trained with) or "exact".
       dtype: of the computation; parameters stay float32.
       attention: back end, see `fluxjax.models.attention`.
+      remat: what blocks compute again in the backward pass, see `fluxjax.models.blocks`.
     """
 
     num_classes: int = 400
@@ -164,6 +81,7 @@ class FluxViT(nn.Module):
     gelu: str = "tanh"
     dtype: Any = jnp.float32
     attention: str = "xla"
+    remat: str = "none"
 
     pixels = IMAGENET_PIXELS
     one_grid = False
@@ -179,8 +97,9 @@ class FluxViT(nn.Module):
         self.position_table = self.param("position_table", table)
         self.gpe = Affine()
         rates = np.linspace(0.0, self.drop_path, self.depth)
+        block = remat_block(self.remat)
         self.blocks = [
-            Block(
+            block(
                 self.num_heads,
                 mlp_ratio=self.mlp_ratio,
                 layer_scale=self.layer_scale,
@@ -207,6 +126,8 @@ class FluxViT(nn.Module):
         head: int | None = None,
         return_features: bool = False,
         train: bool = False,
+        merge: Sequence[float] = (),
+        selection: str = "group_dynamic",
     ) -> jax.Array | tuple[jax.Array, jax.Array]:
         """Classifies clips from at most `budget` of their tokens.
 
@@ -218,20 +139,26 @@ class FluxViT(nn.Module):
             (the largest) for None.
           return_features: also return the pooled features.
           train: drop paths are active (needs rngs={"dropout": key}).
+          merge: vid-TLDR's schedule: how many of the remaining tokens (below 1: which share) the
+            first blocks merge, after selection; see `fluxjax.merging`.
+          selection: which tokens are kept, see `fluxjax.selection.SELECTIONS`; "random" needs
+            rngs={"selection": key}.
 
         Returns:
           logits [B, num_classes] float32; with `return_features` also features [B, pooled]
           float32, before fc_norm.
 
         Raises:
-          ValueError: on a wrong shape, budget or head.
+          ValueError: on a wrong shape, budget, head, merge schedule or selection.
         """
+        schedule = check_schedule(merge, self.depth)
         head = self.head_for(budget) if head is None else self._checked_head(head)
         embedded, positions = self.embed(video_or_tokens)
         if self.is_initializing():  # every head and decoder gets its parameters
             self._all_budgets(embedded, positions, self.budgets, train)
-        kept, valid = self._trunk_inputs(embedded, positions, [budget])[0]
-        logits, features = self._classify(self._trunk(kept, valid, train), valid, head)
+        kept, valid = self._trunk_inputs(embedded, positions, [budget], selection)[0]
+        kept, valid = self._trunk(kept, valid, train, schedule)
+        logits, features = self._classify(kept, valid, head)
         return (logits, features) if return_features else logits
 
     def forward_budgets(
@@ -268,6 +195,18 @@ class FluxViT(nn.Module):
         values = self.patch_embed(normalize_pixels(tokens.values, self.pixels))
         table = PositionTable(self.gpe(self.position_table), tokens.static_grid, tokens.grid_bound)
         return tokens.replace(values=values), table
+
+    def kept_tokens(
+        self,
+        video_or_tokens: jax.Array | Tokens,
+        budget: int | None,
+        selection: str = "group_dynamic",
+    ) -> Tokens:
+        """The embedded tokens that `__call__` would keep; their `position` says which."""
+        embedded, _ = self.embed(video_or_tokens)
+        if budget is None or budget >= embedded.valid.shape[1]:
+            return embedded
+        return select(embedded, self._ranking(embedded, selection), budget)
 
     def head_for(self, budget: int | None) -> int:
         """The head trained for the budget nearest to `budget`; head 0 for None."""
@@ -309,19 +248,29 @@ class FluxViT(nn.Module):
             )
         outputs = []
         for i, (x, valid) in enumerate(self._trunk_inputs(embedded, positions, budgets)):
-            logits, features = self._classify(self._trunk(x, valid, train), valid, i)
+            logits, features = self._classify(*self._trunk(x, valid, train), i)
             aligned = self.decoders[i - 1](features) if i else None
             outputs.append(BudgetOutput(logits, features, aligned))
         return outputs
 
-    def _trunk_inputs(self, embedded: Tokens, positions: "PositionTable", budgets):
+    def _ranking(self, embedded: Tokens, selection: str) -> Ranking:
+        # Selection is a hard choice: no gradient flows through scores.
+        fixed = jax.lax.stop_gradient(embedded)
+        key = self.make_rng("selection") if selection == "random" else None
+        return rank_tokens(embedded, selection_scores(fixed, selection, key))
+
+    def _trunk_inputs(
+        self,
+        embedded: Tokens,
+        positions: "PositionTable",
+        budgets: Sequence[int | None],
+        selection: str = "group_dynamic",
+    ) -> list[tuple[jax.Array, jax.Array | None]]:
         """For each budget: kept tokens with positions and cls [B, 1+K, C], and their validity."""
         n = embedded.valid.shape[1]
         ranking = None
         if any(budget is not None and budget < n for budget in budgets):
-            # Selection is a hard choice: no gradient flows through scores.
-            scores = group_dynamic_scores(jax.lax.stop_gradient(embedded))
-            ranking = rank_tokens(embedded, scores)
+            ranking = self._ranking(embedded, selection)
         # One look-up for all budgets: its gradient costs more than that of adding to every token.
         codes = positions.look_up(embedded).astype(self.dtype)
         placed = embedded.replace(values=embedded.values + codes)
@@ -336,10 +285,17 @@ class FluxViT(nn.Module):
             inputs.append((jnp.concatenate([cls, x], axis=1), mask if kept.padded else None))
         return inputs
 
-    def _trunk(self, x: jax.Array, valid: jax.Array | None, train: bool) -> jax.Array:
-        for block in self.blocks:
-            x = block(x, valid, train)
-        return x
+    def _trunk(self, x, valid, train: bool, schedule: Sequence[float] = ()):
+        """All blocks; returns the tokens that are left and their validity (None: all)."""
+        mass = None
+        for block, r in itertools.zip_longest(self.blocks, schedule, fillvalue=0):
+            if r or mass is not None:
+                merged = block(x, valid, train, Merging(r, mass))
+                x, mass = merged.values, merged.mass
+                valid = None if valid is None else merged.valid
+            else:
+                x = block(x, valid, train)
+        return x, valid
 
     def _classify(self, x, valid, head: int) -> tuple[jax.Array, jax.Array]:
         features = self.poolers[head](x, valid)

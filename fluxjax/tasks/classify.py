@@ -24,6 +24,7 @@ from fluxjax.mixing import mix, smooth_one_hot
 from fluxjax.models import create_model
 from fluxjax.models.fluxvit import BudgetOutput
 from fluxjax.models.registry import model_fields
+from fluxjax.photometric import jitter
 from fluxjax.starting import start_model
 from fluxjax.tasks.base import Batch, LossOutput, ParamGroup, Plan
 from fluxjax.tokens import Tokens, normalize_pixels
@@ -183,7 +184,7 @@ class ClassifyTask:
         Accuracies under mixup are counted against the unmixed label.
         """
         erase_key, mix_key, drop_key = jax.random.split(key, 3)
-        tokens = self._erased(self.tokens(batch, plan.grid), erase_key)
+        tokens = self._augmented(self.tokens(batch, plan.grid), erase_key)
         tokens, targets = self._mixed(tokens, batch["label"], mix_key)
         rngs = {"dropout": drop_key}
         if plan.name == "flux_multi":
@@ -214,12 +215,16 @@ class ClassifyTask:
         head = {} if plan.head is None else {"head": plan.head}
         return self.model.apply(variables, self.tokens(batch, plan.grid), plan.budget, **head)
 
-    def _erased(self, tokens: Tokens, key: jax.Array) -> Tokens:
-        """Clips after random erasing, if the config asks for it."""
-        if not self.config.erasing.prob:
+    def _augmented(self, tokens: Tokens, key: jax.Array) -> Tokens:
+        """Clips after colour jitter and random erasing, if the config asks for them."""
+        amounts, prob = self.config.jitter.to_dict(), self.config.erasing.prob
+        if not prob and not any(amounts.values()):
             return tokens
-        tokens = tokens.replace(values=normalize_pixels(tokens.values, self.model.pixels))
-        return erase(tokens, key, prob=self.config.erasing.prob)
+        pixels = self.model.pixels
+        tokens = tokens.replace(values=normalize_pixels(tokens.values, pixels))
+        if any(amounts.values()):
+            tokens = jitter(tokens, jax.random.fold_in(key, 1), pixels=pixels, **amounts)
+        return erase(tokens, key, prob=prob) if prob else tokens
 
     def _mixed(self, tokens: Tokens, labels: jax.Array, key: jax.Array):
         """Clips and soft targets [B, K] after mixup or cutmix, if the config asks for them."""

@@ -2,6 +2,7 @@
 
 import contextlib
 import dataclasses
+import functools
 import logging
 import time
 from collections.abc import Callable, Collection, Generator, Mapping
@@ -16,8 +17,11 @@ from fluxjax.tasks.base import Plan, Task
 from fluxjax.training import mesh as meshes
 from fluxjax.training.checkpoints import Checkpoints
 from fluxjax.training.compilation import compile_program
+from fluxjax.training.nonfinite import FINITE, NonFiniteWatch, gradient_paths, guard, verdict
 from fluxjax.training.optimizers import learning_rate, make_optimizer, num_updates
+from fluxjax.training.profiling import StepProfiler
 from fluxjax.training.progress import Progress
+from fluxjax.training.signals import Stopped, StopSignals
 from fluxjax.training.state import TrainState, create_state, split_params, state_of
 
 log = logging.getLogger(__name__)
@@ -46,10 +50,12 @@ class Trainer:
     def create(cls, task: Task, mesh: jax.sharding.Mesh | None = None) -> "Trainer":
         """Traces the initial state; nothing is computed or compiled yet."""
         config = task.config
-        mesh = meshes.make_mesh() if mesh is None else mesh
-        if config.batch_size % mesh.size:
+        mesh = meshes.make_mesh(config.mesh) if mesh is None else mesh
+        shards = meshes.batch_shards(mesh)
+        if config.batch_size % shards:
             raise ValueError(
-                f"batch_size={config.batch_size} must be a multiple of the {mesh.size} devices"
+                f"batch_size={config.batch_size} must be a multiple of the {shards} devices along "
+                f"the mesh axes {meshes.BATCH_AXES}"
             )
         key = jax.random.key(config.seed)
         params = jax.eval_shape(task.init, key)["params"]
@@ -60,9 +66,9 @@ class Trainer:
         def create(key):
             return create_state(task, optimizer, key, config.optim.ema is not None)
 
-        sharding = meshes.replicated(mesh)
-        state = meshes.abstract(jax.eval_shape(create, key), sharding)
-        make = lambda: jax.jit(create, out_shardings=sharding)(key)  # noqa: E731
+        state = jax.eval_shape(create, key)
+        state = meshes.abstract(state, meshes.shardings(state, mesh))
+        make = lambda: jax.jit(create, out_shardings=placement(state))(key)  # noqa: E731
         return cls(task, mesh, state, make, optimizer, schedule)
 
     def initial_state(self) -> TrainState:
@@ -80,23 +86,24 @@ class Trainer:
         def create(variables):
             return state_of(self.task, self._optimizer, variables, config.optim.ema is not None)
 
-        return jax.jit(create, out_shardings=meshes.replicated(self.mesh))(variables)
+        return jax.jit(create, out_shardings=placement(self.abstract_state))(variables)
 
     def compile_steps(self) -> list[Callable]:
         """One program a plan: (state, batch) -> (state, metrics); the state is donated."""
         config = self.task.config
-        replicated, cut = meshes.replicated(self.mesh), meshes.batch_sharding(self.mesh)
+        state, cut = placement(self.abstract_state), meshes.batch_sharding(self.mesh)
         batch = meshes.abstract(self.task.batch_spec(config.batch_size), cut)
         programs = []
         for plan in self.task.plans():
             step = jax.jit(
                 lambda state, batch, plan=plan: self._step(state, batch, plan),
-                in_shardings=(replicated, cut),
-                out_shardings=replicated,
+                in_shardings=(state, cut),
+                out_shardings=(state, meshes.replicated(self.mesh)),
                 donate_argnums=0,
             )
             name = f"train step {plan.name}"
-            programs.append(compile_program(name, step, self.abstract_state, batch))
+            with meshes.activations_on(self.mesh):
+                programs.append(compile_program(name, step, self.abstract_state, batch))
         return programs
 
     def _step(self, state: TrainState, batch: Mapping[str, jax.Array], plan: Plan):
@@ -110,11 +117,11 @@ class Trainer:
         (total, output), grads = jax.value_and_grad(loss, has_aux=True)(state.params)
         updates, opt_state = self._optimizer.update(grads, state.opt_state, state.params)
         params = optax.apply_updates(state.params, updates)
-        done = num_updates(state.opt_state, state.step)
+        done = num_updates(state.opt_state)
         ema = state.ema
         if ema is not None:
             # While gradients only accumulate, averaging would weigh the same parameters again.
-            moved = num_updates(opt_state, state.step + 1) > done
+            moved = num_updates(opt_state) > done
             ema = optax.incremental_update(
                 params, ema, jnp.where(moved, 1.0 - config.optim.ema, 0.0)
             )
@@ -124,15 +131,21 @@ class Trainer:
             **output.metrics,
             "grad_norm": optax.tree.norm(grads),
             "learning_rate": jnp.asarray(self._schedule(done), jnp.float32),
+            **verdict(total, grads),
         }
-        state = state.replace(
-            step=state.step + 1,
+        changed = state.replace(
             params=params,
             mutable={**state.mutable, **output.mutable},
             opt_state=opt_state,
             ema=ema,
         )
-        return state, metrics
+        state = guard(metrics[FINITE], changed, state)
+        return state.replace(step=state.step + 1), metrics
+
+
+def placement(state: Any) -> Any:
+    """The shardings of an abstract state's leaves."""
+    return jax.tree.map(lambda leaf: leaf.sharding, state)
 
 
 def train(
@@ -141,6 +154,8 @@ def train(
     checkpoints: Checkpoints,
     report: Callable[[int, str, Mapping[str, float]], None],
     evaluate: Callable[[int, TrainState], None] | None = None,
+    stop: StopSignals | None = None,
+    profiler: StepProfiler | None = None,
 ) -> TrainState:
     """Trains until `config.total_steps`, from the newest checkpoint where there is one.
 
@@ -149,60 +164,87 @@ def train(
       batches: step -> iterator over this process's host batches from that step on.
       checkpoints: where states are saved and resumed from.
       report: called with (step, progress line, scalars) every `config.log_every` steps.
-      evaluate: called every `config.eval.every_steps` steps and after the last one.
+      evaluate: called every `config.eval.every_steps` steps and after the last one; a checkpoint
+        goes before it.
+      stop: ends the training in whatever it does, with a checkpoint of the last finished step.
+      profiler: traces the steps it is made for.
 
     Returns:
       The final state.
+
+    Raises:
+      Stopped: if `stop` says so.
+      NonFiniteError: after more than `config.max_skipped_steps` bad steps in a row.
     """
-    config = trainer.task.config
-    state = resume_or_create(trainer, checkpoints)
-    first, total = int(state.step), config.total_steps
+    config, total = trainer.task.config, trainer.task.config.total_steps
+    stop = StopSignals() if stop is None else stop
+    profiler = StepProfiler((), "") if profiler is None else profiler
+    state = stop.call(functools.partial(resume_or_create, trainer, checkpoints), 0)
+    first = int(state.step)
     if first >= total:
         log.info("nothing to train: step %d of %d is reached", first, total)
         return state
-    programs = trainer.compile_steps()
+    programs = stop.call(trainer.compile_steps, first)
     progress = Progress(first, total, config.batch_size)
+    watch = NonFiniteWatch(gradient_paths(state.params), config.max_skipped_steps)
     names = trainer.task.batch_spec(config.batch_size)
     feed = device_batches(batches(first), trainer.mesh, names)
-    # Closed on any error too: decoding threads that outlive the loop would hang the exit.
-    with contextlib.closing(feed):
+
+    def save(done: int) -> None:
+        watch.settle()  # a run that must end for bad steps does not put them behind it
+        checkpoints.save(done, state)
+
+    done = first
+    try:
         for step in range(first, total):
             start = time.perf_counter()
-            batch = next(feed)
+            batch, rows = stop.call(functools.partial(next, feed), step)
             waited = time.perf_counter() - start
-            state, metrics = programs[step % len(programs)](state, batch)
-            progress.add(metrics, waited)
             done = step + 1
+            profiler.before(done)
+            state, metrics = programs[step % len(programs)](state, batch)
+            profiler.after(done, metrics)
+            watch.add(done, metrics, rows)
+            progress.add(metrics, waited)
             if done % config.log_every == 0 or done == total:
                 line, scalars = progress.flush(done)
                 report(done, line, scalars)
-            if done % config.checkpoint.every_steps == 0 or done == total:
-                checkpoints.save(done, state)
-            if evaluate is not None and config.eval.every_steps and done < total:
-                if done % config.eval.every_steps == 0:
-                    evaluate(done, state)
+            every = config.eval.every_steps if evaluate is not None else 0
+            evaluates = every and done % every == 0 and done < total
+            if done % config.checkpoint.every_steps == 0 or done == total or evaluates:
+                save(done)
+            if evaluates:
+                stop.call(functools.partial(evaluate, done, state), done)
+    except Stopped:
+        if done > first:
+            save(done)
+        raise
+    finally:
+        profiler.close()
+        # On any error, too: decoding threads that outlive the loop would hang the exit.
+        if not stop.abandoned:
+            feed.close()
     return state
 
 
 def resume_or_create(trainer: Trainer, checkpoints: Checkpoints) -> TrainState:
-    """The newest checkpoint's state, or a fresh one."""
-    step = checkpoints.latest_step()
-    if step is None:
+    """The state of the newest whole checkpoint, or a fresh one; see `restore_newest`."""
+    state = checkpoints.restore_newest(trainer.abstract_state)
+    if state is None:
         return trainer.initial_state()
-    log.info("resuming at step %d of %s", step, checkpoints.directory)
     if trainer.task.config.init_from is not None:
         log.info("init_from=%s is not used: the run has begun", trainer.task.config.init_from)
-    return checkpoints.restore(step, trainer.abstract_state)
+    return state
 
 
 def device_batches(
     batches: Generator[HostBatch, None, None], mesh: jax.sharding.Mesh, names: Collection[str]
-) -> Generator[dict[str, jax.Array], None, None]:
-    """Copies the named arrays of host batches to the devices, one batch ahead of their use."""
-    ahead: dict[str, Any] | None = None
+) -> Generator[tuple[dict[str, jax.Array], HostBatch], None, None]:
+    """(the named arrays on the devices, the host batch), copied one batch ahead of their use."""
+    ahead: tuple[dict[str, jax.Array], HostBatch] | None = None
     with contextlib.closing(batches):
         for batch in batches:
-            current, ahead = ahead, meshes.put_batch({k: batch[k] for k in names}, mesh)
+            current, ahead = ahead, (meshes.put_batch({k: batch[k] for k in names}, mesh), batch)
             if current is not None:
                 yield current
     if ahead is not None:

@@ -80,11 +80,15 @@ def make_optimizer(
     return optax.MultiSteps(optimizer, optim.accumulate_steps).gradient_transformation()
 
 
-def num_updates(opt_state: Any, step: jax.Array) -> jax.Array:
-    """Optimizer updates made so far, int32 scalar.
+def num_updates(opt_state: Any) -> jax.Array:
+    """Optimizer updates made so far, int32 scalar: the schedule's position.
 
     Args:
       opt_state: of `make_optimizer`'s result.
-      step: steps so far; without accumulation each was an update.
     """
-    return opt_state.gradient_step if isinstance(opt_state, optax.MultiStepsState) else step
+    if isinstance(opt_state, optax.MultiStepsState):
+        return opt_state.gradient_step
+    is_schedule = lambda node: isinstance(node, optax.ScaleByScheduleState)  # noqa: E731
+    nodes = jax.tree.leaves(opt_state, is_leaf=is_schedule)
+    (schedule,) = (node for node in nodes if is_schedule(node))
+    return schedule.count

@@ -7,6 +7,8 @@ from typing import Any
 import jax
 import numpy as np
 
+from fluxjax.training.nonfinite import FINITE, FIRST_BAD
+
 
 class Progress:
     """Collects metrics between log points without waiting for the device in between."""
@@ -26,9 +28,16 @@ class Progress:
         self._waited += waited
 
     def flush(self, step: int) -> tuple[str, dict[str, float]]:
-        """The line to print and the mean scalars since the last flush."""
+        """The line to print and the mean scalars since the last flush.
+
+        Steps with non-finite numbers are counted as `skipped` and left out of the means.
+        """
         values = jax.device_get(self._metrics)
-        scalars = {name: float(np.mean([v[name] for v in values])) for name in values[0]}
+        counted = [v for v in values if v[FINITE]] or values
+        names = [name for name in values[0] if name not in (FINITE, FIRST_BAD)]
+        scalars = {name: float(np.mean([v[name] for v in counted])) for name in names}
+        if skipped := sum(not v[FINITE] for v in values):
+            scalars["skipped"] = float(skipped)
         elapsed = time.perf_counter() - self._logged_time
         steps = step - self._logged_step
         timing = {

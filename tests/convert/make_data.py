@@ -12,8 +12,19 @@ import pathlib
 
 import numpy as np
 
+from fluxjax.models import create_model
+
 DATA = pathlib.Path(__file__).parent / "data"
 DTYPES = ("float64", "float32", "float16", "bfloat16", "int64", "int32", "int16", "int8", "uint8")
+FLUXVIT = {
+    "num_classes": 3,
+    "width": 16,
+    "depth": 1,
+    "num_heads": 2,
+    "grid": (2, 2, 2),
+    "pooled": 16,
+    "pool_heads": 2,
+}
 EXOTIC = ("uint16", "uint32", "uint64", "float8_e4m3fn", "float8_e5m2")
 
 
@@ -26,6 +37,17 @@ def values() -> dict[str, np.ndarray]:
         "scalar": np.float64(2.5).reshape(()),
         "empty": np.zeros((0, 3)),
     }
+
+
+def fluxvit_state() -> dict[str, np.ndarray]:
+    """Official names and made-up values of a very small FluxViT, name -> float32 array."""
+    from fluxjax.convert.fluxvit import rows_of
+
+    state = {}
+    for i, row in enumerate(rows_of(create_model("fluxvit_ti14", **FLUXVIT))):
+        wave = np.sin(0.7 * np.arange(np.prod(row.shape)) + i)
+        state[row.name] = (0.2 * wave).astype(np.float32).reshape(row.shape)
+    return state
 
 
 def main() -> None:
@@ -76,6 +98,9 @@ def main() -> None:
 
         def forward(self, x):
             return self.proj(x) + self.steps.sum()
+
+    official = {name: torch.from_numpy(array) for name, array in fluxvit_state().items()}
+    torch.save({"module": official}, DATA / "fluxvit.pth")  # as DeepSpeed wraps it
 
     module = torch.nn.Sequential(Block(), torch.nn.LayerNorm(2))
     with torch.no_grad():

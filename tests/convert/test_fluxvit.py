@@ -1,5 +1,8 @@
 """Loading FluxViT weights: inference of sizes, wrappers, heads, errors, round trips."""
 
+import functools
+import shutil
+
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
@@ -12,9 +15,11 @@ from fluxjax.convert.initialize import init_fluxvit_from_internvideo2
 from fluxjax.convert.load import load_torch, to_torch
 from fluxjax.convert.readers import WeightsError, write_safetensors
 from fluxjax.models import create_model
+from tests.convert.make_data import DATA, fluxvit_state
 from tests.golden import fixture
 
 CASE = fixture("fluxvit", "v02")
+SMALL = {"num_heads": 2, "pool_num_heads": 2, "num_frames": 2, "image_size": 28}
 TEACHER = fixture("internvideo2", "v01")
 
 
@@ -248,3 +253,31 @@ def test_start_on_another_grid_and_label_set():
         init_fluxvit_from_internvideo2({"params": small}, extra)
     with pytest.raises(WeightsError, match="not 7 frames of a square grid"):
         init_fluxvit_from_internvideo2(variables, extra, num_frames=7)
+
+
+@functools.cache
+def small_forward():
+    model, variables = load_torch("fluxvit", fluxvit_state(), **SMALL)
+    video = np.random.default_rng(0).standard_normal((2, 2, 28, 42, 3)).astype(np.float32)
+    forward = jax.jit(lambda v: model.apply(v, video, budget=8, return_features=True))
+    return model, forward, forward(variables)
+
+
+@pytest.mark.parametrize("name", ["weights.pth", "weights.pt", "pytorch_model.bin"])
+def test_file_of_torch_gives_the_logits_of_the_mapping(tmp_path, name):
+    """The file was written by `torch.save`, wrapped as DeepSpeed does; no torch is needed."""
+    model, forward, expected = small_forward()
+    shutil.copy(DATA / "fluxvit.pth", tmp_path / name)
+    loaded, variables = load_torch("fluxvit", tmp_path / name, **SMALL)
+    assert loaded == model
+    assert np.ptp(expected[0]) > 1e-2
+    for actual, one in zip(forward(variables), expected, strict=True):
+        np.testing.assert_allclose(actual, one, rtol=1e-6, atol=1e-6)
+
+
+def test_mapping_of_torch_tensors():
+    torch = pytest.importorskip("torch")
+    _, forward, expected = small_forward()
+    state = {name: torch.nn.Parameter(torch.from_numpy(x)) for name, x in fluxvit_state().items()}
+    _, variables = load_torch("fluxvit", state, **SMALL)
+    np.testing.assert_allclose(forward(variables)[0], expected[0], rtol=1e-6, atol=1e-6)

@@ -67,6 +67,30 @@ def test_split_placeholder(write, tmp_path):
     assert len(open_catalog(str(tmp_path / "my_{split}.txt"), split="val")) == 1
 
 
+def test_some_of_the_classes(write):
+    path = write("a.mp4 0\nb.mp4 1\nc.mp4 2\nd.mp4 0\ne.mp4 3\n")
+    names = ["run", "jump", "sit", "fall"]
+    catalog = open_catalog(path, split="train", label_names=names, classes=("sit", 0))
+    assert [(record.source, record.label) for record in catalog] == [
+        ("a.mp4", 1),
+        ("c.mp4", 0),
+        ("d.mp4", 1),
+    ]
+    assert (catalog.num_classes, catalog.label_names) == (2, ("sit", "run"))
+    assert catalog.labels().tolist() == [1, 0, 1]
+    for classes, message in (
+        (("walk",), "no class 'walk'; give run, jump, sit, fall, or numbers from 0 to 3"),
+        ((0, "run"), "name a class twice"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            open_catalog(path, split="train", label_names=names, classes=classes)
+    with pytest.raises(ValueError, match="no record has a label among"):
+        open_catalog(path, split="train", num_classes=None, label_names=[*names, "swim"],
+                     classes=("swim",))  # fmt: skip
+    with pytest.raises(ValueError, match="num_classes=4, but classes"):
+        open_catalog(path, split="train", num_classes=4, classes=(0, 1))
+
+
 def test_class_numbers_and_names(write):
     path = write("a.mp4 0\nb.mp4 1\n")
     assert open_catalog(path, split="train", num_classes=5).num_classes == 5

@@ -3,7 +3,7 @@ import logging
 import numpy as np
 import pytest
 
-from data_pipelines import clips, loader
+from data_pipelines import clips, loader, quarantine
 from data_pipelines.augment import RandAugment
 from data_pipelines.catalog import ListFile
 from data_pipelines.errors import VideoError
@@ -29,7 +29,7 @@ def folder(tmp_path_factory):
 def train_clips(folder, name="good.txt", share=1.0, **options):
     settings = {"seed": 3, "videos_per_batch": 4, "slots": 12, "grids": GRIDS} | options
     catalog = ListFile(folder / name, root=str(folder))
-    return clips.TrainClips(catalog, bad=clips.BadVideos(share), **settings)
+    return clips.TrainClips(catalog, bad=quarantine.BadVideos(share), **settings)
 
 
 def collect(source, first, last, **options):
@@ -144,7 +144,7 @@ def test_evaluation_counts_every_video_once_whatever_the_batch(folder):
     catalog = ListFile(folder / "mixed.txt", root=str(folder))
     for videos_per_batch, processes in ((4, 1), (4, 2), (7, 1), (16, 4)):
         source = clips.EvalClips(
-            catalog, Grid(2, 28), slots=10, bad=clips.BadVideos(1.0), clips=2, crops=3
+            catalog, Grid(2, 28), slots=10, bad=quarantine.BadVideos(1.0), clips=2, crops=3
         )
         batches = [
             batch
@@ -165,7 +165,7 @@ def test_evaluation_counts_every_video_once_whatever_the_batch(folder):
 def test_views_differ_and_repeat_exactly(folder):
     catalog = ListFile(folder / "good.txt", root=str(folder))
     source = clips.EvalClips(
-        catalog, Grid(2, 28), slots=8, bad=clips.BadVideos(0.0), clips=2, crops=3
+        catalog, Grid(2, 28), slots=8, bad=quarantine.BadVideos(0.0), clips=2, crops=3
     )
     item = source.item(1)
     assert len(np.unique(item["patches"].reshape(6, -1), axis=0)) == 6
@@ -176,7 +176,7 @@ def test_spans_limit_the_frames(folder):
     line = folder / "spans.txt"
     line.write_text("clip 0.mp4 0.4 0.6 1\nclip 0.mp4 100 101 1\n")
     catalog = ListFile(line, root=str(folder))
-    source = clips.EvalClips(catalog, Grid(2, 28), slots=8, bad=clips.BadVideos(1.0))
+    source = clips.EvalClips(catalog, Grid(2, 28), slots=8, bad=quarantine.BadVideos(1.0))
     assert source.item(0)["label"] == 1
     assert source.item(1)["label"] == -1 and source.bad.count == 1
 

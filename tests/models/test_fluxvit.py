@@ -19,9 +19,9 @@ def model_and_variables():
     model = fluxjax.create_model("fluxvit_ti14", num_classes=5, budgets=BUDGETS, **SIZE)
     variables = jax.jit(model.init)(jax.random.key(0), jnp.zeros((1, 2, 28, 28, 3)))
     # Initial layer scales are tiny and positions smooth: random values make every path matter.
-    leaves, tree = jax.tree.flatten(variables)
-    keys = jax.random.split(jax.random.key(1), len(leaves))
-    noisy = [x + 0.2 * jax.random.normal(k, x.shape) for x, k in zip(leaves, keys, strict=True)]
+    leaves, tree = jax.tree.flatten(jax.device_get(variables))
+    draw = np.random.default_rng(1)
+    noisy = [x + np.float32(0.2) * draw.standard_normal(x.shape, np.float32) for x in leaves]
     return model, jax.tree.unflatten(tree, noisy)
 
 

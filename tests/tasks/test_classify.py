@@ -89,18 +89,20 @@ def test_mixing_and_smoothing_reach_the_loss():
     assert values["mixed"][0] != pytest.approx(values["mixed"][1], rel=1e-5)
 
 
-def test_erasing_reaches_the_loss():
+@pytest.mark.parametrize("key", ["erasing.prob", "jitter.brightness", "jitter.contrast",
+                                 "jitter.saturation", "jitter.hue"])  # fmt: skip
+def test_augmentation_on_the_device_reaches_the_loss(key):
     _, variables = task_and_variables()
     values = {}
-    for prob in (0.0, 1.0):
+    for prob in (0.0, 0.5):
         config = tiny.get_config()
-        config.erasing.prob = prob
+        config.update_from_flattened_dict({key: 2 * prob if key == "erasing.prob" else prob})
         task = create_task(config)
         batch = host_batch(task)
         loss = jax.jit(lambda key, t=task, b=batch: t.loss(variables, b, key, t.plans()[0]).total)
         values[prob] = [float(loss(jax.random.key(seed))) for seed in range(2)]
     assert values[0.0][0] == values[0.0][1]
-    assert len({*values[0.0], *values[1.0]}) == 3
+    assert len({*values[0.0], *values[0.5]}) == 3
 
 
 def test_single_budget_of_the_config_is_trained():

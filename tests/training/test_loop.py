@@ -210,7 +210,7 @@ def test_parameters_and_their_average_rest_while_gradients_accumulate(tmp_path):
         batches(trainer.task, 0), trainer.mesh, trainer.task.batch_spec(config.batch_size)
     )
     history = [jax.device_get((state.params, state.ema))]
-    for batch in feed:
+    for batch, _ in feed:
         state, _ = program(state, batch)
         history.append(jax.device_get((state.params, state.ema)))
     for step in (1, 2, 4, 5):

@@ -1,0 +1,172 @@
+"""FluxViT here against a plain PyTorch module on the same work and the same weights.
+
+    python -m benchmarks.against_torch --model fluxvit_s14 --grid 12x224 \\
+        --budgets 3072,2048,1024 --torch_python ~/torch-env/bin/python
+
+Forward is one budget (`--forward`) with embedding, selection and positions; train is loss and
+gradients of Flux-Multi without the optimizer. The two processes take turns, run by run, and their
+logits and losses are compared before anything is timed. --torch_python is an interpreter that has
+torch and numpy; the default is this one.
+"""
+
+import argparse
+import json
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+import fluxjax
+from benchmarks.report import publish, spread
+from fluxjax.grids import parse_grid
+from fluxjax.mixing import smooth_one_hot
+from fluxjax.models import create_model
+from fluxjax.tasks.classify import flux_multi_terms
+from fluxjax.tokens import Tokens
+from fluxjax.training.compilation import compile_program
+
+
+class Torch:
+    """The other process."""
+
+    def __init__(self, python: str, setup: dict):
+        """Starts it."""
+        command = [python, "-m", "benchmarks.torch_worker"]
+        pipe = subprocess.PIPE
+        self._process = subprocess.Popen(command, stdin=pipe, stdout=pipe, text=True)
+        self.about = self.ask(setup)
+
+    def ask(self, question: dict) -> dict:
+        """One line there, one back.
+
+        Raises:
+          RuntimeError: if the process has ended; its own message is above.
+        """
+        self._process.stdin.write(json.dumps(question) + "\n")
+        self._process.stdin.flush()
+        line = self._process.stdout.readline()
+        if not line:
+            raise RuntimeError("the torch process has ended; does --torch_python have torch?")
+        return json.loads(line)
+
+    def close(self) -> None:
+        """Ends it."""
+        self._process.stdin.close()
+        self._process.wait()
+
+
+def programs(model, variables, patches, label, grid, head: int):
+    """name -> compiled () -> array, of both measurements."""
+    budgets = model.budgets
+
+    def tokens(values):
+        shape = np.tile(np.int32(grid.shape()), (len(values), 1))
+        return Tokens.from_patches(values, shape, grid.shape()).replace(padded=False)
+
+    def forward(variables, values):
+        return model.apply(variables, tokens(values), budgets[head], head)
+
+    def loss(variables, values):
+        outputs = model.apply(variables, tokens(values), train=True, method="forward_budgets")
+        targets = smooth_one_hot(label, model.num_classes, 0.0)
+        terms = flux_multi_terms(outputs, targets, budgets)
+        return sum(value * weight for value, weight in terms.values())
+
+    result = {}
+    for name, function in (("forward", forward), ("train", jax.value_and_grad(loss))):
+        program = compile_program(name, jax.jit(function), variables, patches)
+        result[name] = lambda program=program: program(variables, patches)
+    return result
+
+
+def parse() -> argparse.Namespace:
+    """The command line."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--model", default="fluxvit_s14")
+    parser.add_argument("--grid", default="12x224")
+    parser.add_argument("--budgets", default="3072,2048,1024")
+    parser.add_argument("--forward", type=int, default=1024, help="one of the budgets")
+    parser.add_argument("--batch", type=int, default=1)
+    parser.add_argument("--dtype", default="float32", choices=("float32", "bfloat16"))
+    parser.add_argument("--attention", default="xla")
+    parser.add_argument("--torch_python", default=sys.executable)
+    parser.add_argument("--torch_compile", action="store_true")
+    parser.add_argument("--only", default="forward,train")
+    parser.add_argument("--repeats", type=int, default=5)
+    parser.add_argument("--json", default=None, help="file to write")
+    return parser.parse_args()
+
+
+def main() -> None:
+    """Measures and prints."""
+    arguments = parse()
+    grid = parse_grid(arguments.grid)
+    tokens = grid.tokens()
+    budgets = tuple(min(int(b), tokens) for b in arguments.budgets.split(","))
+    model = create_model(
+        arguments.model, 400, budgets=budgets, grid=grid.shape(), layer_scale=1.0,
+        dtype=jnp.dtype(arguments.dtype), attention=arguments.attention,
+    )  # fmt: skip
+    rng = np.random.default_rng(0)
+    patches = rng.standard_normal((arguments.batch, tokens, 588), np.float32)
+    label = rng.integers(0, 400, arguments.batch, np.int32)
+    example = jnp.zeros((1, 2, 28, 28, 3))
+    variables = jax.jit(model.init)(jax.random.key(0), example)
+    head = budgets.index(min(arguments.forward, tokens))
+    with tempfile.NamedTemporaryFile(suffix=".npz") as file:
+        state = fluxjax.to_torch(model, variables)
+        np.savez(file, **state, **{"input/patches": patches, "input/label": label})
+        file.flush()
+        sizes = {
+            "width": model.width, "depth": model.depth, "heads": model.num_heads,
+            "pooled": model.pooled, "pool_heads": model.pool_heads, "classes": 400,
+            "grid": grid.shape(), "budgets": budgets,
+        }  # fmt: skip
+        setup = {"sizes": sizes, "arrays": file.name, "head": head, "dtype": arguments.dtype,
+                 "compile": arguments.torch_compile}  # fmt: skip
+        other = Torch(arguments.torch_python, setup)
+    ours = programs(model, variables, jnp.asarray(patches), label, grid, head)
+    rows = [compare(name, ours[name], other, arguments) for name in arguments.only.split(",")]
+    other.close()
+    title = (
+        f"{arguments.model}, {arguments.grid} ({tokens} tokens), budgets {budgets}, forward at "
+        f"{budgets[head]}, batch {arguments.batch}, {arguments.dtype}; torch "
+        f"{other.about['torch']} on {other.about['device']}, {other.about['threads']} threads, "
+        f"compile={arguments.torch_compile}; {arguments.repeats} runs in turns"
+    )
+    publish(title, rows, arguments.json)
+
+
+def compare(name: str, ours, other: Torch, arguments: argparse.Namespace) -> dict[str, str]:
+    """One row; refuses to time two different functions."""
+    result = jax.block_until_ready(ours())
+    value = np.asarray(result[0] if name == "train" else result, np.float64)
+    expected = np.asarray(other.ask({"run": name})["result"], np.float64)
+    error = np.abs(value - expected).max() / np.abs(expected).max()
+    # bfloat16 also moves the choice of tokens.
+    if error > (1e-3 if arguments.dtype == "float32" else 0.1):
+        raise RuntimeError(f"{name} differs from torch's by {error:.2e} relative")
+    here, there = [], []
+    for _ in range(arguments.repeats):
+        start = time.perf_counter()
+        jax.block_until_ready(ours())
+        here.append(time.perf_counter() - start)
+        there.append(other.ask({"run": name})["seconds"])
+    ratios = [b / a for a, b in zip(here, there, strict=True)]
+    return {
+        "work": name,
+        "fluxjax": spread(here),
+        "torch": spread(there),
+        "torch / fluxjax": f"{statistics.median(ratios):.2f} ({min(ratios):.2f} to "
+        f"{max(ratios):.2f})",
+        "relative difference": f"{error:.1e}",
+    }
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,170 @@
+"""Decodes every video of a list once, writes what it finds, and says which ones are bad.
+
+python -m data_pipelines.doctor LIST [--root FOLDER] [--output MANIFEST] [--workers N]
+
+Exit status 1 if any video is bad. `--config.data.manifests="('MANIFEST',)"` makes training replace
+those without a try.
+"""
+
+import argparse
+import collections
+import concurrent.futures
+import hashlib
+import os
+import pathlib
+import statistics
+import sys
+from collections.abc import Iterator, Sequence
+
+import rich.console
+import rich.progress
+
+from data_pipelines import video_manifest
+from data_pipelines.decode import Video, open_video
+from data_pipelines.errors import VideoError, VideoTimeoutError
+from data_pipelines.list_files import ListFile
+from data_pipelines.records import is_remote, read_bytes
+from data_pipelines.time_limit import limited
+from data_pipelines.video_manifest import Entry
+
+_SHOWN = 20  # bad videos named in the summary
+
+
+def inspect(path: str, seconds: float | None = None) -> Entry:
+    """Decodes every frame of a video once.
+
+    Args:
+      path: local or gs://.
+      seconds: time limit.
+
+    Returns:
+      What it is; a video that cannot be read, or not completely, has an `error`.
+    """
+    try:
+        source = read_bytes(path) if is_remote(path) else path
+        facts = limited(lambda: _file_facts(source), seconds, path)
+    except (VideoError, OSError) as error:
+        # The doctor says of a folder, a FIFO or nothing at all what training would say of it.
+        facts, source = {"error": getattr(error, "reason", None) or str(error)}, path
+    for strict in (True, False):  # what is known of an incomplete one is told as well
+        try:
+            more = limited(lambda s=strict: _video_facts(source, path, s, seconds), seconds, path)
+            facts = more | facts
+            break
+        except VideoError as error:
+            facts.setdefault("error", error.reason)
+            if isinstance(error, VideoTimeoutError):
+                break
+    return Entry(path, **facts)
+
+
+def _file_facts(source: str | bytes) -> dict[str, object]:
+    if isinstance(source, bytes):
+        return {"bytes": len(source), "sha256": hashlib.sha256(source).hexdigest()}
+    if not os.path.isfile(source):  # opening a FIFO would wait for its writer
+        return {}
+    with open(source, "rb") as file:
+        digest = hashlib.file_digest(file, "sha256").hexdigest()
+        return {"bytes": file.tell(), "sha256": digest}
+
+
+def _video_facts(
+    source: str | bytes, name: str, strict: bool, seconds: float | None
+) -> dict[str, object]:
+    with open_video(source, name=name, strict=strict, seconds=seconds) as video:
+        if strict:
+            video.scan()
+        return _describe(video)
+
+
+def _describe(video: Video) -> dict[str, object]:
+    return {
+        "frames": video.num_frames,
+        "fps": round(video.fps, 4),
+        "duration": round(video.duration, 4),
+        "width": video.width,
+        "height": video.height,
+        "codec": video.codec,
+        "gop": video.gop,
+    }
+
+
+def inspect_all(
+    paths: Sequence[str], workers: int, seconds: float | None = None
+) -> Iterator[Entry]:
+    """`inspect` of every path in parallel, in their order."""
+    with concurrent.futures.ThreadPoolExecutor(workers) as pool:
+        pending: collections.deque[concurrent.futures.Future[Entry]] = collections.deque()
+        for path in paths:
+            pending.append(pool.submit(inspect, path, seconds))
+            if len(pending) > 4 * workers:  # what is read of a remote file waits in memory
+                yield pending.popleft().result()
+        while pending:
+            yield pending.popleft().result()
+
+
+def summary(entries: Sequence[Entry]) -> str:
+    """A few lines on what a list holds, and which of it is bad."""
+    bad = [entry for entry in entries if entry.error is not None]
+    good = [entry for entry in entries if entry.error is None]
+    lines = [f"{len(entries)} videos, {len(bad)} bad"]
+    if good:
+        frames = [entry.frames for entry in good]
+        hours = sum(entry.duration for entry in good) / 3600
+        codecs = collections.Counter(entry.codec for entry in good).most_common()
+        sizes = collections.Counter(f"{e.width}x{e.height}" for e in good).most_common(5)
+        lines += [
+            f"  {hours:.2f} hours; frames: {min(frames)} to {max(frames)}, median "
+            f"{statistics.median(frames):g}",
+            "  codecs: " + ", ".join(f"{name} {count}" for name, count in codecs),
+            "  most frequent sizes: " + ", ".join(f"{name} {count}" for name, count in sizes),
+        ]
+    lines += [f"  bad: {entry.video}: {entry.error}" for entry in bad[:_SHOWN]]
+    if len(bad) > _SHOWN:
+        lines.append(f"  and {len(bad) - _SHOWN} more: see the manifest")
+    return "\n".join(lines)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """The command; returns its exit status."""
+    parser = argparse.ArgumentParser(
+        prog="python -m data_pipelines.doctor",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("list", help="one video a line: path label, or path start end label")
+    parser.add_argument("--root", default="", help="folder put before relative paths")
+    parser.add_argument("--separator", default=None, help="of the fields; white space by default")
+    parser.add_argument("--output", default=None, help="manifest to write; LIST.manifest.jsonl")
+    parser.add_argument("--workers", type=int, default=os.cpu_count() or 1, help="threads")
+    parser.add_argument("--seconds", type=float, default=600.0, help="time limit of a video")
+    options = parser.parse_args(arguments)
+    if options.workers < 1 or not options.seconds > 0:
+        parser.error("--workers must be at least 1, --seconds more than 0")
+    try:
+        catalog = ListFile(options.list, root=options.root, separator=options.separator)
+    except (ValueError, OSError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    paths = list(dict.fromkeys(catalog.video_path(index) for index in range(len(catalog))))
+    output = pathlib.Path(options.output or f"{options.list}.manifest.jsonl")
+    entries = []
+    columns = (
+        rich.progress.BarColumn(), rich.progress.MofNCompleteColumn(),
+        rich.progress.TimeRemainingColumn(), rich.progress.TextColumn("{task.description}"),
+    )  # fmt: skip
+    with rich.progress.Progress(*columns, console=rich.console.Console(stderr=True)) as progress:
+        task = progress.add_task("0 bad", total=len(paths))
+        bad = 0
+        for entry in inspect_all(paths, options.workers, options.seconds):
+            entries.append(entry)
+            bad += entry.error is not None
+            progress.update(task, advance=1, description=f"{bad} bad")
+    video_manifest.write(entries, output)
+    print(summary(entries))
+    print(f"manifest: {output}")
+    return 1 if bad else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

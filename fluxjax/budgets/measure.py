@@ -1,0 +1,93 @@
+"""Programs of a setting, their cost by XLA's count, and their times on this machine."""
+
+import functools
+import time
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NamedTuple
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from fluxjax.evaluation.views import mean_probabilities, top_k_hits
+from fluxjax.settings import Setting, forward
+from fluxjax.tokens import Tokens
+
+WARM_UP = 2  # calls whose time does not count
+
+
+class Times(NamedTuple):
+    """Milliseconds of one call."""
+
+    median: float
+    low: float  # 10th percentile
+    high: float  # 90th percentile
+
+
+def lower_single(model: nn.Module, variables: Mapping[str, Any], setting: Setting):
+    """(variables, clip [1, T, H, W, 3] uint8, key) -> logits, traced but not yet compiled.
+
+    Raises:
+      ValueError: if the model cannot run the setting.
+    """
+    frames, side = setting.grid
+    clip = jax.ShapeDtypeStruct((1, frames, side, side, 3), jnp.uint8)
+    function = jax.jit(lambda variables, clip, key: forward(model, variables, clip, setting, key))
+    return function.lower(_shapes(variables), clip, jax.random.key(0))
+
+
+def gmacs(lowered) -> float:
+    """Giga multiply-accumulates of a traced program, as `evaluation.compute.forward_gmacs`."""
+    return lowered.cost_analysis()["flops"] / 2e9
+
+
+def lower_hits(
+    model: nn.Module, variables: Mapping[str, Any], setting: Setting, batch: Mapping[str, Any]
+):
+    """(variables, batch, key) -> [3] float32: hits at 1, hits at 5, videos; not yet compiled.
+
+    Args:
+      model: the module.
+      variables: of the model.
+      setting: how to run it.
+      batch: patches [V, views, tokens of the grid, D] uint8, label [V], weight [V].
+    """
+    function = jax.jit(functools.partial(_hits, model, setting))
+    return function.lower(_shapes(variables), _shapes(batch), jax.random.key(0))
+
+
+def _hits(model, setting: Setting, variables, batch: Mapping[str, jax.Array], key) -> jax.Array:
+    videos, views = batch["patches"].shape[:2]
+    patches = batch["patches"].reshape(videos * views, *batch["patches"].shape[2:])
+    grid = setting.grid.shape(model.patch)
+    tokens = Tokens.from_patches(patches, jnp.tile(jnp.int32(grid), (len(patches), 1)), grid)
+    # All tokens of one static grid: the program is that of dense clips, as it will be served.
+    logits = forward(model, variables, tokens.replace(padded=False), setting, key)
+    logits = logits.reshape(videos, views, -1)
+    probabilities = mean_probabilities(logits, jnp.ones((videos, views), bool))
+    weight = batch["weight"]
+    hits = [jnp.sum(weight * top_k_hits(probabilities, batch["label"], k)) for k in (1, 5)]
+    return jnp.stack([*hits, jnp.sum(weight)])
+
+
+def interleaved_times(functions: Sequence[Callable[[], Any]], repeats: int) -> list[Times]:
+    """Times of each function, called in turn A B C A B C ..
+
+    In turn, so that a machine that slows down slows all of them down alike.
+    """
+    seconds = np.empty((repeats, len(functions)))
+    for function in functions:
+        for _ in range(WARM_UP):
+            jax.block_until_ready(function())
+    for row in seconds:
+        for i, function in enumerate(functions):
+            start = time.perf_counter()
+            jax.block_until_ready(function())
+            row[i] = time.perf_counter() - start
+    low, median, high = np.percentile(seconds * 1e3, (10, 50, 90), axis=0)
+    return [Times(*map(float, row)) for row in zip(median, low, high, strict=True)]
+
+
+def _shapes(tree: Any) -> Any:
+    return jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype), tree)

@@ -1,0 +1,72 @@
+"""What becomes of the tokens of a few clips at each budget: rows of frames."""
+
+import dataclasses
+import io
+from collections.abc import Sequence
+
+import numpy as np
+from PIL import Image
+
+from data_pipelines.catalog import Catalog
+from data_pipelines.clips import eval_views
+from data_pipelines.errors import VideoError
+from fluxjax.drawing import lit, strip
+from fluxjax.inference import Predictor
+from fluxjax.settings import Setting
+
+SHOWN_FRAMES = 8
+SIDE = 112  # pixels of a shown frame
+
+
+@dataclasses.dataclass(frozen=True)
+class Picture:
+    """One row of frames.
+
+    Attributes:
+      title: of the clip.
+      caption: setting, and what the model says.
+      png: the row, encoded.
+    """
+
+    title: str
+    caption: str
+    png: bytes
+
+
+def clip_pictures(
+    catalog: Catalog,
+    indices: Sequence[int],
+    predictor: Predictor,
+    settings: Sequence[Setting],
+    sampling: str,
+    labels: Sequence[str] | None,
+) -> list[Picture]:
+    """For each clip a row of frames a setting; unreadable videos are left out."""
+    pictures = []
+    for index in indices:
+        record = catalog[index]
+        try:
+            for setting in settings:
+                clip = eval_views(record, setting.grid, sampling)[0]
+                shown = eval_views(record, setting.grid, sampling, pixels=SIDE)[0]
+                probabilities = predictor.predict([clip], setting).probabilities
+                best = int(np.argmax(probabilities))
+                caption = f"{setting}: {_name(best, labels)} ({probabilities[best]:.0%})"
+                picture = lit(shown, predictor.groups(clip, setting))
+                some = np.linspace(0, len(shown) - 1, min(len(shown), SHOWN_FRAMES)).round()
+                row = strip(picture[some.astype(int)])
+                title = f"test video {index}: {_name(record.label, labels)}"
+                pictures.append(Picture(title, caption, _png(row)))
+        except VideoError:
+            continue  # counted and named by the sweep
+    return pictures
+
+
+def _name(index: int, labels: Sequence[str] | None) -> str:
+    return f"class {index}" if labels is None else labels[index]
+
+
+def _png(pixels: np.ndarray) -> bytes:
+    buffer = io.BytesIO()
+    Image.fromarray(pixels).save(buffer, "PNG", optimize=True)
+    return buffer.getvalue()

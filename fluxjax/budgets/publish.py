@@ -1,0 +1,58 @@
+"""From a report's points to figures, pictures and report.html."""
+
+import pathlib
+
+import numpy as np
+
+from data_pipelines.catalog import Catalog
+from fluxjax.budgets.figures import accuracy_figure, curve, save_figure, svg
+from fluxjax.budgets.html import html_report
+from fluxjax.budgets.pictures import clip_pictures
+from fluxjax.budgets.points import Report
+from fluxjax.evaluation.tables import replace_text
+from fluxjax.inference import Checkpoint, Predictor
+from fluxjax.settings import MERGING
+
+_PLOTS = {
+    "gmacs": "Top-1 against GMACs; bars are 95 % intervals, faint points other grids",
+    "latency_ms": "Top-1 against the time of one view alone on the machine above",
+}
+
+
+def publish(
+    report: Report,
+    checkpoint: Checkpoint,
+    catalog: Catalog,
+    sampling: str,
+    folder: pathlib.Path,
+    num_pictures: int,
+) -> pathlib.Path:
+    """Writes report.html, and the plots and pictures also as files under figures/.
+
+    Args:
+      report: of a sweep of the checkpoint on the catalog.
+      checkpoint: that was measured.
+      catalog: whose clips are shown.
+      sampling: name of the frame sampler.
+      folder: to write to.
+      num_pictures: clips to show, evenly chosen.
+
+    Returns:
+      The page.
+    """
+    figures, plots = folder / "figures", {}
+    for cost, caption in _PLOTS.items():
+        figure = accuracy_figure(report.points, cost)
+        save_figure(figure, figures, f"top1_{cost}")
+        plots[caption] = svg(figure)
+    shown = [point.setting for method in ("group_dynamic", *MERGING)
+             for point in curve(report.points, method, "budget")[::-1]]  # fmt: skip
+    count = min(num_pictures, len(catalog))
+    indices = np.linspace(0, len(catalog) - 1, count).round().astype(int).tolist()
+    predictor = Predictor(checkpoint.model, checkpoint.variables)
+    pictures = clip_pictures(catalog, indices, predictor, shown, sampling, checkpoint.labels)
+    for number, picture in enumerate(pictures):
+        (figures / f"kept_{number}.png").write_bytes(picture.png)
+    page = folder / "report.html"
+    replace_text(page, html_report(report, plots, pictures))
+    return page

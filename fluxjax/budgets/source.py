@@ -1,0 +1,160 @@
+"""The videos of a sweep: from the command's options, or from what the run was tested on."""
+
+import argparse
+import dataclasses
+import hashlib
+import math
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import jax
+import numpy as np
+
+from data_pipelines import loader
+from data_pipelines.catalog import Catalog, Record, open_catalog
+from data_pipelines.clips import BadVideos, EvalClips, Item
+from data_pipelines.sampling import FRAME_SAMPLERS
+from fluxjax.grids import Grid, parse_grid
+from fluxjax.inference import Checkpoint
+
+PLAIN_FRAMES = (4, 8, 16)  # of grids within a budget, where no run says which frames it knows
+
+
+@dataclasses.dataclass(frozen=True)
+class SweepData:
+    """What is read, and how.
+
+    Attributes:
+      catalog: the videos.
+      source, split: what they are called.
+      checkpoint: that is measured.
+      sampling: name of the frame sampler.
+      options: clips, crops, batch_size, workers, max_bad_share.
+    """
+
+    catalog: Catalog
+    source: str
+    split: str
+    checkpoint: Checkpoint
+    sampling: str
+    options: argparse.Namespace
+
+    @classmethod
+    def open(cls, options: argparse.Namespace, checkpoint: Checkpoint) -> "SweepData":
+        """Opens the data of the options; what they leave open is the run's.
+
+        Raises:
+          ValueError: if nothing says which data, or they do not fit the model.
+          FileNotFoundError: if they do not exist.
+        """
+        known = {} if checkpoint.config is None else checkpoint.config["data"]
+        source = options.data or known.get("test")
+        if not source:
+            raise ValueError(f"{checkpoint.folder} belongs to no run; pass --data")
+        # Where the data are others, what is known of the run's own does not apply.
+        known = {} if options.data else known
+        split = options.split or known.get("test_split") or "test"
+        sampling = options.sampling or checkpoint.sampling
+        if sampling not in FRAME_SAMPLERS:
+            raise ValueError(f"--sampling={sampling}; choose one of {tuple(FRAME_SAMPLERS)}")
+        catalog = open_catalog(
+            source,
+            split=split,
+            data_dir=options.data_dir or known.get("dir"),
+            root=options.root or known.get("root") or "",
+            separator=options.separator or known.get("separator"),
+            num_classes=checkpoint.model.num_classes,
+            classes=tuple(known.get("classes", ())),
+        )
+        if options.videos is not None:
+            catalog = _Part(catalog, options.videos)
+        return cls(catalog, source, split, checkpoint, sampling, options)
+
+    @property
+    def num_videos(self) -> int:
+        """Videos that are counted."""
+        return len(self.catalog)
+
+    def batches(self, grid: Grid, first_batch: int = 0) -> Iterator[Item]:
+        """Every video on one grid, each clip with exactly its tokens."""
+        patch, options = self.checkpoint.model.patch, self.options
+        clips = EvalClips(
+            self.catalog,
+            grid,
+            slots=grid.tokens(patch),
+            bad=BadVideos(options.max_bad_share),
+            patch=patch,
+            sampling=self.sampling,
+            clips=options.clips,
+            crops=options.crops,
+        )
+        return loader.eval_batches(
+            clips, options.batch_size, workers=options.workers, first_batch=first_batch
+        )
+
+    def subject(self) -> dict[str, Any]:
+        """What was measured, for `points.Report`."""
+        return {
+            "checkpoint": weights_digest(self.checkpoint.variables),
+            "model": type(self.checkpoint.model).__name__,
+            "data": self.source,
+            "split": self.split,
+            "videos": self.num_videos,
+            "sampling": self.sampling,
+            "clips": self.options.clips,
+            "crops": self.options.crops,
+        }
+
+    def default_budgets(self) -> tuple[int, ...]:
+        """Those the model was trained for."""
+        return getattr(self.checkpoint.model, "budgets", ())
+
+    def default_grids(self, budgets: Sequence[int]) -> list[Grid]:
+        """The grids of the run's evaluation, and for each budget the largest grid within it.
+
+        The latter show what each budget gives without dropping tokens.
+
+        Raises:
+          ValueError: for a checkpoint without a run.
+        """
+        config, patch = self.checkpoint.config, self.checkpoint.model.patch
+        if config is None:
+            raise ValueError(f"{self.checkpoint.folder} belongs to no run; pass --grids, e.g. "
+                             "--grids 4x224,8x224,16x224")  # fmt: skip
+        grids = [parse_grid(text) for text in config["eval"]["grids"]]
+        frames = config["grids"]["frames"] or PLAIN_FRAMES
+        return grids + [plain_grid(budget, frames, patch) for budget in budgets]
+
+
+def plain_grid(budget: int, frames: Sequence[int], patch: int) -> Grid:
+    """The grid with the most tokens within a budget, of these numbers of frames."""
+    fitting = [
+        Grid(count, math.isqrt(budget // count) * patch) for count in frames if count <= budget
+    ] or [Grid(1, math.isqrt(budget) * patch)]
+    return max(fitting, key=lambda grid: (grid.tokens(patch), grid.resolution))
+
+
+def weights_digest(variables: Any) -> str:
+    """Sixteen hexadecimal digits of the SHA-256 of all weights."""
+    digest = hashlib.sha256()
+    for path, value in jax.tree_util.tree_leaves_with_path(variables):
+        digest.update(jax.tree_util.keystr(path).encode())
+        digest.update(np.ascontiguousarray(value).tobytes())
+    return digest.hexdigest()[:16]
+
+
+class _Part(Catalog):
+    """Some examples of a catalog, evenly spaced."""
+
+    def __init__(self, catalog: Catalog, count: int):
+        if not 1 <= count <= len(catalog):
+            raise ValueError(f"--videos={count}; there are 1 to {len(catalog)}")
+        self._catalog = catalog
+        self._indices = np.linspace(0, len(catalog) - 1, count).round().astype(int).tolist()
+        self.num_classes, self.label_names = catalog.num_classes, catalog.label_names
+
+    def __len__(self) -> int:
+        return len(self._indices)
+
+    def __getitem__(self, index: int) -> Record:
+        return self._catalog[self._indices[index]]

@@ -1,0 +1,130 @@
+"""Serving artefacts: python -m fluxjax.export --checkpoint runs/mine --budgets 48,24 --target OUT
+
+For each budget a StableHLO program for CPU, CUDA and TPU, any batch size; weights beside them.
+"""
+
+import argparse
+import pathlib
+import sys
+from collections.abc import Sequence
+
+from fluxjax.budgets import measure
+from fluxjax.budgets.planner import plan
+from fluxjax.budgets.points import Report, read_report
+from fluxjax.checkpoint_io import save
+from fluxjax.export.artefacts import PLATFORMS, Rung, export
+from fluxjax.grids import parse_grid
+from fluxjax.inference import Checkpoint, open_checkpoint
+from fluxjax.settings import Setting, make_setting
+
+
+def parser() -> argparse.ArgumentParser:
+    """The command's options."""
+    options = argparse.ArgumentParser(
+        prog="python -m fluxjax.export", description=__doc__.splitlines()[0]
+    )
+    add = options.add_argument
+    add("--checkpoint", required=True, metavar="DIR", help="training run or inference checkpoint")
+    add("--target", required=True, metavar="OUT", help="folder to write; must be empty")
+    add("--budgets", help="tokens, comma-separated; default: those the model was trained for")
+    add("--grid", help="of every budget, FRAMESxPIXELS; default: the report's best, or the first "
+        "that the run was evaluated on")  # fmt: skip
+    add("--report", help="budgets.json; default: the run's own, where there is one")
+    add("--platforms", default=",".join(PLATFORMS), help="default: %(default)s")
+    add("--saved-model", action="store_true",
+        help="also a TensorFlow SavedModel a budget (needs TensorFlow)")  # fmt: skip
+    add("--orbax", action="store_true", help="also the checkpoint, for fluxjax.load(OUT/model)")
+    return options
+
+
+def rungs_of(options: argparse.Namespace, checkpoint: Checkpoint) -> list[Rung]:
+    """A rung for each budget: the report's best setting within it, or the grid that is given.
+
+    Raises:
+      ValueError, FileNotFoundError: naming what is wrong.
+    """
+    model, report = checkpoint.model, _report(options, checkpoint)
+    if options.budgets:
+        try:
+            budgets = [int(part) for part in options.budgets.split(",")]
+        except ValueError:
+            raise ValueError(f"--budgets={options.budgets} must be whole numbers") from None
+    else:
+        budgets = list(getattr(model, "budgets", (None,)))
+    rungs = []
+    for budget in dict.fromkeys(budgets):
+        point = None
+        if report is not None and options.grid is None:
+            point = plan(report, tokens=budget)
+            setting = point.setting
+        else:
+            grid = parse_grid(options.grid) if options.grid else checkpoint.default_grid()
+            setting = make_setting(model, grid, budget)
+            if report is not None:
+                point = next((p for p in report.points if p.setting == setting), None)
+        lowered = measure.lower_single(model, checkpoint.variables, setting)
+        rungs.append(Rung(setting, measure.gmacs(lowered), point))
+    return _distinct(rungs)
+
+
+def _report(options: argparse.Namespace, checkpoint: Checkpoint) -> Report | None:
+    if options.report:
+        return read_report(options.report)
+    own = None if checkpoint.run is None else checkpoint.run / "budgets.json"
+    return read_report(own) if own is not None and own.is_file() else None
+
+
+def _distinct(rungs: Sequence[Rung]) -> list[Rung]:
+    """Without repetitions: two budgets may be served best by the same setting."""
+    seen: dict[Setting, Rung] = {}
+    for rung in rungs:
+        if rung.setting in seen:
+            print(f"{rung.setting} is the best within two of the budgets: exported once",
+                  file=sys.stderr)  # fmt: skip
+        seen.setdefault(rung.setting, rung)
+    return list(seen.values())
+
+
+def run(options: argparse.Namespace) -> int:
+    """Exports as the options say; the exit code.
+
+    Raises:
+      ValueError, OSError: naming what is wrong.
+    """
+    checkpoint = open_checkpoint(options.checkpoint)
+    rungs = rungs_of(options, checkpoint)
+    target = export(
+        pathlib.Path(options.target),
+        checkpoint.model,
+        checkpoint.variables,
+        rungs,
+        labels=checkpoint.labels,
+        sampling=checkpoint.sampling,
+        platforms=options.platforms.split(","),
+    )
+    if options.saved_model:
+        from fluxjax.export.saved_model import write_saved_model  # brings TensorFlow
+
+        for rung in rungs:
+            folder = target / f"saved_model_{rung.setting.budget}"
+            write_saved_model(folder, checkpoint.model, checkpoint.variables, rung.setting)
+    if options.orbax:
+        save(target / "model", checkpoint.model, checkpoint.variables, labels=checkpoint.labels)
+    for rung in rungs:
+        accuracy = "" if rung.point is None else f", top-1 {rung.point.top1:.1%}"
+        print(f"{rung.setting}: {rung.gmacs:.3g} GMACs{accuracy}")
+    print(f"ladder.json, programs and weights are in {target}")
+    return 0
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """The command: exit code 0, or 1 and one line on what is wrong."""
+    try:
+        return run(parser().parse_args(arguments))
+    except (ValueError, OSError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

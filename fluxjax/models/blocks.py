@@ -1,0 +1,162 @@
+"""What FluxViT and InternVideo2 are made of: patch embedding, attention, transformer block.
+
+Source: OpenGVLab/FluxViT, single_modality/models.
+"""
+
+from typing import Any
+
+import flax.linen as nn
+import flax.struct
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from fluxjax.merging import Merged, merge, saliency
+from fluxjax.models.attention import attention, attention_with_weights
+from fluxjax.models.layers import Affine, DropPath, LayerScale, Mlp, RMSNorm, linear_init
+
+
+@flax.struct.dataclass
+class Merging:
+    """What a block that merges needs to know.
+
+    Attributes:
+      r: tokens to merge, or below 1 their share; 0 none. Static.
+      mass: [B, N] float32, what earlier blocks merged; None: nothing.
+    """
+
+    r: float = flax.struct.field(pytree_node=False)
+    mass: jax.Array | None
+
+
+class PatchEmbed(nn.Module):
+    """Dual patch norm: RMSNorm over pixels, linear map, RMSNorm over channels."""
+
+    width: int
+    dtype: Any = jnp.float32
+
+    @nn.compact
+    def __call__(self, patches: jax.Array) -> jax.Array:
+        """[B, N, patch*patch*3] normalised pixels -> [B, N, width]."""
+        bound = patches.shape[-1] ** -0.5  # PyTorch's default for convolutions
+
+        def uniform(key, shape, dtype=jnp.float32):
+            return jax.random.uniform(key, shape, dtype, -bound, bound)
+
+        x = RMSNorm(dtype=self.dtype, name="norm_before")(patches)
+        x = nn.Dense(
+            self.width, kernel_init=uniform, bias_init=uniform, dtype=self.dtype, name="proj"
+        )(x)
+        return RMSNorm(dtype=self.dtype, name="norm")(x)
+
+
+class SelfAttention(nn.Module):
+    """Attention with full-width QK-norm and, if `lpe`, the local positional embedding on V."""
+
+    num_heads: int
+    dtype: Any = jnp.float32
+    backend: str = "xla"
+    out_init: Any = linear_init
+    lpe: bool = True
+
+    @nn.compact
+    def __call__(
+        self,
+        x: jax.Array,
+        valid: jax.Array | None,
+        mass: jax.Array | None = None,
+        return_weights: bool = False,
+    ) -> jax.Array | tuple[jax.Array, jax.Array]:
+        """[B, N, C], valid [B, N] bool or None -> [B, N, C].
+
+        With `return_weights` also the softmax [B, H, N, N], and keys count `mass` times, see
+        `attention_with_weights`; the back end is then always "xla", which has them.
+        """
+        b, n, width = x.shape
+        dense = {"kernel_init": linear_init, "dtype": self.dtype}
+        qkv = nn.Dense(3 * width, use_bias=False, name="qkv", **dense)(x)
+        q, k, v = jnp.split(qkv, 3, axis=-1)
+        # Normalised over all heads jointly, before the split into heads.
+        q = RMSNorm(dtype=self.dtype, name="q_norm")(q)
+        k = RMSNorm(dtype=self.dtype, name="k_norm")(k)
+        q, k, heads_v = (y.reshape(b, n, self.num_heads, -1) for y in (q, k, v))
+        if return_weights:
+            out, weights = attention_with_weights(q, k, heads_v, valid=valid, mass=mass)
+        else:
+            out, weights = attention(q, k, heads_v, valid=valid, backend=self.backend), None
+        out = out.reshape(b, n, width)
+        if self.lpe:
+            out = out + Affine(dtype=self.dtype, name="lpe")(v)
+        out = nn.Dense(width, kernel_init=self.out_init, dtype=self.dtype, name="proj")(out)
+        return (out, weights) if return_weights else out
+
+
+class Block(nn.Module):
+    """Pre-norm transformer block with layer scale and drop path."""
+
+    num_heads: int
+    mlp_ratio: float = 4.0
+    layer_scale: float | None = 1e-5
+    drop_path: float = 0.0
+    depth_index: int = 0
+    gelu: str = "tanh"
+    dtype: Any = jnp.float32
+    backend: str = "xla"
+    lpe: bool = True
+
+    @nn.compact
+    def __call__(
+        self, x: jax.Array, valid: jax.Array | None, train: bool, merging: Merging | None = None
+    ) -> jax.Array | Merged:
+        """[B, N, C], valid [B, N] bool or None -> [B, N, C]; with `merging` a `Merged`.
+
+        Tokens merge between attention and MLP (vid-TLDR); the first one, cls, stays. What became
+        of each token is sown as intermediate "assignment".
+        """
+        out_init = nn.initializers.normal(0.02 / np.sqrt(2.0 * (self.depth_index + 1)))
+        common = {"dtype": self.dtype, "out_init": out_init}
+        y = RMSNorm(dtype=self.dtype, name="norm1")(x)
+        attend = SelfAttention(
+            self.num_heads, backend=self.backend, lpe=self.lpe, name="attn", **common
+        )
+        if merging is None:
+            y = attend(y, valid)
+        else:
+            y, weights = attend(y, valid, merging.mass, return_weights=True)
+        x = x + DropPath(self.drop_path)(LayerScale(self.layer_scale, name="ls1")(y), train)
+        if merging is not None:
+            salience = saliency(weights, valid)
+            merged = merge(x, salience, merging.r, merging.mass, valid, protect_first=True)
+            self.sow("intermediates", "assignment", merged.assignment)
+            x = merged.values
+        y = RMSNorm(dtype=self.dtype, name="norm2")(x)
+        hidden = int(x.shape[-1] * self.mlp_ratio)
+        y = Mlp(hidden, gelu=self.gelu, name="mlp", **common)(y)
+        x = x + DropPath(self.drop_path)(LayerScale(self.layer_scale, name="ls2")(y), train)
+        # Whatever the parameters' sharding, activations are cut along the batch only.
+        x = nn.with_logical_constraint(x, ("batch", None, None))
+        return x if merging is None else merged.replace(values=x)
+
+
+# What the forward pass of a block keeps for its gradient; the rest is computed again.
+REMAT = ("none", "dots", "block")
+
+
+def remat_block(kind: str) -> type[Block]:
+    """`Block`, computed again in the backward pass as far as `kind` says.
+
+    Args:
+      kind: "none" keeps everything; "dots" keeps products of activations with parameters, which
+        saves the memory of attention and element-wise results for little time; "block" keeps a
+        block's input only, for one more forward pass.
+
+    Raises:
+      ValueError: on another kind.
+    """
+    if kind == "none":
+        return Block
+    policies = {"dots": jax.checkpoint_policies.dots_with_no_batch_dims_saveable, "block": None}
+    if kind not in policies:
+        raise ValueError(f"unknown remat {kind!r}; choose one of {REMAT}")
+    # `train` (argument 3, after self) is a Python bool.
+    return nn.remat(Block, policy=policies[kind], static_argnums=(3,))

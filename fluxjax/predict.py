@@ -1,0 +1,224 @@
+"""Classes of videos: python -m fluxjax.predict --checkpoint runs/mine clip.mp4 other.mp4
+
+Prints the most probable classes of each video. A file that cannot be read is named, the others are
+done, and the exit code is 1.
+"""
+
+import argparse
+import json
+import pathlib
+import sys
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+
+from data_pipelines.clips import eval_views
+from data_pipelines.demo.encode import encode_h264
+from data_pipelines.errors import VideoError
+from data_pipelines.records import Record
+from fluxjax.budgets.planner import plan
+from fluxjax.budgets.points import read_report
+from fluxjax.drawing import lit
+from fluxjax.grids import parse_grid
+from fluxjax.inference import Checkpoint, Prediction, Predictor, open_checkpoint
+from fluxjax.settings import Setting, make_setting
+
+DRAWN_PIXELS = 448  # side of the drawn video
+DRAWN_SECONDS = 0.5  # that each sampled frame is shown
+DRAWN_FPS = 10
+
+
+def parser() -> argparse.ArgumentParser:
+    """The command's options."""
+    options = argparse.ArgumentParser(
+        prog="python -m fluxjax.predict", description=__doc__.splitlines()[0]
+    )
+    add = options.add_argument
+    add("videos", nargs="+", metavar="VIDEO")
+    add("--checkpoint", required=True, metavar="DIR", help="training run or inference checkpoint")
+    add("--grid", help="FRAMESxPIXELS; default: the first that the run was evaluated on")
+    add("--budget", type=int, help="tokens kept a view; default: the largest of the model")
+    add("--limit-ms", type=float, help="the best setting of the report that takes no longer a view")
+    add("--report", help="budgets.json to choose from; default with --limit-ms: the run's own")
+    add("--clips", type=int, default=1, help="temporal views a video")
+    add("--crops", type=int, default=1, help="spatial views a clip")
+    add("--labels", metavar="FILE", help="class names, one a line; default: the checkpoint's")
+    add("--top", type=int, default=5, help="classes named a video")
+    add("--json", action="store_true", help="one JSON object a line")
+    add("--embed", metavar="FILE", help="also write the pooled features [videos, E] float32 as "
+        ".npy; rows of NaN for unreadable videos")  # fmt: skip
+    add("--draw", metavar="FILE", help="also write the clip as .mp4 with the kept tokens lit "
+        "(one video, first view)")  # fmt: skip
+    return options
+
+
+def choose_setting(options: argparse.Namespace, checkpoint: Checkpoint) -> Setting:
+    """The setting that --grid and --budget, or --limit-ms and --report ask for.
+
+    Raises:
+      ValueError, FileNotFoundError: naming the option and the remedy.
+    """
+    if options.limit_ms is None and options.report is None:
+        grid = parse_grid(options.grid) if options.grid else checkpoint.default_grid()
+        budget = options.budget
+        if budget is None:
+            budget = getattr(checkpoint.model, "budgets", (None,))[0]
+        setting = make_setting(checkpoint.model, grid, budget)
+        if options.budget and options.budget > setting.budget:
+            print(f"--budget {budget} is more than the {setting.budget} tokens of {grid}: all are "
+                  "kept", file=sys.stderr)  # fmt: skip
+        return setting
+    if options.grid:
+        raise ValueError("--grid is chosen from the report with --limit-ms or --report; drop it")
+    path = options.report
+    if path is None:
+        if checkpoint.run is None:
+            raise ValueError("--limit-ms needs --report FILE: the checkpoint lies in no run")
+        path = checkpoint.run / "budgets.json"
+    return plan(read_report(path), tokens=options.budget, ms=options.limit_ms).setting
+
+
+def read_labels(options: argparse.Namespace, checkpoint: Checkpoint) -> tuple[str, ...] | None:
+    """Names of the classes from --labels or the checkpoint.
+
+    Raises:
+      ValueError: if their number is not that of the classes.
+    """
+    if options.labels is None:
+        return checkpoint.labels
+    lines = pathlib.Path(options.labels).read_text(encoding="utf-8").splitlines()
+    names = tuple(line.strip() for line in lines if line.strip())
+    if len(names) != checkpoint.model.num_classes:
+        raise ValueError(
+            f"--labels={options.labels} has {len(names)} names, the model "
+            f"{checkpoint.model.num_classes} classes"
+        )
+    return names
+
+
+def predictions(
+    options: argparse.Namespace, predictor: Predictor, setting: Setting, sampling: str
+) -> Iterator[Prediction | VideoError]:
+    """For each video what the model says, or why it could not be read."""
+    for path in options.videos:
+        record = Record(path, label=-1, name=path)
+        try:
+            views = eval_views(record, setting.grid, sampling, options.clips, options.crops)
+        except VideoError as error:
+            yield error
+            continue
+        yield predictor.predict(views, setting)
+
+
+def result(
+    prediction: Prediction | VideoError, path: str, setting: Setting, labels, top: int
+) -> dict:
+    """The JSON object of one video."""
+    if isinstance(prediction, VideoError):
+        return {"video": path, "error": prediction.reason}
+    best = np.argsort(-prediction.probabilities, kind="stable")[:top].tolist()
+    named = [
+        {
+            "class": index,
+            "label": None if labels is None else labels[index],
+            "probability": round(float(prediction.probabilities[index]), 6),
+        }
+        for index in best
+    ]
+    return {
+        "video": path,
+        "grid": str(setting.grid),
+        "budget": setting.budget,
+        "method": setting.method,
+        "head": setting.head,
+        "predictions": named,
+    }
+
+
+def show(line: dict, as_json: bool) -> None:
+    """Prints one result; errors go to standard error, and with --json to the lines as well."""
+    if "error" in line:
+        print(f"error: {line['video']}: {line['error']}", file=sys.stderr)
+    if as_json:
+        print(json.dumps(line), flush=True)
+    elif "error" not in line:
+        print(line["video"])
+        for entry in line["predictions"]:
+            name = entry["label"] if entry["label"] is not None else f"class {entry['class']}"
+            print(f"  {entry['probability']:6.1%}  {name}", flush=True)
+
+
+def draw(path: str, target: str, predictor: Predictor, setting: Setting, sampling: str) -> None:
+    """Writes the sampled frames with the kept tokens lit, each for half a second.
+
+    Raises:
+      VideoError: if the video cannot be read.
+    """
+    record = Record(path, label=-1, name=path)
+    groups = predictor.groups(eval_views(record, setting.grid, sampling)[0], setting)
+    frames = lit(eval_views(record, setting.grid, sampling, pixels=DRAWN_PIXELS)[0], groups)
+    shown = np.repeat(frames, round(DRAWN_SECONDS * DRAWN_FPS), axis=0)
+    pathlib.Path(target).write_bytes(encode_h264(shown, fps=DRAWN_FPS, crf=18))
+
+
+def check(options: argparse.Namespace) -> None:
+    """Refuses options that cannot be served, before anything is loaded.
+
+    Raises:
+      ValueError: naming the option.
+    """
+    for name in ("clips", "crops", "top"):
+        if getattr(options, name) < 1:
+            raise ValueError(f"--{name}={getattr(options, name)} must be at least 1")
+    if options.draw and len(options.videos) > 1:
+        raise ValueError(f"--draw is for one video, {len(options.videos)} are given")
+    if options.draw and not options.draw.endswith(".mp4"):
+        raise ValueError(f"--draw={options.draw} must end in .mp4")
+    if options.embed and not options.embed.endswith(".npy"):
+        raise ValueError(f"--embed={options.embed} must end in .npy")
+
+
+def run(options: argparse.Namespace) -> int:
+    """Predicts as the options say; the exit code.
+
+    Raises:
+      ValueError, OSError: naming what is wrong.
+    """
+    check(options)
+    checkpoint = open_checkpoint(options.checkpoint)
+    setting = choose_setting(options, checkpoint)
+    labels, sampling = read_labels(options, checkpoint), checkpoint.sampling
+    print(f"{setting}", file=sys.stderr)
+    predictor = Predictor(checkpoint.model, checkpoint.variables)
+    rows, failed = [], False
+    found = predictions(options, predictor, setting, sampling)
+    for path, prediction in zip(options.videos, found, strict=True):
+        bad = isinstance(prediction, VideoError)
+        show(result(prediction, path, setting, labels, options.top), options.json)
+        rows.append(None if bad else prediction.features)
+        failed |= bad
+    if options.embed:
+        np.save(options.embed, _feature_rows(rows))
+    if options.draw and not failed:
+        draw(options.videos[0], options.draw, predictor, setting, sampling)
+    return int(failed)
+
+
+def _feature_rows(rows: Sequence[np.ndarray | None]) -> np.ndarray:
+    """[videos, E] float32, NaN where there are no features."""
+    width = next((len(row) for row in rows if row is not None), 0)
+    empty = np.full(width, np.nan, np.float32)
+    return np.stack([empty if row is None else row for row in rows])
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """The command: exit code 0, 1 where a video or an option failed."""
+    try:
+        return run(parser().parse_intermixed_args(arguments))
+    except (ValueError, OSError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,75 @@
+"""What a run would do to its devices, without data: `--config.dry_run=true`."""
+
+import math
+import time
+from typing import Any
+
+import jax
+from clu import parameter_overview
+
+from fluxjax.training.loop import Trainer
+
+
+def dry_run(trainer: Trainer) -> str:
+    """Compiles the train steps and describes them.
+
+    Returns:
+      A table of the parameters with their shardings (an axis of the array under each mesh axis's
+      name, () is whole on every device), the memory of state and step on one device, the step's
+      FLOPs as the compiler counts them, and the time of compilation.
+    """
+    state = trainer.abstract_state
+    parameters = state.variables()["params"]
+    lines = [
+        parameter_overview.get_parameter_overview(parameters, include_stats="sharding"),
+        f"mesh: {dict(trainer.mesh.shape)}, {trainer.mesh.size} devices",
+        "memory on one device:",
+        *(
+            f"  {name:<16} {_mebibytes(_bytes(tree)):>12}"
+            for name, tree in (
+                ("parameters", parameters),
+                ("optimizer state", state.opt_state),
+                ("moving average", state.ema),
+            )
+            if tree is not None
+        ),
+    ]
+    start = time.perf_counter()
+    programs = trainer.compile_steps()
+    seconds = time.perf_counter() - start
+    for plan, program in zip(trainer.task.plans(), programs, strict=True):
+        lines += _program_lines(f"train step {plan.name}", program)
+    lines.append(f"compiled in {seconds:.1f} s")
+    return "\n".join(lines)
+
+
+def _program_lines(name: str, program: jax.stages.Compiled) -> list[str]:
+    memory, cost = program.memory_analysis(), program.cost_analysis() or {}
+    lines = [f"{name}, on one device:"]
+    if memory is None:
+        lines.append("  this platform does not tell its memory")
+    else:
+        # Donated: the new state takes the place of the old one.
+        held = memory.argument_size_in_bytes + memory.output_size_in_bytes
+        held -= memory.alias_size_in_bytes
+        for what, size in (
+            ("state and batch", held),
+            ("intermediates", memory.temp_size_in_bytes),
+            ("together", held + memory.temp_size_in_bytes),
+        ):
+            lines.append(f"  {what:<16} {_mebibytes(size):>12}")
+    if "flops" in cost:
+        lines.append(f"  {'computation':<16} {cost['flops'] / 1e9:>8.1f} GFLOP")
+    return lines
+
+
+def _bytes(tree: Any) -> int:
+    """Of one device's part of a tree."""
+    return sum(
+        math.prod(leaf.sharding.shard_shape(leaf.shape)) * leaf.dtype.itemsize
+        for leaf in jax.tree.leaves(tree)
+    )
+
+
+def _mebibytes(size: int) -> str:
+    return f"{size / 2**20:.2f} MiB"

@@ -1,0 +1,85 @@
+"""The zoo of odd and bad videos that a data set holds sooner or later, made with PyAV."""
+
+import os
+import pathlib
+
+import av
+import numpy as np
+
+from tests.data_pipelines.video_files import GOP12, TIMES, write_audio, write_video
+
+_VP9 = {"codec": "libvpx-vp9", "options": {"cpu-used": "8", "g": "15"}}
+_HEVC = {"codec": "libx265", "options": {"preset": "ultrafast", "x265-params": "log-level=none"}}
+_AV1 = {"codec": "libsvtav1", "options": {"preset": "12", "svtav1-params": "lp=1"}}
+
+# name -> options of `write_video`; all of them must be read
+GOOD = {
+    "one frame.mp4": {"frames": 1},
+    "odd.webm": {"height": 77, "width": 101, **_VP9},
+    "10x10.mp4": {"height": 10, "width": 10, "frames": 12},
+    "rotated.mp4": {"rotation": (90, False, False), "frames": 12},
+    "vfr.mp4": {"times": TIMES, "options": GOP12},
+    "10 bit.mp4": {"pixel_format": "yuv420p10le", "frames": 12},
+    "grey.mkv": {"pixel_format": "gray", "codec": "ffv1", "frames": 12},
+    "animation.gif": {"codec": "gif", "pixel_format": "rgb8", "frames": 12},
+    "vp9.webm": {"frames": 12, **_VP9},
+    "hevc.mp4": {"frames": 12, **_HEVC},
+    "av1.mp4": {"frames": 12, **_AV1},
+    "sound.mp4": {"audio": True, "options": GOP12},
+}  # fmt: skip
+
+
+def write_8k(folder: pathlib.Path) -> pathlib.Path:
+    """One frame of 7680 x 4320: 16 x 9 blocks of random colours."""
+    blocks = np.random.default_rng(0).integers(0, 256, (9, 16, 3), np.uint8)
+    picture = np.kron(blocks, np.ones((480, 480, 1), np.uint8))
+    with av.open(str(folder / "8k.mp4"), "w") as out:
+        stream = out.add_stream("libx264", rate=25, options={"preset": "ultrafast"})
+        stream.height, stream.width, stream.pix_fmt = 4320, 7680, "yuv420p"
+        stream.codec_context.thread_count = 1
+        out.mux(stream.encode(av.VideoFrame.from_ndarray(picture, format="rgb24")))
+        out.mux(stream.encode(None))
+    return folder / "8k.mp4"
+
+
+def write_good(name: str, folder: pathlib.Path) -> pathlib.Path:
+    """One of GOOD."""
+    return write_video(folder / name, **GOOD[name])
+
+
+def write_bad(folder: pathlib.Path) -> dict[str, str]:
+    """Files that no frame can be read of: name -> a part of the reason to expect."""
+    whole = write_video(folder / "whole.mp4", options=GOP12).read_bytes()
+    contents = {
+        "empty.mp4": (b"", "empty file"),
+        "text.mp4": (b"This is not a video.\n" * 3, "Invalid data"),
+        "picture.mp4.txt": (b"\x00" * 5000, "Invalid data"),
+        "truncated.mp4": (whole[: len(whole) // 2], "Invalid data"),  # its tables were at the end
+        "html.mp4": (b"<html><body>404 Not Found</body></html>", "Invalid data"),
+    }
+    for name, (data, _) in contents.items():
+        (folder / name).write_bytes(data)
+    (folder / "whole.mp4").unlink()
+    write_audio(folder / "sound only.mp4")
+    with av.open(str(folder / "no frames.mkv"), "w") as out:
+        stream = out.add_stream("libx264", rate=25)
+        stream.height = stream.width = 64
+        out.start_encoding()
+    (folder / "folder.mp4").mkdir()
+    os.mkfifo(folder / "pipe.mp4")  # a reader would wait for ever
+    reasons = {name: reason for name, (_, reason) in contents.items()}
+    return reasons | {
+        "sound only.mp4": "no video stream",
+        "no frames.mkv": "",
+        "folder.mp4": "is a directory",
+        "pipe.mp4": "not a regular file",
+        "missing.mp4": "no such file",
+    }
+
+
+def write_damaged(folder: pathlib.Path) -> list[str]:
+    """Files that frames can be read of, but not all: training patches them, the doctor tells."""
+    whole = write_video(folder / "tables first.mp4", options=GOP12,
+                        muxing={"movflags": "faststart"}).read_bytes()  # fmt: skip
+    (folder / "tables first.mp4").write_bytes(whole[: len(whole) * 2 // 3])
+    return ["tables first.mp4"]

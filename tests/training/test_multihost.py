@@ -1,0 +1,129 @@
+"""Two real processes on this machine, joined through jax.distributed and gloo."""
+
+import os
+import pathlib
+import re
+import socket
+import subprocess
+import sys
+
+import jax
+import numpy as np
+import pytest
+
+import fluxjax
+from fluxjax.training import hosts
+from tests.data_pipelines import video_files
+
+ROOT = pathlib.Path(__file__).parents[2]
+STEPS = 4
+
+
+@pytest.fixture(scope="module")
+def video_list(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("videos")
+    lines = []
+    for number in range(11):  # the last test batch is not full, and halves differ
+        video_files.write_video(folder / f"{number}.mp4", frames=12 + number)
+        lines.append(f"{number}.mp4 {number % 4}")
+    (folder / "list.txt").write_text("\n".join(lines) + "\n")
+    return folder / "list.txt"
+
+
+def start(video_list, workdir, devices, *options):
+    flags = f"--xla_force_host_platform_device_count={devices} --xla_backend_optimization_level=0"
+    environment = os.environ | {"XLA_FLAGS": flags, "JAX_PLATFORMS": "cpu", "PYTHONUNBUFFERED": "1"}
+    command = [
+        sys.executable, "-m", "tests.training.multihost_worker", "--config", "tests/tiny.py",
+        f"--workdir={workdir}", f"--config.data.train={video_list}", "--config.optim.ema=0.9",
+        f"--config.data.test={video_list}", f"--config.data.root={video_list.parent}",
+        f"--config.total_steps={STEPS}", "--config.checkpoint.every_steps=1", *options,
+    ]  # fmt: skip
+    return subprocess.Popen(command, cwd=ROOT, env=environment, stderr=subprocess.PIPE, text=True)
+
+
+def start_two(video_list, workdir, *options):
+    with socket.socket() as free:
+        free.bind(("localhost", 0))
+        port = free.getsockname()[1]
+    joined = [f"--coordinator=localhost:{port}", "--num_processes=2"]
+    return [start(video_list, workdir, 1, *joined, f"--process_id={i}", *options) for i in range(2)]
+
+
+def losses(log):
+    return re.findall(r"step (\d)/\d \| loss ([\d.]+)", log)
+
+
+def decoded(log):
+    return int(re.search(r"decoded (\d+)", log)[1])
+
+
+@pytest.fixture(scope="module")
+def alone(video_list, tmp_path_factory):
+    """One process with two devices."""
+    folder = tmp_path_factory.mktemp("alone")
+    process = start(video_list, folder, 2)
+    log = process.communicate(timeout=300)[1]
+    assert process.returncode == 0, log
+    return folder, log
+
+
+def assert_same_run(folder, log, expected):
+    assert losses(log)[-1:] == losses(expected[1])[-1:]
+    a, b = (fluxjax.load(path / "model")[1] for path in (folder, expected[0]))
+    jax.tree.map(lambda x, y: np.testing.assert_allclose(x, y, rtol=1e-4, atol=1e-6), a, b)
+    assert (folder / "evaluation.csv").read_text().split(",")[:5] == (
+        expected[0] / "evaluation.csv").read_text().split(",")[:5]  # fmt: skip
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("options", [(), ("--config.mesh.fsdp=2",)], ids=["data", "fsdp"])
+def test_two_processes_compute_what_one_does(alone, video_list, tmp_path, options):
+    both = start_two(video_list, tmp_path, *options)
+    logs = [process.communicate(timeout=300)[1] for process in both]
+    assert [process.returncode for process in both] == [0, 0], logs
+    assert len(losses(logs[0])) == STEPS and losses(logs[0]) == losses(alone[1])
+    assert losses(logs[1]) == losses(logs[0])
+    assert_same_run(tmp_path, logs[0], alone)
+    # Each decodes its part; the last, uneven test batches are the first process's.
+    parts = [decoded(log) for log in logs]
+    assert sum(parts) <= decoded(alone[1]) + 2 and max(parts) < 0.6 * sum(parts)
+
+
+@pytest.mark.slow
+def test_one_killed_ends_the_other_and_both_resume(alone, video_list, tmp_path):
+    both = start_two(video_list, tmp_path)
+    for line in both[0].stderr:
+        if "step 2/" in line:
+            both[1].kill()
+            break
+    rest = both[0].communicate(timeout=90)[1]  # raises where it outlives its heartbeats
+    both[1].communicate()
+    assert both[0].returncode != 0, rest
+    again = start_two(video_list, tmp_path)
+    logs = [process.communicate(timeout=300)[1] for process in again]
+    assert [process.returncode for process in again] == [0, 0], logs
+    assert "resuming at step" in logs[0]
+    assert_same_run(tmp_path, logs[0], alone)
+
+
+@pytest.mark.parametrize(
+    ("environment", "expected"),
+    [
+        ({}, False),
+        ({"SLURM_NTASKS": "1"}, False),
+        ({"SLURM_NTASKS": "4"}, True),
+        ({"OMPI_COMM_WORLD_SIZE": "2"}, True),
+        ({"TPU_WORKER_HOSTNAMES": "localhost"}, False),
+        ({"TPU_WORKER_HOSTNAMES": "10.0.0.1,10.0.0.2"}, True),
+    ],
+)
+def test_launchers_are_detected(environment, expected):
+    assert hosts.detected(environment) == expected
+
+
+def test_half_given_addresses_are_an_error():
+    with pytest.raises(ValueError, match="--process_id must be given too"):
+        hosts.start("auto", "localhost:1234", 2)
+    hosts.start("off")
+    assert not jax.distributed.is_initialized()
