@@ -97,6 +97,26 @@ def test_train_evaluate_and_resume_after_sigkill(video_list, tmp_path):
         0]["top1"]  # fmt: skip
 
 
+@pytest.mark.slow
+def test_a_tower_is_trained_first_then_stands_still(video_list, tmp_path):
+    """One command for two runs; and again without the first, whose model is there."""
+    arguments = command(video_list, tmp_path / "evl")
+    arguments[arguments.index("tests/tiny.py")] = "tests/tiny.py:evl"
+    options = {"cwd": ROOT, "env": environment(), "capture_output": True, "text": True}
+    result = subprocess.run(arguments, **options, timeout=600)
+    assert result.returncode == 0, result.stderr
+    assert "first a run of its own" in result.stderr
+    before, after = (fluxjax.load(tmp_path / "evl" / p / "model") for p in ("pretrain", "."))
+    assert type(before[0]).__name__ == "ClipImage" and type(after[0]).__name__ == "Evl"
+    towers = [variables["params"]["tower"] for _, variables in (before, after)]
+    jax.tree.map(np.testing.assert_array_equal, *towers)
+    rows = json.loads((tmp_path / "evl" / "evaluation.json").read_text())["rows"]
+    assert [(row["budget"], row["grid"]) for row in rows] == [(16, "4x28"), (8, "4x28"),
+                                                              (4, "1x28")]  # fmt: skip
+    again = subprocess.run(arguments, **options, timeout=600)
+    assert again.returncode == 0 and "first a run of its own" not in again.stderr, again.stderr
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [

@@ -21,7 +21,7 @@ from fluxjax.models.clip import (
     tower_fields,
     tower_layer_id,
 )
-from fluxjax.models.layers import LayerNorm, gelu
+from fluxjax.models.layers import LayerNorm, gelu, uniform_init
 from fluxjax.models.temporal_attention import TemporalCrossAttention
 from fluxjax.positions import linear_matrix
 from fluxjax.selection import group_dynamic_scores, top_places
@@ -32,13 +32,6 @@ SELECTIONS = ("input", "features")
 _xavier = nn.initializers.xavier_uniform()
 
 
-def _uniform(bound: float):
-    """PyTorch's default initial values of linear maps and convolutions."""
-    return lambda key, shape, dtype=jnp.float32: jax.random.uniform(
-        key, shape, dtype, -bound, bound
-    )
-
-
 class TemporalConv(nn.Module):
     """Depthwise convolution over time, kernel 3, zeros beyond the ends."""
 
@@ -47,7 +40,7 @@ class TemporalConv(nn.Module):
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
         """[B, T, L, C] -> [B, T, L, C]; every token's place on its own, cls too."""
-        width, init = x.shape[-1], _uniform(3**-0.5)
+        width, init = x.shape[-1], uniform_init(3**-0.5)
         kernel = self.param("kernel", init, (3, width)).astype(self.dtype)
         bias = self.param("bias", init, (width,)).astype(self.dtype)
         padded = jnp.pad(x.astype(self.dtype), ((0, 0), (1, 1), (0, 0), (0, 0)))
@@ -200,8 +193,8 @@ class Evl(nn.Module):
       select: where a budget takes effect: "input" runs the tower on the kept tokens only, which
         saves most; "features" runs it on whole frames and shows the decoder the kept tokens.
       tower_dtype: of the tower's computation and of the features, such as "bfloat16"; None: dtype.
-      width, depth, num_heads, mlp_ratio, grid, patch, ln_pre, patch_bias: of the image tower, see
-        `fluxjax.models.clip.ClipTower`.
+      width, depth, num_heads, mlp_ratio, grid, patch, ln_pre, patch_bias, position_scale: of the
+        image tower, see `fluxjax.models.clip.ClipTower`.
       tower_gelu: of the image tower; the decoder's is always "quick".
       dtype: of the decoder's computation; parameters stay float32.
       attention: back end of the tower, see `fluxjax.models.attention`.
@@ -229,6 +222,7 @@ class Evl(nn.Module):
     patch: int = 16
     ln_pre: bool = True
     patch_bias: bool = False
+    position_scale: float | None = None
     tower_gelu: str = "quick"
     dtype: Any = jnp.float32
     attention: str = "xla"
@@ -267,7 +261,7 @@ class Evl(nn.Module):
         self.decoder = Decoder(self.decoder_layers, layer, self.dtype)
         self.norm = LayerNorm(dtype=self.dtype)
         self.dropout = nn.Dropout(self.head_dropout)
-        init = _uniform(self.width**-0.5)
+        init = uniform_init(self.width**-0.5)
         self.head = nn.Dense(self.num_classes, kernel_init=init, bias_init=init, dtype=self.dtype)
 
     def __call__(
