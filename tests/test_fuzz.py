@@ -95,7 +95,9 @@ def spoilt_json(draw, whole: bytes):
 @pytest.fixture(scope="module")
 def folder():
     with tempfile.TemporaryDirectory() as name:
-        yield pathlib.Path(name)
+        inner = pathlib.Path(name) / "inner"
+        inner.mkdir()
+        yield inner
 
 
 def weight_files(folder):
@@ -126,9 +128,10 @@ def test_weights(folder):
         assert all(isinstance(value, np.ndarray) for value in arrays.values())
         read.append(name)
 
-    before = sorted(folder.parent.glob("*"))
+    target.touch()
+    before = sorted(folder.parent.rglob("*"))
     check()
-    assert sorted(folder.parent.glob("*")) == before, "a file escaped"
+    assert sorted(folder.parent.rglob("*")) == before, "a file escaped"
 
 
 def test_list_files(folder):

@@ -127,6 +127,7 @@ def test_merge_schedules_reach_the_budget_in_few_blocks():
         make_setting(model(), GRID, 7, "merge")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("method", "budget", "entering"), [("merge", 9, 16), (BOTH, 5, 10)])
 def test_merging_leaves_the_budget_and_says_who_went_where(method, budget, entering):
     setting = make_setting(model(), GRID, budget, method)

@@ -1,7 +1,8 @@
 """Programs of several processes: joining them, and bringing sharded arrays together."""
 
+import contextlib
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import jax
@@ -66,6 +67,17 @@ def meet(name: str) -> None:
         from jax._src import distributed  # JAX has no public name for its client
 
         distributed.global_state.client.wait_at_barrier(f"fluxjax/meet/{name}", MEET_SECONDS * 1000)
+
+
+@contextlib.contextmanager
+def first_goes_ahead(name: str) -> Iterator[None]:
+    """The first process runs the body, then the others: what it makes they find made."""
+    first = jax.process_index() == 0
+    if not first:
+        meet(name)
+    yield
+    if first:
+        meet(name)
 
 
 def whole(tree: Any, mesh: Mesh) -> Any:

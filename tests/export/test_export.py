@@ -89,6 +89,7 @@ def code_of(exported):
     return [re.sub(r" loc\(.*?\)", "", line) for line in lines if not line.startswith("#loc")]
 
 
+@pytest.mark.slow
 def test_programs_are_for_every_platform_and_any_batch():
     task, variables = task_and_variables()
     setting = make_setting(task.model, Grid(4, 28), 8)
@@ -104,6 +105,7 @@ def test_programs_are_for_every_platform_and_any_batch():
     assert code_of(again) == code_of(exported), "the back end of training leaked"
 
 
+@pytest.mark.slow
 def test_merging_is_exported_for_any_batch():
     task, variables = task_and_variables()
     setting = make_setting(task.model, Grid(4, 28), 9, "merge")

@@ -94,7 +94,7 @@ def test_two_processes_compute_what_one_does(alone, video_list, tmp_path, option
 def test_one_killed_ends_the_other_and_both_resume(alone, video_list, tmp_path):
     both = start_two(video_list, tmp_path)
     for line in both[0].stderr:
-        if "step 2/" in line:
+        if "step 3/" in line:  # before it, step 2 was saved, once step 1 was on the disk
             both[1].kill()
             break
     rest = both[0].communicate(timeout=90)[1]  # raises where it outlives its heartbeats
