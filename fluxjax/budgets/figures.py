@@ -65,7 +65,8 @@ def accuracy_figure(points: Sequence[Point], cost: str) -> Figure:
     axes.set_xlabel(_COSTS[cost])
     axes.set_ylabel("top-1, %")
     axes.grid(alpha=0.25)
-    axes.legend(frameon=False, fontsize="small")
+    # A fixed place: the search for the best one warns where it is slow.
+    axes.legend(frameon=False, fontsize="small", loc="lower right")
     return figure
 
 
