@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from data_pipelines.errors import VideoError
-from data_pipelines.pictures import Box
 from data_pipelines.records import Catalog, Record
+
+if TYPE_CHECKING:
+    from data_pipelines.pictures import Box  # needs PyAV, which lists of paths do without
 
 
 def bilinear(frames: np.ndarray, size: tuple[int, int]) -> np.ndarray:

@@ -102,7 +102,7 @@ def test_a_run_on_cached_features(tmp_path, caplog):
         )
     assert second["weight"].tolist() == [1, 1, 0, 0, 0, 0, 0, 0]
     (program,) = trainer.compile_steps()
-    placed = next(loop.device_batches(iter_of(batches), trainer.mesh, spec))
+    placed, _ = next(loop.device_batches(iter_of(batches), trainer.mesh, spec))
     before = jax.device_get(trainer.initial_state().params["head"]["kernel"])
     state, metrics = program(trainer.initial_state(), placed)
     assert np.isfinite(metrics["loss"])

@@ -45,6 +45,8 @@ def write_8k(folder: pathlib.Path) -> pathlib.Path:
 def write_good(name: str, folder: pathlib.Path) -> pathlib.Path:
     """One of GOOD."""
     # SVT-AV1, run by root, makes the calling thread real-time, and all threads it starts later.
+    if not hasattr(os, "sched_getscheduler"):  # not Linux
+        return write_video(folder / name, **GOOD[name])
     policy, priority = os.sched_getscheduler(0), os.sched_getparam(0)
     try:
         return write_video(folder / name, **GOOD[name])
