@@ -104,7 +104,7 @@ def figure_of(rows: Sequence[dict]) -> Figure:
     axes.set_xlabel("GMACs a clip")
     axes.set_ylabel("held-out top-1, %; bars: all seeds")
     axes.grid(alpha=0.25)
-    axes.legend(frameon=False, fontsize="small", loc="center right")
+    figure.legend(loc="outside lower center", ncols=2, frameon=False, fontsize="small")
     return figure
 
 
