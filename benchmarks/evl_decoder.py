@@ -18,7 +18,7 @@ import optax
 
 from benchmarks.report import interleaved, publish, spread
 from fluxjax.grids import parse_grid
-from fluxjax.models import create_model, evl, temporal_attention
+from fluxjax.models import create_model, evl_decoder, temporal_attention
 from fluxjax.models.attention import attention
 
 
@@ -62,7 +62,7 @@ class TableCrossAttention(temporal_attention.TemporalCrossAttention):
     __call__ = nn.compact(table_attention)
 
 
-class PlainQueryAttention(evl.QueryAttention):
+class PlainQueryAttention(evl_decoder.QueryAttention):
     """The naive form under the module's own name and parameters."""
 
     __call__ = nn.compact(plain_query_attention)
@@ -72,11 +72,11 @@ def step_of(model, grid, labels, naive: bool):
     """Compiled (variables, features) -> (loss, gradient of decoder and head)."""
     classes = (TableCrossAttention, PlainQueryAttention)
     if not naive:
-        classes = (temporal_attention.TemporalCrossAttention, evl.QueryAttention)
+        classes = (temporal_attention.TemporalCrossAttention, evl_decoder.QueryAttention)
 
     def loss(params, features):
         # The decoder looks its parts up by these names when it is traced.
-        evl.TemporalCrossAttention, evl.QueryAttention = classes
+        evl_decoder.TemporalCrossAttention, evl_decoder.QueryAttention = classes
         logits = model.apply(
             {"params": params}, features, grid, train=False, method="classify_features"
         )

@@ -14,7 +14,10 @@ Score: not yet trained.
 from fluxjax.config import base_config
 
 SIDE, PATCH = 48, 8
-TOWER = {"width": 96, "depth": 4, "num_heads": 4, "patch": PATCH, "grid": (SIDE // PATCH,) * 2}
+TOWER = {
+    "width": 64, "depth": 2, "num_heads": 4, "patch": PATCH, "grid": (SIDE // PATCH,) * 2,
+    "position_scale": 2.0,  # from random weights, strong positions are learnt from much sooner
+}  # fmt: skip
 
 
 def demo(model, frames):
@@ -39,9 +42,9 @@ def digits():
     config = demo("clip_ti8", frames=1)
     config.data.train = config.data.test = "demo:easy?label=digit"
     config.num_classes = 10
-    config.total_steps = 300
-    config.batch_size = 48
-    config.optim.lr = 8e-3
+    config.total_steps, config.optim.lr = 450, 1.6e-2
+    config.batch_size, config.data.repeats = 48, 2
+    config.data.crop_scale = (0.4, 1.0)
     return config
 
 
@@ -52,9 +55,9 @@ def get_config(variant="motion"):
         config.total_steps, config.optim.lr = 200, 1e-2
         return config
     config = demo("evl_ti8", frames=8)
-    config.model.update({"num_frames": 8, "decoder_layers": 3, "qkv_width": 96,
+    config.model.update({"num_frames": 8, "decoder_layers": 2, "qkv_width": 64,
                          "mlp_dropout": 0.1, "head_dropout": 0.1})  # fmt: skip
-    config.total_steps, config.optim.lr = 300, 8e-3
+    config.total_steps, config.optim.lr = 200, 2.4e-2
     config.eval.grids = (f"8x{SIDE}", f"1x{SIDE}")
     config.eval.budgets = (288, 144, 72)
     config.pretrain = digits()

@@ -170,11 +170,11 @@ class EvalClips:
         if real:
             try:
                 record = fetch(self.catalog, index, self.bad)
-                views = functools.partial(
+                read = functools.partial(
                     eval_views, record, self.grid, self.sampling, self.clips, self.crops,
                     seconds=self.seconds,
                 )  # fmt: skip
-                clips = limited(views, self.seconds, record.name)
+                clips = limited(read, self.seconds, record.name)
                 label = record.label
                 self.bad.note(None)
             except VideoError as error:

@@ -139,6 +139,8 @@ def read_architecture(directory: str | os.PathLike) -> Architecture:
         labels = None if stored["labels"] is None else tuple(stored["labels"])
     except (KeyError, TypeError, ValueError) as error:
         raise WeightsError(f"{path} is damaged: {type(error).__name__}: {error}") from error
+    if not isinstance(kind, str) or not isinstance(version, str):
+        raise WeightsError(f"{path} is damaged: the class or the version is no text")
     if form != _FORMAT:
         raise WeightsError(f"{path} has format {form!r}, this fluxjax reads {_FORMAT}; update it")
     return Architecture(_built(kind, fields, f"{path}, written by {version},"), version, labels)
@@ -233,7 +235,7 @@ def _built(kind: str, fields: dict[str, Any], where: str) -> nn.Module:
         if "dtype" in fields:
             fields["dtype"] = jnp.dtype(fields["dtype"])
         return classes[kind](**{name: _tuples(value) for name, value in fields.items()})
-    except TypeError as error:
+    except (TypeError, ValueError) as error:
         raise WeightsError(f"{where} does not describe a {kind}: {error}") from error
 
 

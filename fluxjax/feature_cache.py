@@ -132,11 +132,13 @@ class CachedData:
 
 
 def _hash_of(task: Task, variables: Any) -> str:
-    """Of the frozen parameters and of the model, whose fields tell what is done with them."""
-    digest = hashlib.sha256(repr(task.model).encode())
+    """Of the frozen parameters and of the fields that tell what is done with them."""
+    model = task.model
+    fields = {name: getattr(model, name) for name in model.feature_fields}
+    digest = hashlib.sha256(repr((type(model).__name__, fields)).encode())
     flat = {"/".join(path): value for path, value in flatten_dict(variables["params"]).items()}
     for path in sorted(flat):
-        if task.model.frozen(path.split("/")):
+        if model.frozen(path.split("/")):
             digest.update(path.encode() + np.asarray(flat[path]).tobytes())
     return digest.hexdigest()
 

@@ -83,7 +83,8 @@ def run(config: ConfigDict, workdir: pathlib.Path) -> None:
             raise ValueError("a dry run reads no data: set config.num_classes")
         print(dry_run(Trainer.create(create_task(config), mesh)), flush=True)
         return
-    data = VideoData.open(config, jax.process_index(), jax.process_count(), workdir)
+    with hosts.first_goes_ahead(f"corpus of {workdir.name}"):  # the demo's is made on first use
+        data = VideoData.open(config, jax.process_index(), jax.process_count(), workdir)
     config.num_classes = config.num_classes or data.train.num_classes
     workdir.mkdir(parents=True, exist_ok=True)
     first = jax.process_index() == 0
@@ -92,6 +93,7 @@ def run(config: ConfigDict, workdir: pathlib.Path) -> None:
             stored_config.write(config, workdir / CONFIG)
         if config.pretrain is not None and config.init_from is None:
             config.init_from = _pretrained(config.pretrain, workdir / "pretrain")
+        hosts.meet(f"data of {workdir.name}")
         task = create_task(config)
         tokens = [grid.tokens(task.patch) for grid in task.grids]
         log.info(

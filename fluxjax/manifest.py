@@ -148,11 +148,13 @@ def _checked(text: bytes, folder: pathlib.Path) -> dict[str, Any]:
     try:
         record = json.loads(text)
         form = record["format"]
-        files, tree = dict(record["files"]), dict(record["tree"])
-        well_formed = all(
+        files, tree = record["files"], record["tree"]
+        well_formed = isinstance(files, dict) and isinstance(tree, dict)
+        well_formed = well_formed and all(
             isinstance(about["size"], int) and re.fullmatch("[0-9a-f]{64}", about["sha256"])
             for about in files.values()
-        ) and all(len(about) == 2 for about in tree.values())
+        )
+        well_formed = well_formed and all(len(about) == 2 for about in tree.values())
     except (KeyError, TypeError, ValueError, RecursionError) as error:
         what = f"{type(error).__name__}: {error}"
         raise DamagedError(f"{folder / MANIFEST} is not a manifest: {what}") from error

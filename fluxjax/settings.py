@@ -16,7 +16,8 @@ from fluxjax.tokens import Tokens
 
 SELECT_AND_MERGE = "group_dynamic+merge"
 MERGING = ("merge", SELECT_AND_MERGE)  # vid-TLDR on all tokens, or on those of a selection
-METHODS = (*SELECTIONS, *MERGING, "none")  # "none": all tokens of the grid, nothing is dropped
+# "places": the same places in every frame; "none": all tokens of the grid, nothing is dropped.
+METHODS = (*SELECTIONS, "places", *MERGING, "none")
 
 KEPT_TO_MERGE = 2  # a selection keeps this many times the budget, merging does the rest
 MERGING_BLOCKS = 3  # the first ones, as in vid-TLDR; more where that would be over half in one
@@ -47,29 +48,41 @@ class Setting(NamedTuple):
         return f"{self.grid}, {self.budget} tokens ({how}), head {self.head}"
 
 
-def make_setting(
-    model: nn.Module, grid: Grid, budget: int | None = None, method: str = "group_dynamic"
-) -> Setting:
-    """The setting for a budget on a grid, with the head trained for the nearest budget.
-
-    Args:
-      model: with token budgets, such as a FluxViT.
-      grid: sampling grid.
-      budget: tokens to keep. None, or as many as the grid has: all, and the method is "none".
-      method: one of `METHODS`; with "none" the budget does not matter.
+def methods_of(model: nn.Module) -> tuple[str, ...]:
+    """The methods of `METHODS` that a model can be run with, its own choice first.
 
     Raises:
-      ValueError: on an unknown method, a budget below one, a grid that the model's patches do not
-        fill, or a model without budgets.
-      UnmergeableError: if the model has too few blocks to merge that much.
+      ValueError: if it has no token budgets.
     """
-    if not hasattr(model, "head_for"):
+    if not hasattr(model, "selections"):
         raise ValueError(
             f"a {type(model).__name__} has no token budgets; train a FluxViT from it "
             "(config.init_from)"
         )
-    if method not in METHODS:
-        raise ValueError(f"unknown method {method!r}; choose one of {METHODS}")
+    return (*model.selections, *(MERGING if model.merges else ()), "none")
+
+
+def make_setting(
+    model: nn.Module, grid: Grid, budget: int | None = None, method: str | None = None
+) -> Setting:
+    """The setting for a budget on a grid, with the head trained for the nearest budget.
+
+    Args:
+      model: with token budgets, such as a FluxViT or an Evl.
+      grid: sampling grid.
+      budget: tokens to keep. None, or as many as the grid has: all, and the method is "none".
+      method: one of `methods_of(model)`, None for its first; with "none" the budget does not
+        matter.
+
+    Raises:
+      ValueError: on a method that the model does not have, a budget below one, a grid that the
+        model's patches do not fill, or a model without budgets.
+      UnmergeableError: if the model has too few blocks to merge that much.
+    """
+    methods = methods_of(model)
+    method = methods[0] if method is None else method
+    if method not in methods:
+        raise ValueError(f"unknown method {method!r}; choose one of {methods}")
     if grid.resolution % model.patch:
         below = max(grid.resolution // model.patch, 1) * model.patch
         raise ValueError(
@@ -148,7 +161,6 @@ def forward(
     return model.apply(
         variables,
         clips,
-        head=setting.head,
         return_features=return_features,
         rngs={"selection": key} if setting.method == "random" else None,
         **_options(model, setting),
@@ -174,12 +186,12 @@ def token_groups(
       key: of the draw; only the method "random" needs one.
     """
     rngs = {"selection": key} if setting.method == "random" else None
-    count, name = selected(model, setting) or (None, "group_dynamic")
+    count, name = selected(model, setting) or (None, model.selections[0])
     kept = model.apply(variables, clips, count, name, rngs=rngs, method="kept_tokens")
     group = jnp.broadcast_to(jnp.arange(kept.valid.shape[1], dtype=jnp.int32), kept.valid.shape)
     if setting.method in MERGING:
         _, state = model.apply(
-            variables, clips, head=setting.head, mutable="intermediates", **_options(model, setting)
+            variables, clips, mutable="intermediates", **_options(model, setting)
         )
         group = group + 1  # the first place is that of the cls token
         for block in range(len(merge_schedule(model, setting))):
@@ -193,6 +205,8 @@ def token_groups(
 
 def _options(model: nn.Module, setting: Setting) -> dict[str, Any]:
     """Arguments of the model's call."""
-    budget, selection = selected(model, setting) or (None, "group_dynamic")
-    merge = merge_schedule(model, setting)
-    return {"budget": budget, "selection": selection, "merge": merge}
+    budget, selection = selected(model, setting) or (None, model.selections[0])
+    options: dict[str, Any] = {"budget": budget, "head": setting.head, "selection": selection}
+    if model.merges:
+        options["merge"] = merge_schedule(model, setting)
+    return options

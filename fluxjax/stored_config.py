@@ -30,9 +30,7 @@ def get_config(path: str) -> ConfigDict:
     """
     try:
         stored = json.loads(pathlib.Path(path).read_text(encoding="utf-8"))
-        config = base_config()
-        _fill(config, stored, "config")
-        return config
+        return _whole(stored, "config")
     except (ValueError, RecursionError) as error:
         raise ValueError(f"{path} cannot be used as a config: {error}") from error
 
@@ -40,6 +38,15 @@ def get_config(path: str) -> ConfigDict:
 def as_flag_value(path: str) -> str:
     """What `--config` must be given for a .json file; other paths stay as they are."""
     return f"{__file__}:{path}" if path.endswith(".json") else path
+
+
+def _whole(stored: Any, path: str) -> ConfigDict:
+    """A config of the stored values; which fields its model has, depends on the model."""
+    model = stored.get("model") if isinstance(stored, dict) else None
+    name = model.get("name") if isinstance(model, dict) else None
+    config = base_config(name) if isinstance(name, str) else base_config()
+    _fill(config, stored, path)
+    return config
 
 
 def _fill(config: ConfigDict, stored: Any, path: str) -> None:
@@ -59,6 +66,9 @@ def _fill(config: ConfigDict, stored: Any, path: str) -> None:
             _fill(config[key], stored[key], name)
             continue
         kind, value = config.get_type(key), _tuples(stored[key])
+        if kind is ConfigDict and value is not None:
+            config[key] = _whole(value, name)
+            continue
         if isinstance(value, bool) != (kind is bool) and value is not None:
             raise ValueError(f"{name}={value!r} must be of type {kind.__name__}")
         try:

@@ -15,6 +15,7 @@ import orbax.checkpoint as ocp
 import pytest
 
 import fluxjax
+from fluxjax.training import signals
 from tests.data_pipelines import video_files
 
 ROOT = pathlib.Path(__file__).parents[1]
@@ -39,6 +40,10 @@ def command(video_list, workdir, *options):
     ]  # fmt: skip
 
 
+def repeat(config, workdir):
+    return [sys.executable, "-m", "fluxjax.main", f"--config={config}", f"--workdir={workdir}"]
+
+
 def environment():
     # One device and one thread: bitwise promises hold for a fixed set-up.
     flags = "--xla_force_host_platform_device_count=1 --xla_cpu_multi_thread_eigen=false"
@@ -46,10 +51,13 @@ def environment():
 
 
 def run(*arguments):
+    return finished(command(*arguments))
+
+
+def finished(command):
     return subprocess.run(
-        command(*arguments), cwd=ROOT, env=environment(), capture_output=True, text=True,
-        timeout=600,
-    )  # fmt: skip
+        command, cwd=ROOT, env=environment(), capture_output=True, text=True, timeout=600
+    )
 
 
 def final_state(workdir, step):
@@ -58,7 +66,7 @@ def final_state(workdir, step):
 
 
 @pytest.mark.slow
-def test_train_evaluate_and_resume_after_sigkill(video_list, tmp_path):
+def test_train_evaluate_repeat_stop_kill_and_resume(video_list, tmp_path):
     whole = run(video_list, tmp_path / "whole")
     assert whole.returncode == 0, whole.stderr
     steps = re.findall(r"step (\d)/6 \| loss [\d.]+ .*clips/s \| data wait .*ETA", whole.stderr)
@@ -76,25 +84,57 @@ def test_train_evaluate_and_resume_after_sigkill(video_list, tmp_path):
     assert fluxjax.load(tmp_path / "whole" / "model")[0].num_classes == 4
     assert any((tmp_path / "whole").glob("events.out.tfevents.*")), "no TensorBoard log"
 
-    killed = tmp_path / "killed"
-    process = subprocess.Popen(
-        command(video_list, killed), cwd=ROOT, env=environment(), stderr=subprocess.PIPE, text=True,
-        stdout=subprocess.DEVNULL,
-    )  # fmt: skip
-    for line in process.stderr:
-        if "step 5/6" in line:
-            process.send_signal(signal.SIGKILL)
-            break
-    process.wait()
-    assert process.returncode == -signal.SIGKILL
-    resumed = run(video_list, killed)
+    # Repeated from its stored config, asked to stop once and killed once.
+    broken = tmp_path / "broken"
+    again = repeat(tmp_path / "whole" / "config.json", broken)
+    for number, at, status in (
+        (signal.SIGTERM, "step 2/6", signals.EXIT_STOPPED), (signal.SIGKILL, "step 5/6", -9),
+    ):  # fmt: skip
+        process = subprocess.Popen(
+            again, cwd=ROOT, env=environment(), text=True, stderr=subprocess.PIPE,
+            stdout=subprocess.DEVNULL,
+        )  # fmt: skip
+        messages = ""
+        for line in process.stderr:
+            messages += line
+            if at in line:
+                process.send_signal(number)
+                break
+        messages += process.communicate(timeout=300)[1]
+        assert process.returncode == status, messages
+        if number == signal.SIGTERM:
+            assert "stopped, everything is saved" in messages
+            steps = [int(path.name) for path in (broken / "checkpoints").iterdir()]
+            assert 2 <= max(steps) <= 4, "not the last finished step"
+    resumed = finished(again)
     assert resumed.returncode == 0, resumed.stderr
-    assert re.search(r"resuming at step [24] ", resumed.stderr), resumed.stderr
-    a, b = (final_state(path, 6) for path in (tmp_path / "whole", killed))
+    assert re.search(r"resuming at step [2-4] ", resumed.stderr), resumed.stderr
+    assert "which ended without a word" in resumed.stderr
+    a, b = (final_state(path, 6) for path in (tmp_path / "whole", broken))
     assert jax.tree.structure(a) == jax.tree.structure(b)
     jax.tree.map(np.testing.assert_array_equal, a, b)
-    assert table["rows"][0]["top1"] == json.loads((killed / "evaluation.json").read_text())["rows"][
+    assert table["rows"][0]["top1"] == json.loads((broken / "evaluation.json").read_text())["rows"][
         0]["top1"]  # fmt: skip
+
+
+@pytest.mark.slow
+def test_a_tower_is_trained_first_then_stands_still(video_list, tmp_path):
+    """One command for two runs; and again without the first, whose model is there."""
+    arguments = command(video_list, tmp_path / "evl")
+    arguments[arguments.index("tests/tiny.py")] = "tests/tiny.py:evl"
+    options = {"cwd": ROOT, "env": environment(), "capture_output": True, "text": True}
+    result = subprocess.run(arguments, **options, timeout=600)
+    assert result.returncode == 0, result.stderr
+    assert "first a run of its own" in result.stderr
+    before, after = (fluxjax.load(tmp_path / "evl" / p / "model") for p in ("pretrain", "."))
+    assert type(before[0]).__name__ == "ClipImage" and type(after[0]).__name__ == "Evl"
+    towers = [variables["params"]["tower"] for _, variables in (before, after)]
+    jax.tree.map(np.testing.assert_array_equal, *towers)
+    rows = json.loads((tmp_path / "evl" / "evaluation.json").read_text())["rows"]
+    assert [(row["budget"], row["grid"]) for row in rows] == [(16, "4x28"), (8, "4x28"),
+                                                              (4, "1x28")]  # fmt: skip
+    again = subprocess.run(arguments, **options, timeout=600)
+    assert again.returncode == 0 and "first a run of its own" not in again.stderr, again.stderr
 
 
 @pytest.mark.parametrize(

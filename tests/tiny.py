@@ -3,8 +3,10 @@
 from fluxjax.config import base_config
 
 
-def get_config():
-    """FluxViT of one block on 2..4 frames of 28 x 28 pixels."""
+def get_config(variant="flux"):
+    """FluxViT of one block on 2..4 frames of 28 x 28 pixels; "evl" trains a tower, then EVL."""
+    if variant == "evl":
+        return pretrained_evl_config()
     config = base_config()
     config.model.width = 16
     config.model.depth = 1
@@ -28,6 +30,27 @@ def get_config():
     config.optim.warmup_steps = 2
     config.checkpoint.every_steps = 2
     config.data.flip = False
+    return config
+
+
+def pretrained_evl_config():
+    """A CLIP tower on single frames, and EVL on it when it is frozen."""
+    config = evl_config()
+    pretrain = base_config("clip_ti8")
+    names = ("width", "depth", "num_heads", "patch", "grid")
+    pretrain.model.update({name: config.model[name] for name in names})
+    for key in ("method", "budgets", "batch_size", "log_every"):
+        pretrain[key] = config[key]
+    pretrain.num_classes, pretrain.total_steps, pretrain.optim.warmup_steps = 4, 3, 0
+    pretrain.grids.frames, pretrain.grids.resolutions = (1,), (28,)
+    pretrain.grids.min_tokens = pretrain.grids.max_tokens = 4
+    pretrain.eval.grids, pretrain.eval.budgets, pretrain.eval.batch_size = ("1x28",), (4,), 8
+    pretrain.data.flip = False
+    for key in ("train", "test", "root"):
+        pretrain.data[key] = config.data.get_ref(key)
+    config.pretrain = pretrain
+    config.total_steps = 3
+    config.eval.grids = ("4x28", "1x28")
     return config
 
 

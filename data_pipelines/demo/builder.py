@@ -6,17 +6,22 @@ import collections
 import concurrent.futures
 import contextlib
 import dataclasses
+import fcntl
 import functools
+import logging
 import os
 import pathlib
+import shutil
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 import numpy as np
 import tensorflow_datasets as tfds
-from absl import logging
+from absl import logging as absl_logging
 
 from data_pipelines.demo import encode, motion, render
+
+log = logging.getLogger(__name__)
 
 _DESCRIPTION = """\
 Scanned digits moving over photo texture; the label is the motion, and no single frame shows it.
@@ -113,28 +118,38 @@ def prepared(variant: str, data_dir: str, num_examples: tuple[int, int] | None) 
         builder = FluxDemo(config=name, data_dir=data_dir)
         if builder.is_prepared():
             return builder
-        try:
+        home = pathlib.Path(builder.data_dir).parent
+        home.mkdir(parents=True, exist_ok=True)
+        with _alone(home):
+            builder = FluxDemo(config=name, data_dir=data_dir)
+            if builder.is_prepared():  # by the process that was waited for
+                return builder
+            for left in sorted(home.glob("incomplete*")):
+                log.warning("removing %s, which an interrupted preparation left", left)
+                shutil.rmtree(left)
             builder.download_and_prepare(
                 download_config=tfds.download.DownloadConfig(try_download_gcs=False)
             )
             return builder
-        except OSError:
-            # Another process may have made the same corpus meanwhile: the rename then fails.
-            builder = FluxDemo(config=name, data_dir=data_dir)
-            if builder.is_prepared():
-                return builder
-            raise
+
+
+@contextlib.contextmanager
+def _alone(folder: pathlib.Path) -> Iterator[None]:
+    """Waits until no other process prepares a corpus in `folder`."""
+    with open(folder / "lock", "a", encoding="utf-8") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield
 
 
 @contextlib.contextmanager
 def quiet() -> Iterator[None]:
     """Keeps TFDS from logging each step; errors still come through."""
-    before = logging.get_verbosity()
-    logging.set_verbosity(logging.ERROR)
+    before = absl_logging.get_verbosity()
+    absl_logging.set_verbosity(absl_logging.ERROR)
     try:
         yield
     finally:
-        logging.set_verbosity(before)
+        absl_logging.set_verbosity(before)
 
 
 def _num_workers() -> int:

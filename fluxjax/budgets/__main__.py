@@ -17,7 +17,7 @@ from fluxjax.budgets.sweep import Sweep, sweep_settings
 from fluxjax.grids import parse_grid
 from fluxjax.inference import open_checkpoint
 from fluxjax.main import set_up_logging
-from fluxjax.settings import METHODS
+from fluxjax.settings import METHODS, methods_of
 
 
 def parser() -> argparse.ArgumentParser:
@@ -31,13 +31,16 @@ def parser() -> argparse.ArgumentParser:
     add("--grids", help="FRAMESxPIXELS, comma-separated; default: those of the run's evaluation, "
         "and for each budget the largest grid within it")  # fmt: skip
     add("--budgets", help="tokens, comma-separated; default: those the model was trained for")
-    add("--methods", default=",".join(METHODS), help="comma-separated; default: %(default)s")
+    add("--methods", help=f"comma-separated, of {','.join(METHODS)}; default: all the model has")
     add("--data", help="demo[:easy|:hard], tfds:NAME or a list file; default: the run's test data")
     add("--split", help="default: the run's, or test")
     add("--data-dir", help="cache of the demo corpus and TFDS")
     add("--root", help="joined to relative paths of list files")
     add("--separator", help="of list files; default: white space")
-    add("--sampling", help="sparse or ssv2: which frames; default: the run's, or sparse")
+    add(
+        "--sampling",
+        help="sparse, ssv2 or dense:STRIDE: which frames; default: the run's, or sparse",
+    )
     add("--videos", type=int, help="measure on this many, evenly chosen; default: all")
     add("--clips", type=int, default=1, help="temporal views a video")
     add("--crops", type=int, default=1, help="spatial views a clip")
@@ -65,7 +68,8 @@ def run(options: argparse.Namespace) -> int:
     grids = [parse_grid(text) for text in options.grids.split(",")] if options.grids else None
     if grids is None:
         grids = data.default_grids(budgets)
-    settings = sweep_settings(checkpoint.model, grids, budgets, options.methods.split(","))
+    methods = options.methods.split(",") if options.methods else methods_of(checkpoint.model)
+    settings = sweep_settings(checkpoint.model, grids, budgets, methods)
     folder = pathlib.Path(options.output or options.workdir)
     folder.mkdir(parents=True, exist_ok=True)
     sweep = Sweep(

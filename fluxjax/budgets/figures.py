@@ -16,6 +16,7 @@ PLAIN = "plain grids, all tokens"
 _STYLES = {
     "none": (PLAIN, "#000000", "s"),
     "group_dynamic": ("Token Optimization (group-dynamic)", "#D55E00", "o"),
+    "places": ("the places that change most", "#D55E00", "o"),
     "uniform": ("uniform selection", "#0072B2", "v"),
     "merge": ("merging (vid-TLDR)", "#CC79A7", "D"),
     "group_dynamic+merge": ("selection, then merging", "#E69F00", "P"),

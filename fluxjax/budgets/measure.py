@@ -10,6 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from fluxjax.evaluation.compute import count_flops
 from fluxjax.evaluation.views import mean_probabilities, top_k_hits
 from fluxjax.settings import Setting, forward
 from fluxjax.tokens import Tokens
@@ -25,8 +26,8 @@ class Times(NamedTuple):
     high: float  # 90th percentile
 
 
-def lower_single(model: nn.Module, variables: Mapping[str, Any], setting: Setting):
-    """(variables, clip [1, T, H, W, 3] uint8, key) -> logits, traced but not yet compiled.
+def trace_single(model: nn.Module, variables: Mapping[str, Any], setting: Setting):
+    """(variables, clip [1, T, H, W, 3] uint8, key) -> logits, traced but not yet lowered.
 
     Raises:
       ValueError: if the model cannot run the setting.
@@ -34,12 +35,12 @@ def lower_single(model: nn.Module, variables: Mapping[str, Any], setting: Settin
     frames, side = setting.grid
     clip = jax.ShapeDtypeStruct((1, frames, side, side, 3), jnp.uint8)
     function = jax.jit(lambda variables, clip, key: forward(model, variables, clip, setting, key))
-    return function.lower(_shapes(variables), clip, jax.random.key(0))
+    return function.trace(_shapes(variables), clip, jax.random.key(0))
 
 
-def gmacs(lowered) -> float:
+def gmacs(traced) -> float:
     """Giga multiply-accumulates of a traced program, as `evaluation.compute.forward_gmacs`."""
-    return lowered.cost_analysis()["flops"] / 2e9
+    return count_flops(traced.jaxpr) / 2e9
 
 
 def lower_hits(

@@ -45,7 +45,7 @@ def publish(
         figure = accuracy_figure(report.points, cost)
         save_figure(figure, figures, f"top1_{cost}")
         plots[caption] = svg(figure)
-    shown = [point.setting for method in ("group_dynamic", *MERGING)
+    shown = [point.setting for method in ("group_dynamic", "places", *MERGING)
              for point in curve(report.points, method, "budget")[::-1]]  # fmt: skip
     count = min(num_pictures, len(catalog))
     indices = np.linspace(0, len(catalog) - 1, count).round().astype(int).tolist()

@@ -13,7 +13,7 @@ import numpy as np
 from data_pipelines import loader
 from data_pipelines.catalog import Catalog, Record, open_catalog
 from data_pipelines.clips import BadVideos, EvalClips, Item
-from data_pipelines.sampling import FRAME_SAMPLERS
+from data_pipelines.sampling import frame_sampler
 from fluxjax.grids import Grid, parse_grid
 from fluxjax.inference import Checkpoint
 
@@ -55,8 +55,10 @@ class SweepData:
         known = {} if options.data else known
         split = options.split or known.get("test_split") or "test"
         sampling = options.sampling or checkpoint.sampling
-        if sampling not in FRAME_SAMPLERS:
-            raise ValueError(f"--sampling={sampling}; choose one of {tuple(FRAME_SAMPLERS)}")
+        try:
+            frame_sampler(sampling)
+        except ValueError as error:
+            raise ValueError(f"--sampling={sampling}: {error}") from error
         catalog = open_catalog(
             source,
             split=split,
@@ -106,8 +108,9 @@ class SweepData:
         }
 
     def default_budgets(self) -> tuple[int, ...]:
-        """Those the model was trained for."""
-        return getattr(self.checkpoint.model, "budgets", ())
+        """Those the model was trained for, or those of the run's evaluation."""
+        config = self.checkpoint.config or {"eval": {"budgets": ()}}
+        return getattr(self.checkpoint.model, "budgets", tuple(config["eval"]["budgets"]))
 
     def default_grids(self, budgets: Sequence[int]) -> list[Grid]:
         """The grids of the run's evaluation, and for each budget the largest grid within it.

@@ -120,7 +120,7 @@ class Sweep:
             log.info("%d of %d settings were measured before", len(self._settings) - len(missing),
                      len(self._settings))  # fmt: skip
         # All are traced before the first is run: a setting that cannot work should cost nothing.
-        lowered = {s: measure.lower_single(self._model, self._variables, s) for s in missing}
+        traced = {s: measure.trace_single(self._model, self._variables, s) for s in missing}
         grids = list(dict.fromkeys(setting.grid for setting in missing))
         columns = (TextColumn("{task.description}"), BarColumn(),
                    TextColumn("{task.completed}/{task.total} videos"),
@@ -133,7 +133,7 @@ class Sweep:
                 advance = lambda done, n=number: progress.update(  # noqa: E731
                     bar, completed=n * self._videos + done
                 )
-                self._measure_grid(grid, {s: lowered[s] for s in settings}, advance)
+                self._measure_grid(grid, {s: traced[s] for s in settings}, advance)
         write_report(self._report(), self._path)
         return self._report()
 
@@ -149,24 +149,24 @@ class Sweep:
         )
 
     def _timed_again(self, setting: Setting, point: Point) -> Point:
-        single = measure.lower_single(self._model, self._variables, setting).compile()
+        single = measure.trace_single(self._model, self._variables, setting).lower().compile()
         batch = self._zero_batch(setting.grid, point.batch)
         hits = measure.lower_hits(self._model, self._variables, setting, batch).compile()
         times = self._times({setting: single}, {setting: hits}, batch, point.batch)[setting]
         return dataclasses.replace(point, **times)
 
-    def _measure_grid(self, grid: Grid, lowered: Mapping[Setting, Any], advance) -> None:
+    def _measure_grid(self, grid: Grid, traced: Mapping[Setting, Any], advance) -> None:
         """Adds the points of one grid and writes the report."""
         start = time.perf_counter()
-        sums, batch, programs = self._count(grid, tuple(lowered), advance)
+        sums, batch, programs = self._count(grid, tuple(traced), advance)
         views = batch["patches"].shape[0] * batch["patches"].shape[1]
-        singles = {setting: program.compile() for setting, program in lowered.items()}
+        singles = {s: program.lower().compile() for s, program in traced.items()}
         times = self._times(singles, programs, batch, views)
         for setting, (top1, top5, videos) in sums.items():
             low, high = wilson_interval(top1, videos)
             self._points[setting] = Point(
                 grid=str(grid), tokens=grid.tokens(self._model.patch), budget=setting.budget,
-                method=setting.method, head=setting.head, gmacs=measure.gmacs(lowered[setting]),
+                method=setting.method, head=setting.head, gmacs=measure.gmacs(traced[setting]),
                 top1=top1 / videos, top1_low=low, top1_high=high, top5=top5 / videos,
                 videos=round(videos), **times[setting],
             )  # fmt: skip

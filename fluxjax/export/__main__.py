@@ -62,8 +62,8 @@ def rungs_of(options: argparse.Namespace, checkpoint: Checkpoint) -> list[Rung]:
             setting = make_setting(model, grid, budget)
             if report is not None:
                 point = next((p for p in report.points if p.setting == setting), None)
-        lowered = measure.lower_single(model, checkpoint.variables, setting)
-        rungs.append(Rung(setting, measure.gmacs(lowered), point))
+        traced = measure.trace_single(model, checkpoint.variables, setting)
+        rungs.append(Rung(setting, measure.gmacs(traced), point))
     return _distinct(rungs)
 
 

@@ -3,7 +3,8 @@
 import jax
 import jax.numpy as jnp
 
-BACKENDS = ("xla", "cudnn")
+BACKENDS = ("xla", "cudnn", "pallas")
+_TPU_BLOCK = 128  # tokens; the kernel wants whole blocks
 
 
 def attention(
@@ -22,7 +23,7 @@ def attention(
       v: [B, M, H, D] values.
       valid: [B, M] bool, a prefix; keys that may be seen. None: all.
       backend: "xla" runs everywhere; "cudnn" is flash attention on NVIDIA GPUs and needs bfloat16
-        or float16 and a head size that is a multiple of 8.
+        or float16 and a head size that is a multiple of 8; "pallas" is flash attention on TPUs.
 
     Returns:
       [B, N, H, D] in q's dtype. A clip without any valid key gives the mean of its values.
@@ -42,6 +43,8 @@ def attention(
             key_value_seq_lengths=lengths,
             implementation="cudnn",
         )
+    if backend == "pallas":
+        return _pallas(q, k, v, valid)
     if backend != "xla":
         raise ValueError(f"unknown attention back end {backend!r}; choose one of {BACKENDS}")
     return _mix(jax.nn.softmax(_logits(q, k, valid), axis=-1), v)
@@ -72,6 +75,31 @@ def attention_with_weights(
         return _mix(weights, v), weights
     shifted = logits + jnp.log(jax.lax.stop_gradient(mass))[:, None, None]
     return _mix(jax.nn.softmax(shifted, axis=-1), v), weights
+
+
+def _pallas(q: jax.Array, k: jax.Array, v: jax.Array, valid: jax.Array | None) -> jax.Array:
+    """JAX's TPU kernel, on tokens padded to whole blocks; padding is keys of another segment."""
+    from jax.experimental.pallas.ops.tpu import flash_attention as tpu  # imports TPU lowering
+
+    queries, keys = (-(-x.shape[1] // _TPU_BLOCK) * _TPU_BLOCK for x in (q, k))
+
+    def blocks(x, tokens):
+        padding = ((0, 0), (0, 0), (0, tokens - x.shape[1]), (0, 0))
+        return jnp.pad(jnp.swapaxes(x, 1, 2), padding)
+
+    seen = jnp.ones(k.shape[:2], jnp.int32) if valid is None else valid.astype(jnp.int32)
+    segments = tpu.SegmentIds(
+        q=jnp.ones((q.shape[0], queries), jnp.int32),
+        kv=jnp.pad(seen, ((0, 0), (0, keys - k.shape[1]))),
+    )
+    out = tpu.flash_attention(
+        blocks(q, queries),
+        blocks(k, keys),
+        blocks(v, keys),
+        segment_ids=segments,
+        sm_scale=q.shape[-1] ** -0.5,
+    )
+    return jnp.swapaxes(out, 1, 2)[:, : q.shape[1]]
 
 
 def _logits(q: jax.Array, k: jax.Array, valid: jax.Array | None) -> jax.Array:

@@ -14,8 +14,8 @@ import jax
 import jax.numpy as jnp
 
 from fluxjax.models.attention import attention
-from fluxjax.models.layers import LayerNorm, gelu
-from fluxjax.positions import resample_table
+from fluxjax.models.layers import LayerNorm, gelu, uniform_init
+from fluxjax.positions import resample_table, sincos_3d
 from fluxjax.selection import group_dynamic_scores, top_places
 from fluxjax.tokens import CLIP_PIXELS, Tokens, normalize_pixels
 
@@ -121,6 +121,8 @@ class ClipTower(nn.Module):
       patch: patch side in pixels.
       ln_pre: LayerNorm before the first block.
       patch_bias: the patch embedding has a bias: EVL's has, CLIP's has not.
+      position_scale: factor on a sin-cos table as initial positions; None: CLIP's small random
+        ones, from which a small tower hardly learns where things are.
       gelu: "quick" as OpenAI trained, "exact" as most of open_clip's.
       dtype: of the computation; parameters stay float32.
       attention: back end, see `fluxjax.models.attention`.
@@ -134,6 +136,7 @@ class ClipTower(nn.Module):
     patch: int = 16
     ln_pre: bool = True
     patch_bias: bool = False
+    position_scale: float | None = None
     gelu: str = "quick"
     dtype: Any = jnp.float32
     attention: str = "xla"
@@ -141,10 +144,15 @@ class ClipTower(nn.Module):
     def setup(self):
         """Builds the layers."""
         scale = nn.initializers.normal(self.width**-0.5)
-        self.patch_embed = nn.Dense(self.width, use_bias=self.patch_bias, dtype=self.dtype)
+        bound = (self.patch**2 * 3) ** -0.5  # PyTorch's default for convolutions
+        self.patch_embed = nn.Dense(
+            self.width, use_bias=self.patch_bias, kernel_init=uniform_init(bound), dtype=self.dtype
+        )
         self.cls_token = self.param("cls_token", scale, (self.width,))
         self.cls_position = self.param("cls_position", scale, (self.width,))
-        self.position_table = self.param("position_table", scale, (1, *self.grid, self.width))
+        shape = (1, *self.grid, self.width)
+        table = scale if self.position_scale is None else self._sincos
+        self.position_table = self.param("position_table", table, shape)
         if self.ln_pre:
             self.norm_pre = LayerNorm(dtype=self.dtype)
         self.blocks = [
@@ -184,6 +192,10 @@ class ClipTower(nn.Module):
         unfold = lambda x: x.reshape(batch, length, *x.shape[1:])  # noqa: E731
         return TowerFeatures(jax.tree.map(unfold, layers), places)
 
+    def _sincos(self, key: jax.Array, shape: tuple[int, ...]) -> jax.Array:
+        del key
+        return jnp.asarray(self.position_scale * sincos_3d(shape[-1], shape[:3]))
+
     def _positions(self, grid: tuple[int, int]) -> jax.Array:
         """[H*W, C] in the compute dtype."""
         table = self.position_table
@@ -212,8 +224,8 @@ class ClipImage(nn.Module):
       num_classes: K of a linear head on the normed cls token; None: CLIP's own projection instead.
       embedding: E, width of the projection.
       train_tower: False freezes the tower: only the norm and the head (or projection) are trained.
-      width, depth, num_heads, mlp_ratio, grid, patch, ln_pre, patch_bias, gelu, dtype, attention:
-        see `ClipTower`.
+      width, depth, num_heads, mlp_ratio, grid, patch, ln_pre, patch_bias, position_scale, gelu,
+        dtype, attention: see `ClipTower`.
     """
 
     num_classes: int | None = None
@@ -227,6 +239,7 @@ class ClipImage(nn.Module):
     patch: int = 16
     ln_pre: bool = True
     patch_bias: bool = False
+    position_scale: float | None = None
     gelu: str = "quick"
     dtype: Any = jnp.float32
     attention: str = "xla"
@@ -280,7 +293,7 @@ class ClipImage(nn.Module):
 def tower_fields(model: Any) -> dict[str, Any]:
     """The fields of a tower that a model around it has under the same names."""
     names = ("width", "depth", "num_heads", "mlp_ratio", "grid", "patch", "ln_pre", "patch_bias")
-    return {name: getattr(model, name) for name in (*names, "attention")}
+    return {name: getattr(model, name) for name in (*names, "position_scale", "attention")}
 
 
 def tower_layer_id(path: Sequence[str], depth: int) -> int:

@@ -21,169 +21,12 @@ from fluxjax.models.clip import (
     tower_fields,
     tower_layer_id,
 )
-from fluxjax.models.layers import LayerNorm, gelu
-from fluxjax.models.temporal_attention import TemporalCrossAttention
-from fluxjax.positions import linear_matrix
+from fluxjax.models.evl_decoder import Decoder
+from fluxjax.models.layers import LayerNorm, uniform_init
 from fluxjax.selection import group_dynamic_scores, top_places
-from fluxjax.tokens import CLIP_PIXELS, Tokens
+from fluxjax.tokens import CLIP_PIXELS, Tokens, gather
 
-SELECTIONS = ("input", "features")
-
-_xavier = nn.initializers.xavier_uniform()
-
-
-def _uniform(bound: float):
-    """PyTorch's default initial values of linear maps and convolutions."""
-    return lambda key, shape, dtype=jnp.float32: jax.random.uniform(
-        key, shape, dtype, -bound, bound
-    )
-
-
-class TemporalConv(nn.Module):
-    """Depthwise convolution over time, kernel 3, zeros beyond the ends."""
-
-    dtype: Any = jnp.float32
-
-    @nn.compact
-    def __call__(self, x: jax.Array) -> jax.Array:
-        """[B, T, L, C] -> [B, T, L, C]; every token's place on its own, cls too."""
-        width, init = x.shape[-1], _uniform(3**-0.5)
-        kernel = self.param("kernel", init, (3, width)).astype(self.dtype)
-        bias = self.param("bias", init, (width,)).astype(self.dtype)
-        padded = jnp.pad(x.astype(self.dtype), ((0, 0), (1, 1), (0, 0), (0, 0)))
-        frames = x.shape[1]
-        return bias + sum(padded[:, i : i + frames] * kernel[i] for i in range(3))
-
-
-class TemporalFeatures(nn.Module):
-    """Frame features with what the neighbouring frames tell; the features given stay as they are.
-
-    Attributes: see `Evl`.
-    """
-
-    num_frames: int
-    grid: tuple[int, int]
-    conv: bool = True
-    position: bool = True
-    cross_attention: bool = True
-    dtype: Any = jnp.float32
-
-    @nn.compact
-    def __call__(
-        self, layer: LayerFeatures, grid: tuple[int, int], places: jax.Array | None
-    ) -> jax.Array:
-        """Features [B, T, L, ..] -> [B, T, L, C]."""
-        frames, width = layer.out.shape[1], layer.out.shape[-1]
-        x = layer.out.astype(self.dtype)
-        total = x
-        if self.conv:
-            total = total + TemporalConv(self.dtype, name="conv")(x)
-        if self.position:
-            table = self.param("position", nn.initializers.zeros, (self.num_frames, width))
-            if frames != self.num_frames:
-                exact = jax.lax.Precision.HIGHEST
-                resample = linear_matrix(frames, frames, self.num_frames)
-                table = jnp.matmul(resample, table, precision=exact)
-            total = total + table[:, None].astype(self.dtype)
-        if self.cross_attention:  # q and k may be absent without
-            q, k = layer.q.astype(self.dtype), layer.k.astype(self.dtype)
-            attend = TemporalCrossAttention(width, self.grid, name="cross_attention")
-            total = total + attend(q, k, grid, places).astype(self.dtype)
-        return total
-
-
-class _Linear(nn.Module):
-    """The parameters of a linear map, for products in another order than input times kernel."""
-
-    features: int
-
-    @nn.compact
-    def __call__(self, width: int, dtype: Any) -> tuple[jax.Array, jax.Array]:
-        kernel = self.param("kernel", _xavier, (width, self.features))
-        bias = self.param("bias", nn.initializers.zeros, (self.features,))
-        return kernel.astype(dtype), bias.astype(dtype)
-
-
-class QueryAttention(nn.Module):
-    """Attention of one query a clip to all its tokens.
-
-    With a single query, keys and values need not be computed: q . (y Wk) is (Wk q) . y, and the
-    weighted sum of y Wv is (the weighted sum of y) Wv. This is the same function at 1/64 of the
-    products for ViT-B/16. The keys' bias adds the same to all logits and has no effect; it is kept
-    because the official weights have it.
-    """
-
-    features: int
-    num_heads: int
-    dtype: Any = jnp.float32
-
-    @nn.compact
-    def __call__(self, x: jax.Array, y: jax.Array) -> jax.Array:
-        """Query [B, C], tokens [B, N, C] -> [B, C]."""
-        width, heads, head_dim = x.shape[-1], self.num_heads, self.features // self.num_heads
-        q = nn.Dense(self.features, kernel_init=_xavier, dtype=self.dtype, name="q")(x)
-        key_kernel, _ = _Linear(self.features, name="k")(width, self.dtype)
-        value_kernel, value_bias = _Linear(self.features, name="v")(width, self.dtype)
-        q = q.reshape(-1, heads, head_dim) * head_dim**-0.5
-        q = jnp.einsum("bhd,chd->bhc", q, key_kernel.reshape(width, heads, head_dim))
-        logits = jnp.einsum("bhc,bnc->bhn", q, y, preferred_element_type=jnp.float32)
-        weights = jax.nn.softmax(logits, axis=-1).astype(self.dtype)
-        pooled = jnp.einsum("bhn,bnc->bhc", weights, y)
-        out = jnp.einsum("bhc,chd->bhd", pooled, value_kernel.reshape(width, heads, head_dim))
-        out = out.reshape(-1, self.features) + value_bias
-        return nn.Dense(width, kernel_init=_xavier, dtype=self.dtype, name="out")(out)
-
-
-class DecoderLayer(nn.Module):
-    """The query attends to a layer's frame features, then an MLP."""
-
-    temporal: dict[str, Any]
-    qkv_width: int
-    num_heads: int
-    mlp_ratio: float
-    mlp_dropout: float
-    dtype: Any = jnp.float32
-
-    @nn.compact
-    def __call__(self, x, layer: LayerFeatures, grid, places, train: bool) -> jax.Array:
-        """Query [B, C] -> [B, C]."""
-        width = x.shape[-1]
-        frames = TemporalFeatures(**self.temporal, dtype=self.dtype, name="temporal")
-        y = frames(layer, grid, places).reshape(x.shape[0], -1, width)
-        y = LayerNorm(dtype=self.dtype, name="norm3")(y)
-        attend = QueryAttention(self.qkv_width, self.num_heads, self.dtype, name="attn")
-        x = x + attend(LayerNorm(dtype=self.dtype, name="norm1")(x), y)
-        small = nn.initializers.normal(1e-6)
-        dense = {"kernel_init": _xavier, "bias_init": small, "dtype": self.dtype}
-        y = LayerNorm(dtype=self.dtype, name="norm2")(x)
-        y = gelu(nn.Dense(round(width * self.mlp_ratio), name="fc1", **dense)(y), "quick")
-        y = nn.Dropout(self.mlp_dropout, deterministic=not train)(y)
-        return x + nn.Dense(width, name="fc2", **dense)(y)
-
-
-class Decoder(nn.Module):
-    """One learned query through the features of the last blocks, shallow ones first."""
-
-    layers: int
-    layer: dict[str, Any]
-    dtype: Any = jnp.float32
-
-    @nn.compact
-    def __call__(
-        self,
-        features: Sequence[LayerFeatures],
-        grid: tuple[int, int],
-        places: jax.Array | None = None,
-        train: bool = False,
-    ) -> jax.Array:
-        """Features [B, T, L, ..] of as many blocks as layers -> [B, C]."""
-        batch, _, _, width = features[0].out.shape
-        query = self.param("cls_token", nn.initializers.zeros, (width,)).astype(self.dtype)
-        x = jnp.broadcast_to(query, (batch, width))
-        for i in range(self.layers):
-            layer = DecoderLayer(**self.layer, dtype=self.dtype, name=f"layers_{i}")
-            x = layer(x, features[i], grid, places, train)
-        return x
+SELECT_AT = ("input", "features")
 
 
 class Evl(nn.Module):
@@ -200,8 +43,8 @@ class Evl(nn.Module):
       select: where a budget takes effect: "input" runs the tower on the kept tokens only, which
         saves most; "features" runs it on whole frames and shows the decoder the kept tokens.
       tower_dtype: of the tower's computation and of the features, such as "bfloat16"; None: dtype.
-      width, depth, num_heads, mlp_ratio, grid, patch, ln_pre, patch_bias: of the image tower, see
-        `fluxjax.models.clip.ClipTower`.
+      width, depth, num_heads, mlp_ratio, grid, patch, ln_pre, patch_bias, position_scale: of the
+        image tower, see `fluxjax.models.clip.ClipTower`.
       tower_gelu: of the image tower; the decoder's is always "quick".
       dtype: of the decoder's computation; parameters stay float32.
       attention: back end of the tower, see `fluxjax.models.attention`.
@@ -229,16 +72,24 @@ class Evl(nn.Module):
     patch: int = 16
     ln_pre: bool = True
     patch_bias: bool = False
+    position_scale: float | None = None
     tower_gelu: str = "quick"
     dtype: Any = jnp.float32
     attention: str = "xla"
 
     pixels = CLIP_PIXELS
     one_grid = True
+    selections = ("places",)
+    merges = False
+    # What `features` depends on, besides the tower's parameters.
+    feature_fields = (
+        "num_heads", "patch", "ln_pre", "patch_bias", "tower_gelu", "tower_dtype", "dtype",
+        "decoder_layers", "temporal_attention",
+    )  # fmt: skip
 
     def __post_init__(self):
-        if self.select not in SELECTIONS:
-            raise ValueError(f"select={self.select!r} is unknown; choose one of {SELECTIONS}")
+        if self.select not in SELECT_AT:
+            raise ValueError(f"select={self.select!r} is unknown; choose one of {SELECT_AT}")
         if not 1 <= self.decoder_layers <= self.depth:
             raise ValueError(
                 f"decoder_layers={self.decoder_layers} must lie between 1 and depth={self.depth}: "
@@ -267,12 +118,18 @@ class Evl(nn.Module):
         self.decoder = Decoder(self.decoder_layers, layer, self.dtype)
         self.norm = LayerNorm(dtype=self.dtype)
         self.dropout = nn.Dropout(self.head_dropout)
-        init = _uniform(self.width**-0.5)
+        init = uniform_init(self.width**-0.5)
         self.head = nn.Dense(self.num_classes, kernel_init=init, bias_init=init, dtype=self.dtype)
 
     def __call__(
-        self, video_or_tokens: jax.Array | Tokens, budget: int | None = None, train: bool = False
-    ) -> jax.Array:
+        self,
+        video_or_tokens: jax.Array | Tokens,
+        budget: int | None = None,
+        head: int = 0,
+        return_features: bool = False,
+        train: bool = False,
+        selection: str = "places",
+    ) -> jax.Array | tuple[jax.Array, jax.Array]:
         """Classifies clips.
 
         Args:
@@ -280,20 +137,53 @@ class Evl(nn.Module):
             holding pixels, all on one grid without padding.
           budget: tokens kept a clip, cls tokens not counted, the same places in every frame; None
             keeps all.
+          head: 0, the only one.
+          return_features: also return what the head reads.
           train: dropout is active (needs rngs={"dropout": key}).
+          selection: "places", the only one: see `fluxjax.selection.top_places`.
 
         Returns:
-          logits [B, num_classes] float32.
+          logits [B, num_classes] float32; with `return_features` also features [B, width] float32.
 
         Raises:
-          ValueError: on packed tokens, a wrong shape or a budget below a token a frame.
+          ValueError: on packed tokens, a wrong shape, head or selection, or a budget below a token
+            a frame.
         """
+        if head != 0 or selection not in self.selections:
+            raise ValueError(
+                f"EVL has head 0 and the selections {self.selections}, not {head} and {selection!r}"
+            )
         tokens = pixel_tokens(video_or_tokens, self.patch)
+        features = self._selected(tokens, budget)
+        x = self._query(features, one_grid(tokens, "EVL")[1:], train)
+        logits = self._logits(x, train)
+        return (logits, x.astype(jnp.float32)) if return_features else logits
+
+    def kept_tokens(
+        self, video_or_tokens: jax.Array | Tokens, budget: int | None, selection: str = "places"
+    ) -> Tokens:
+        """The tokens of pixels that `__call__` would keep; their `position` says which."""
+        del selection
+        tokens = pixel_tokens(video_or_tokens, self.patch)
+        places = self._selected(tokens, budget).places
+        if places is None:
+            return tokens
+        frames, rows, columns = one_grid(tokens, "EVL")
+        index = places[:, None] + rows * columns * jnp.arange(frames)[:, None]
+        index = index.reshape(len(places), -1)
+        return gather(tokens, index, jnp.ones(index.shape, bool))
+
+    def head_for(self, budget: int | None) -> int:
+        """The only head, 0."""
+        del budget
+        return 0
+
+    def _selected(self, tokens: Tokens, budget: int | None) -> TowerFeatures:
+        """Features of the kept tokens."""
         grid = one_grid(tokens, "EVL")
-        early = budget if self.select == "input" else None
-        features = self.tower_features(tokens, early)
-        late = budget if self.select == "features" else None
-        return self.decode(features, grid[1:], late, train)
+        if budget is None or self.select == "input":
+            return self.tower_features(tokens, budget)
+        return _kept(self.tower_features(tokens), grid[1:], budget)
 
     def tower_features(
         self, video_or_tokens: jax.Array | Tokens, budget: int | None = None
@@ -313,9 +203,14 @@ class Evl(nn.Module):
         """Logits of `tower_features` on frames of `grid` (h, w) patches; see `__call__`."""
         if budget is not None:
             features = _kept(features, grid, budget)
-        x = self.decoder(features.layers, grid, features.places, train)
-        x = self.dropout(self.norm(x), deterministic=not train)
-        return self.head(x).astype(jnp.float32)
+        return self._logits(self._query(features, grid, train), train)
+
+    def _query(self, features: TowerFeatures, grid: tuple[int, int], train: bool) -> jax.Array:
+        """What the decoder's query has gathered, normalised; [B, C]."""
+        return self.norm(self.decoder(features.layers, grid, features.places, train))
+
+    def _logits(self, x: jax.Array, train: bool) -> jax.Array:
+        return self.head(self.dropout(x, deterministic=not train)).astype(jnp.float32)
 
     def features(self, video_or_tokens: jax.Array | Tokens) -> dict[str, jax.Array]:
         """What the decoder reads of whole frames, as arrays to keep: [B, layers, T, L, ..] each."""

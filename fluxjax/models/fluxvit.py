@@ -18,7 +18,7 @@ from fluxjax.merging import check_schedule
 from fluxjax.models.blocks import Merging, PatchEmbed, remat_block
 from fluxjax.models.layers import Affine, AttentionPool, LayerNorm, linear_init
 from fluxjax.positions import positions_of, resample_table, sincos_3d
-from fluxjax.selection import Ranking, rank_tokens, select, selection_scores
+from fluxjax.selection import SELECTIONS, Ranking, rank_tokens, select, selection_scores
 from fluxjax.tokens import IMAGENET_PIXELS, Tokens, normalize_pixels
 
 
@@ -85,6 +85,8 @@ class FluxViT(nn.Module):
 
     pixels = IMAGENET_PIXELS
     one_grid = False
+    selections = SELECTIONS
+    merges = True
 
     def setup(self):
         """Builds the layers."""

@@ -1,5 +1,6 @@
 """Layers that the models share: norms, MLP, layer scale, drop path, attention pooling."""
 
+from collections.abc import Callable
 from typing import Any
 
 import flax.linen as nn
@@ -11,6 +12,14 @@ from fluxjax.models.attention import attention
 
 # PyTorch's trunc_normal_(std=0.02) cuts at +-2, a hundred deviations out: a plain normal.
 linear_init = nn.initializers.normal(0.02)
+
+
+def uniform_init(bound: float) -> Callable[..., jax.Array]:
+    """Initial values in [-bound, bound]: PyTorch's default, bound 1 / sqrt(fan-in)."""
+    return lambda key, shape, dtype=jnp.float32: jax.random.uniform(
+        key, shape, dtype, -bound, bound
+    )
+
 
 GELUS = ("tanh", "exact", "quick")
 

@@ -1,7 +1,8 @@
 """Classification on cached features: a task that never runs the frozen part of its model.
 
-A model offers `features(tokens) -> {name: [B, ..]}` and `classify_features(features, grid, budget,
-train) -> logits`; see `fluxjax.models.evl.Evl`.
+A model offers `features(tokens) -> {name: [B, ..]}`, `classify_features(features, grid, budget,
+train) -> logits`, and names in `feature_fields` the fields that features depend on; see
+`fluxjax.models.evl.Evl`.
 """
 
 from collections.abc import Mapping

@@ -16,7 +16,7 @@ log = logging.getLogger(__name__)
 
 _PREFIX = "fluxjax/stop"
 _WAIT_MS = 300_000  # for a process in a long compilation or evaluation to answer
-_LISTEN_MS = 3_600_000
+_POLL_SECONDS = 1.0
 _LEAVE_MS = 60_000
 
 
@@ -26,6 +26,7 @@ class Agreement:
     def __init__(self, client: Any, process: int, processes: int):
         """`client`: of `jax.distributed`'s coordination service."""
         self._client, self._process, self._processes = client, process, processes
+        self._closed, self._listener = threading.Event(), None
 
     @classmethod
     def of_this_run(cls) -> "Agreement | None":
@@ -37,21 +38,29 @@ class Agreement:
         return cls(distributed.global_state.client, jax.process_index(), jax.process_count())
 
     def listen(self, request: Callable[[], None]) -> None:
-        """Calls `request` once another process has been asked to stop."""
-        threading.Thread(target=self._listen, args=(request,), daemon=True).start()
+        """Calls `request` once another process has been asked to stop; until `close`."""
+        self._listener = threading.Thread(target=self._listen, args=(request,), daemon=True)
+        self._listener.start()
 
     def _listen(self, request: Callable[[], None]) -> None:
-        while True:
+        # Looked at in turns: a thread that waits inside the client would crash the exit.
+        while not self._closed.wait(_POLL_SECONDS):
             try:
-                by = self._client.blocking_key_value_get(f"{_PREFIX}/by", _LISTEN_MS)
+                by = self._client.key_value_try_get(f"{_PREFIX}/by")
             except jax.errors.JaxRuntimeError as error:
-                if "DEADLINE_EXCEEDED" in str(error):
+                if "NOT_FOUND" in str(error):
                     continue
                 return  # the service has shut down: the run is over
             if by != str(self._process):
                 log.warning("process %s was asked to stop, so all processes do", by)
                 request()
             return
+
+    def close(self) -> None:
+        """Ends listening."""
+        self._closed.set()
+        if self._listener is not None:
+            self._listener.join()
 
     def last_step(self, begun: int) -> int:
         """The step after which all processes stop; waits for their answers.

@@ -1,7 +1,8 @@
 """Programs of several processes: joining them, and bringing sharded arrays together."""
 
+import contextlib
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import jax
@@ -12,6 +13,7 @@ from fluxjax.training.mesh import replicated
 MODES = ("auto", "on", "off")
 # A process that is silent for so long is dead, and the others end with an error.
 HEARTBEAT_SECONDS = 30
+MEET_SECONDS = 1800
 
 
 def start(
@@ -50,6 +52,32 @@ def detected(environment: Mapping[str, str]) -> bool:
     if any(count.isdigit() and int(count) > 1 for count in counts):
         return True
     return "," in environment.get("TPU_WORKER_HOSTNAMES", "")
+
+
+def meet(name: str) -> None:
+    """Waits until all processes are here; `name` is used once a run.
+
+    Processes that start to talk over CPUs (gloo) or GPUs wait half a minute for each other, and one
+    may be that late from importing or from making a corpus.
+
+    Raises:
+      jax.errors.JaxRuntimeError: if one does not come.
+    """
+    if jax.process_count() > 1:
+        from jax._src import distributed  # JAX has no public name for its client
+
+        distributed.global_state.client.wait_at_barrier(f"fluxjax/meet/{name}", MEET_SECONDS * 1000)
+
+
+@contextlib.contextmanager
+def first_goes_ahead(name: str) -> Iterator[None]:
+    """The first process runs the body, then the others: what it makes they find made."""
+    first = jax.process_index() == 0
+    if not first:
+        meet(name)
+    yield
+    if first:
+        meet(name)
 
 
 def whole(tree: Any, mesh: Mesh) -> Any:

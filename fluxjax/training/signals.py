@@ -71,6 +71,8 @@ class StopSignals:
             signal.set_wakeup_fd(wakeup)
             for number, handler in before.items():
                 signal.signal(number, handler)
+            if self._agreement is not None:
+                self._agreement.close()
             os.close(writing)  # ends the watcher
             watcher.join()
             os.close(reading)

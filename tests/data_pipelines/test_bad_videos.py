@@ -1,6 +1,7 @@
 """Odd and bad videos neither stop nor change training; the doctor tells which they are."""
 
 import json
+import os
 import threading
 import time
 
@@ -225,3 +226,24 @@ def test_training_trusts_the_manifest(zoo, tmp_path):
     video_manifest.write(entries[1:], output)
     with pytest.raises(ValueError, match=r"1 of \d+ videos .* are in none of the manifests .*one"):
         video_manifest.bad_videos([str(output)], (catalog,))
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not os.path.exists("/proc/self/status"), reason="reads /proc")
+def test_memory_stays_flat(zoo):
+    """The long run is `python -m benchmarks.bad_videos`; here, a leak of 300 kB a clip shows."""
+
+    def resident_mb():
+        with open("/proc/self/status") as file:
+            return int(next(x for x in file if x.startswith("VmRSS")).split()[1]) / 1024
+
+    folder, good, reasons, damaged = zoo
+    source = training(folder, BadVideos(1.0), seconds=60.0)
+    total = len(good) + len(reasons) + len(damaged)
+    for position in range(4 * total):
+        source.item(position)
+    before = resident_mb()
+    for position in range(4 * total, 12 * total):
+        source.item(position)
+    grown = resident_mb() - before
+    assert grown < 0.3 * 8 * total, f"{grown:.0f} MB more after {8 * total} videos"

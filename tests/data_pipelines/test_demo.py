@@ -1,12 +1,14 @@
 """The demo corpus: what it promises about motion, splits, files and generation."""
 
-import errno
+import fcntl
 import io
 import os
+import pathlib
 import shutil
 import signal
 import subprocess
 import sys
+import threading
 import time
 
 import numpy as np
@@ -215,7 +217,7 @@ def test_data_dir_comes_from_the_environment(monkeypatch, tmp_path):
 
 @pytest.mark.slow
 @pytest.mark.skipif(os.name != "posix", reason="kills a process by signal")
-def test_interrupted_generation_leaves_no_corpus(tmp_path):
+def test_interrupted_generation_leaves_no_corpus(tmp_path, caplog):
     """Killed while writing, without a chance to clean up; the next call makes all of it."""
     size = (300, 4)
     load = f"demo.load('easy', {str(tmp_path)!r}, num_examples={size})"
@@ -234,18 +236,26 @@ def test_interrupted_generation_leaves_no_corpus(tmp_path):
     assert list(home.glob("incomplete*")) and not (home / "1.0.0").exists()
     builder = demo.load("easy", tmp_path, num_examples=size)
     assert len(builder.as_data_source("train")) == 300
+    assert "removing" in caplog.text and not list(home.glob("incomplete*"))
 
 
-def test_another_process_may_make_the_corpus_first(tiny, tmp_path, monkeypatch):
-    def lose_the_race(builder, **_):
-        if lose_the_race.other_succeeds:
-            shutil.copytree(tiny.data_path, builder.data_path)
-        raise OSError(errno.ENOTEMPTY, "Directory not empty")
+def test_a_corpus_that_another_process_is_making_is_waited_for(tiny, tmp_path, monkeypatch):
+    home = tmp_path / "flux_demo" / pathlib.Path(tiny.data_dir).parent.name
+    home.mkdir(parents=True)
+    (home / "incomplete.AB_1.0.0").mkdir()  # the other one is writing here
 
-    monkeypatch.setattr(type(tiny), "download_and_prepare", lose_the_race)
-    lose_the_race.other_succeeds = False
-    with pytest.raises(OSError, match="not empty"):
-        demo.load("easy", tmp_path, num_examples=TINY)
-    lose_the_race.other_succeeds = True
-    builder = demo.load("easy", tmp_path, num_examples=TINY)
-    assert len(builder.as_data_source("train")) == TINY[0]
+    def refuse(builder, **_):
+        raise AssertionError("the corpus is made a second time")
+
+    monkeypatch.setattr(type(tiny), "download_and_prepare", refuse)
+    loaded = []
+    load = lambda: loaded.append(demo.load("easy", tmp_path, num_examples=TINY))  # noqa: E731
+    with open(home / "lock", "w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        thread = threading.Thread(target=load)
+        thread.start()
+        thread.join(0.5)
+        assert thread.is_alive() and (home / "incomplete.AB_1.0.0").exists()
+        shutil.copytree(tiny.data_dir, home / "1.0.0")
+    thread.join(60)
+    assert len(loaded[0].as_data_source("train")) == TINY[0]

@@ -8,7 +8,9 @@ import numpy as np
 import pytest
 
 import fluxjax
+from fluxjax.grids import Grid
 from fluxjax.selection import top_places
+from fluxjax.settings import Setting, forward, make_setting, methods_of, token_groups
 from fluxjax.tokens import Tokens
 
 SIZES = {
@@ -26,8 +28,13 @@ def model_and_variables(**fields):
     return model, jax.tree.map(lambda x: 0.3 * rng.standard_normal(x.shape, np.float32), shapes)
 
 
+@functools.cache
+def compiled(model, budget):
+    return jax.jit(lambda v, x: model.apply(v, x, budget))
+
+
 def logits(model, variables, video, budget=None):
-    return jax.jit(lambda v, x: model.apply(v, x, budget))(variables, video)
+    return compiled(model, budget)(variables, video)
 
 
 def test_top_places_are_those_that_change_most():
@@ -44,10 +51,6 @@ def test_top_places_are_those_that_change_most():
 def test_a_budget_keeps_the_moving_places(select):
     model, variables = model_and_variables()
     model = model.clone(select=select)
-    whole = logits(model, variables, CLIP)
-    np.testing.assert_allclose(logits(model, variables, CLIP, 48), whole, atol=1e-5)
-    half = logits(model, variables, CLIP, 24)
-    assert np.abs(half - whole).max() > 1e-3
     still = np.repeat(CLIP[:, :1], 4, axis=1)
     still[:, :, 4:8, 4:12] = CLIP[:, :, 4:8, 4:12]  # places 5 and 6 move
     kept = logits(model, variables, still, 8)
@@ -96,3 +99,35 @@ def test_dropout_only_in_training():
     first, second = (apply(variables, jax.random.key(i)) for i in range(2))
     assert np.abs(first - second).max() > 1e-3
     np.testing.assert_array_equal(first, apply(variables, jax.random.key(0)))
+
+
+def test_the_budget_report_knows_evls_one_method():
+    model, _ = model_and_variables()
+    assert methods_of(model) == ("places", "none")
+    assert make_setting(model, Grid(4, 12), 16) == Setting(Grid(4, 12), 16, "places", 0)
+    assert make_setting(model, Grid(4, 12)).method == "none"
+    with pytest.raises(ValueError, match="unknown method 'merge'; choose one of"):
+        make_setting(model, Grid(4, 12), 16, "merge")
+    with pytest.raises(ValueError, match="EVL has head 0"):
+        jax.eval_shape(lambda v: model.apply(v, CLIP, head=1), model_and_variables()[1])
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("select", ["input", "features"])
+def test_settings_run_and_show_what_is_kept(select):
+    model, variables = model_and_variables()
+    model, clip = model.clone(select=select), CLIP[:, :, :, :12]
+    setting = make_setting(model, Grid(4, 12), 16)
+
+    @jax.jit
+    def run(variables):
+        outputs = forward(model, variables, clip, setting, return_features=True)
+        plain = model.apply(variables, clip, 16)
+        return outputs, plain, token_groups(model, variables, clip, setting)
+
+    (found, features), plain, groups = run(variables)
+    np.testing.assert_allclose(found, plain, atol=1e-5)
+    assert features.shape == (2, 16)
+    kept = np.asarray(groups) >= 0
+    assert kept.sum(axis=(2, 3)).tolist() == [[4] * 4] * 2, "not four tokens of every frame"
+    assert np.all(kept == kept[:, :1]), "other places in other frames"

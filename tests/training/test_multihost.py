@@ -85,17 +85,16 @@ def test_two_processes_compute_what_one_does(alone, video_list, tmp_path, option
     assert len(losses(logs[0])) == STEPS and losses(logs[0]) == losses(alone[1])
     assert losses(logs[1]) == losses(logs[0])
     assert_same_run(tmp_path, logs[0], alone)
-    # Each decodes its half; one clip more each for the pipelines' templates.
-    halves = [decoded(log) for log in logs]
-    assert abs(halves[0] - halves[1]) <= 2
-    assert max(halves) <= decoded(alone[1]) / 2 + 6, (halves, decoded(alone[1]))
+    # Each decodes its part; the last, uneven test batches are the first process's.
+    parts = [decoded(log) for log in logs]
+    assert sum(parts) <= decoded(alone[1]) + 2 and max(parts) < 0.6 * sum(parts)
 
 
 @pytest.mark.slow
 def test_one_killed_ends_the_other_and_both_resume(alone, video_list, tmp_path):
     both = start_two(video_list, tmp_path)
     for line in both[0].stderr:
-        if "step 2/" in line:
+        if "step 3/" in line:  # before it, step 2 was saved, once step 1 was on the disk
             both[1].kill()
             break
     rest = both[0].communicate(timeout=90)[1]  # raises where it outlives its heartbeats

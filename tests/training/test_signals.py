@@ -10,6 +10,7 @@ import textwrap
 import threading
 import time
 
+import jax
 import pytest
 
 from fluxjax.training import signals
@@ -150,6 +151,12 @@ class Service:
             assert self.changed.wait_for(lambda: key in self.values, timeout_ms / 1000)
             return self.values[key]
 
+    def key_value_try_get(self, key):
+        with self.changed:
+            if key not in self.values:
+                raise jax.errors.JaxRuntimeError(f"NOT_FOUND: {key}")
+            return self.values[key]
+
 
 def test_processes_stop_after_the_step_of_the_one_that_is_furthest():
     service, finished = Service(), {}
@@ -164,6 +171,7 @@ def test_processes_stop_after_the_step_of_the_one_that_is_furthest():
         while not stop.due(step):
             step += 1
         finished[number] = step
+        stop._agreement.close()
 
     threads = [threading.Thread(target=process, args=(i, n)) for i, n in enumerate((4, 2, 7))]
     for thread in threads:

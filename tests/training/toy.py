@@ -1,5 +1,6 @@
 """A trainer that costs nothing: its state counts steps and its batches can be made to hang."""
 
+import functools
 import types
 
 import jax
@@ -17,7 +18,7 @@ PARAMS = {"bias": jnp.zeros(2), "kernel": jnp.zeros((3, 2))}
 class ToyTrainer:
     """What `loop.train` needs of a trainer. `bad` steps report non-finite numbers."""
 
-    def __init__(self, total_steps=6, every=100, bad=(), **config):
+    def __init__(self, total_steps=6, every=100, bad=(), devices=1, **config):
         self.bad = tuple(bad)
         settings = tiny.get_config()
         settings.total_steps, settings.checkpoint.every_steps = total_steps, every
@@ -25,7 +26,7 @@ class ToyTrainer:
         settings.update(config)
         spec = {"label": jax.ShapeDtypeStruct((settings.batch_size,), jnp.int32)}
         self.task = types.SimpleNamespace(config=settings, batch_spec=lambda size: spec)
-        self.mesh = jax.sharding.Mesh(np.array(jax.devices()[:1]), ("data",))
+        self.mesh = jax.sharding.Mesh(np.array(jax.devices()[:devices]), ("data",))
         self.abstract_state = mesh.abstract(self.initial_state(), mesh.replicated(self.mesh))
 
     def initial_state(self):
@@ -34,8 +35,9 @@ class ToyTrainer:
 
     def compile_steps(self):
         bad = jnp.asarray(self.bad or (-1,))
+        everywhere = jax.sharding.NamedSharding(self.mesh, jax.sharding.PartitionSpec())
 
-        @jax.jit
+        @functools.partial(jax.jit, out_shardings=everywhere)
         def step(state, batch):
             finite = ~jnp.any(bad == state.step + 1)
             loss = jnp.where(finite, 1.0, jnp.nan)
