@@ -65,8 +65,7 @@ def accuracy_figure(points: Sequence[Point], cost: str) -> Figure:
     axes.set_xlabel(_COSTS[cost])
     axes.set_ylabel("top-1, %")
     axes.grid(alpha=0.25)
-    # A fixed place: the search for the best one warns where it is slow.
-    axes.legend(frameon=False, fontsize="small", loc="lower right")
+    figure.legend(loc="outside lower center", ncols=3, frameon=False, fontsize="small")
     return figure
 
 
