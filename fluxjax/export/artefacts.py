@@ -172,13 +172,16 @@ def ladder_entry(rung: Rung) -> dict[str, Any]:
 
 def preprocessing(model: nn.Module, sampling: str) -> dict[str, Any]:
     """From a video to what the programs take; pixels are normalised inside them."""
+    kind, _, stride = sampling.partition(":")
     frames = {
+        "dense": f"s = max(n - (T - 1) * {stride} - 1, 0) // 2; "
+        f"frame i is min(s + {stride} * i, n - 1)",
         "sparse": "s = (n - 1) / T; frame i is min(round(s * i) + floor(s / 2), n - 1)",
         "ssv2": "frame i is floor(n / T * (i + 1 / 2))",
     }
     return {
         "input": "uint8 RGB [batch, T, S, S, 3], values 0 to 255",
-        "frames": f"of the n frames of a video, T: {frames[sampling]}, round half to even",
+        "frames": f"of the n frames of a video, T: {frames[kind]}, round half to even",
         "crop": "the middle square of the upright picture, its short side long",
         "resize": "to S x S, bilinear with antialiasing",
         "normalised_inside": {"scale": 255, **model.pixels._asdict()},

@@ -102,7 +102,7 @@ def test_the_largest_plain_grid_within_a_budget(budget, frames, grid):
         (["--grids", "4x30"], "30 pixels are not a multiple"),
         (["--videos", "7"], "--videos=7; there are 1 to 6"),
         (["--data", "missing.txt"], "there is no list file missing.txt"),
-        (["--sampling", "dense"], "--sampling=dense; choose one of"),
+        (["--sampling", "dense"], "--sampling=dense: 'dense' lacks the frames from one sample"),
     ],
 )
 def test_mistakes_are_named(run, more, message, capsys):

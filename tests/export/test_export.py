@@ -83,6 +83,12 @@ for budget, count in {calls}:
     assert json.loads((out / "labels.json").read_text()) == list(tiny_run.LABELS)
 
 
+@pytest.mark.parametrize(("sampling", "rule"), [("dense:4", "s + 4 * i"), ("ssv2", "(i + 1 / 2)")])
+def test_the_preprocessing_says_how_the_run_sampled_frames(sampling, rule):
+    text = artefacts.preprocessing(fluxjax.create_model("fluxvit_ti14"), sampling)["frames"]
+    assert rule in text
+
+
 def code_of(exported):
     """The program's text without the places in the source that it came from."""
     lines = exported.mlir_module().splitlines()

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from fluxjax.tasks import create_task
-from fluxjax.training import compilation, loop, mesh
+from fluxjax.training import compilation, loop
 from fluxjax.training.checkpoints import Checkpoints
 from tests import tiny
 
@@ -113,16 +113,6 @@ def test_resuming_gives_the_bits_of_an_unbroken_run(tmp_path):
     resumed, losses = run(config, stopped)
     assert [step for step, _ in losses] == [5, 6], "did not resume at the checkpoint of step 4"
     assert_same_bits(whole, resumed)
-
-
-@pytest.mark.slow
-def test_one_device_and_eight_agree(tmp_path):
-    assert jax.device_count() == 8
-    config = tiny.get_config()
-    one = jax.sharding.Mesh(np.array(jax.devices()[:1]), ("data",))
-    _, alone = run(config, tmp_path / "one", one)
-    _, sharded = run(config, tmp_path / "eight", mesh.make_mesh())
-    np.testing.assert_allclose(alone, sharded, rtol=1e-5)
 
 
 @pytest.mark.slow
