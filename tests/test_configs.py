@@ -17,9 +17,13 @@ from fluxjax.training.optimizers import learning_rate
 
 ROOT = pathlib.Path(__file__).parents[1]
 CONFIGS = [
-    ("fluxvit_ti", None), ("fluxvit_s", None), ("fluxvit_s", "k400"), ("fluxvit_s", "ssv2"),
-    ("fluxvit_b", None), ("fluxvit_b", "ssv2"),
-    ("evl_demo", None), ("evl_demo", "frame"), ("evl_b16_k400", "16"),
+    ("fluxvit_ti", None), ("fluxvit_s", None),
+    pytest.param("fluxvit_s", "k400", marks=pytest.mark.slow),
+    pytest.param("fluxvit_s", "ssv2", marks=pytest.mark.slow),
+    pytest.param("fluxvit_b", None, marks=pytest.mark.slow),
+    pytest.param("fluxvit_b", "ssv2", marks=pytest.mark.slow),
+    ("evl_demo", None), ("evl_demo", "frame"),
+    pytest.param("evl_b16_k400", "16", marks=pytest.mark.slow),
     pytest.param("evl_b16_ssv2", None, marks=pytest.mark.slow),
     pytest.param("evl_l14_k400", "336", marks=pytest.mark.slow),
 ]  # fmt: skip

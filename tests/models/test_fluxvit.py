@@ -41,7 +41,9 @@ def dense(clip_u8):
     return values.reshape(1, *clip_u8.shape)
 
 
-@pytest.mark.parametrize("budget", [None, *BUDGETS])
+@pytest.mark.parametrize(
+    "budget", [None, 12, *(pytest.param(b, marks=pytest.mark.slow) for b in (24, 8))]
+)
 def test_packed_batch_of_mixed_grids_equals_each_clip_dense(budget):
     _, variables = model_and_variables()
     clips = [clip(grid) for grid in GRIDS]

@@ -74,6 +74,7 @@ def test_dense_and_packed_batches_predict_the_same():
     )
 
 
+@pytest.mark.slow
 def test_mixing_and_smoothing_reach_the_loss():
     _, variables = task_and_variables()
     values = {}

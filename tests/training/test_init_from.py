@@ -97,6 +97,7 @@ def test_a_run_that_has_begun_is_resumed_instead(source, tmp_path, caplog):
     assert_same(jax.device_get(begun.params), jax.device_get(resumed.params))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("change", "message"),
     [
