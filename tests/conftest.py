@@ -11,3 +11,10 @@ os.environ["XLA_FLAGS"] = " ".join(
     [os.environ.get("XLA_FLAGS", ""), "--xla_force_host_platform_device_count=8", _FAST_COMPILE]
 ).strip()
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+
+# Files that take minutes: begun first, so that none of several workers is left with one at the end.
+_LONG = ("test_notebooks.py", "test_main.py", "test_multihost.py", "test_loop.py", "test_mesh.py")
+
+
+def pytest_collection_modifyitems(items):
+    items.sort(key=lambda item: item.path.name not in _LONG)
