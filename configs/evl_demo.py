@@ -7,9 +7,9 @@ python -m fluxjax.main --config configs/evl_demo.py
 python -m fluxjax.main --config configs/evl_demo.py:frame --config.init_from=WORKDIR/pretrain/model
     A linear classifier of motion on single frames of the same frozen tower, for comparison.
 
-Time: TIMEHERE
+Time: 6 minutes on 2 CPU cores, 1 of them for making the corpus the first time.
 Score: 89.3 % held-out top-1 on motion with all 288 tokens of 8x48, 90.6 % with 144, 87.5 % with 72;
-one frame alone 27.0 % (chance 25 %).
+one frame alone 27.0 %; the linear classifier of single frames 25.8 % (chance 25 %).
 """
 
 from fluxjax.config import base_config
