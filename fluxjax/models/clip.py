@@ -14,7 +14,7 @@ import jax
 import jax.numpy as jnp
 
 from fluxjax.models.attention import attention
-from fluxjax.models.layers import LayerNorm, gelu, uniform_init
+from fluxjax.models.layers import LayerNorm, Mlp, uniform_init
 from fluxjax.positions import resample_table, sincos_3d
 from fluxjax.selection import group_dynamic_scores, top_places
 from fluxjax.tokens import CLIP_PIXELS, Tokens, normalize_pixels
@@ -69,23 +69,6 @@ class ClipAttention(nn.Module):
         return y, q, k
 
 
-class ClipMlp(nn.Module):
-    """Linear, GELU, linear."""
-
-    hidden: int
-    gelu: str = "quick"
-    dtype: Any = jnp.float32
-    out_init: Any = _xavier
-
-    @nn.compact
-    def __call__(self, x: jax.Array) -> jax.Array:
-        """[.., C] -> [.., C]."""
-        width = x.shape[-1]
-        x = nn.Dense(self.hidden, kernel_init=_xavier, dtype=self.dtype, name="fc1")(x)
-        x = gelu(x, self.gelu)
-        return nn.Dense(width, kernel_init=self.out_init, dtype=self.dtype, name="fc2")(x)
-
-
 class ClipBlock(nn.Module):
     """Pre-norm residual block."""
 
@@ -108,7 +91,7 @@ class ClipBlock(nn.Module):
         x = x + y
         y = LayerNorm(dtype=self.dtype, name="norm2")(x)
         hidden = round(x.shape[-1] * self.mlp_ratio)
-        x = x + ClipMlp(hidden, gelu=self.gelu, name="mlp", **common)(y)
+        x = x + Mlp(hidden, gelu=self.gelu, kernel_init=_xavier, name="mlp", **common)(y)
         return LayerFeatures(x, q, k)
 
 

@@ -155,13 +155,14 @@ class Mlp(nn.Module):
     hidden: int
     gelu: str = "tanh"
     dtype: Any = jnp.float32
+    kernel_init: Any = linear_init
     out_init: Any = linear_init
 
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
         """[.., C] -> [.., C]."""
         width = x.shape[-1]
-        x = nn.Dense(self.hidden, kernel_init=linear_init, dtype=self.dtype, name="fc1")(x)
+        x = nn.Dense(self.hidden, kernel_init=self.kernel_init, dtype=self.dtype, name="fc1")(x)
         x = gelu(x, self.gelu)
         return nn.Dense(width, kernel_init=self.out_init, dtype=self.dtype, name="fc2")(x)
 

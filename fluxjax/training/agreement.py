@@ -12,6 +12,8 @@ from typing import Any
 
 import jax
 
+from fluxjax.training.hosts import coordination_client
+
 log = logging.getLogger(__name__)
 
 _PREFIX = "fluxjax/stop"
@@ -33,9 +35,7 @@ class Agreement:
         """Of all processes of `jax.distributed`; None in a program of one process."""
         if jax.process_count() == 1:
             return None
-        from jax._src import distributed  # JAX has no public name for its client
-
-        return cls(distributed.global_state.client, jax.process_index(), jax.process_count())
+        return cls(coordination_client(), jax.process_index(), jax.process_count())
 
     def listen(self, request: Callable[[], None]) -> None:
         """Calls `request` once another process has been asked to stop; until `close`."""

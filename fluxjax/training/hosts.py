@@ -54,6 +54,13 @@ def detected(environment: Mapping[str, str]) -> bool:
     return "," in environment.get("TPU_WORKER_HOSTNAMES", "")
 
 
+def coordination_client() -> Any:
+    """The client of `jax.distributed`'s coordination service, which works without any device."""
+    from jax._src import distributed  # JAX has no public name for it
+
+    return distributed.global_state.client
+
+
 def meet(name: str) -> None:
     """Waits until all processes are here; `name` is used once a run.
 
@@ -64,9 +71,7 @@ def meet(name: str) -> None:
       jax.errors.JaxRuntimeError: if one does not come.
     """
     if jax.process_count() > 1:
-        from jax._src import distributed  # JAX has no public name for its client
-
-        distributed.global_state.client.wait_at_barrier(f"fluxjax/meet/{name}", MEET_SECONDS * 1000)
+        coordination_client().wait_at_barrier(f"fluxjax/meet/{name}", MEET_SECONDS * 1000)
 
 
 @contextlib.contextmanager
