@@ -3,6 +3,8 @@
 import jax
 import jax.numpy as jnp
 
+from fluxjax.models.blockwise import BLOCK, blockwise_attention
+
 BACKENDS = ("xla", "cudnn", "pallas")
 _TPU_BLOCK = 128  # tokens; the kernel wants whole blocks
 
@@ -22,8 +24,9 @@ def attention(
       k: [B, M, H, D] keys.
       v: [B, M, H, D] values.
       valid: [B, M] bool, a prefix; keys that may be seen. None: all.
-      backend: "xla" runs everywhere; "cudnn" is flash attention on NVIDIA GPUs and needs bfloat16
-        or float16 and a head size that is a multiple of 8; "pallas" is flash attention on TPUs.
+      backend: "xla" runs everywhere, for long clips on CPUs in blocks (see `blockwise`); "cudnn" is
+        flash attention on NVIDIA GPUs and needs bfloat16 or float16 and a head size that is a
+        multiple of 8; "pallas" is flash attention on TPUs.
 
     Returns:
       [B, N, H, D] in q's dtype. A clip without any valid key gives the mean of its values.
@@ -47,6 +50,10 @@ def attention(
         return _pallas(q, k, v, valid)
     if backend != "xla":
         raise ValueError(f"unknown attention back end {backend!r}; choose one of {BACKENDS}")
+    pairs = q.shape[0] * q.shape[2] * q.shape[1] * k.shape[1]
+    if jax.default_backend() == "cpu" and pairs > 4 * BLOCK and q.shape[1] > 1:
+        seen = jnp.ones((1, 1), bool) if valid is None else valid
+        return blockwise_attention(q * q.shape[-1] ** -0.5, k, v, seen).astype(q.dtype)
     return _mix(jax.nn.softmax(_logits(q, k, valid), axis=-1), v)
 
 

@@ -1,4 +1,4 @@
-"""Attention back ends that run elsewhere: the TPU kernel, interpreted on the CPU."""
+"""Attention in blocks, and the back ends that run elsewhere: the TPU kernel, interpreted."""
 
 import functools
 
@@ -8,6 +8,8 @@ import numpy as np
 import pytest
 from jax.experimental.pallas import tpu as pltpu
 
+from fluxjax.models import attention as attention_module
+from fluxjax.models import blockwise
 from fluxjax.models.attention import attention
 
 
@@ -45,3 +47,46 @@ def test_pallas_equals_xla_forward_and_backward(padded):
 def test_unknown_back_ends_are_named():
     with pytest.raises(ValueError, match=r"unknown attention back end 'flash'; choose one of"):
         attention(*inputs(4), backend="flash")
+
+
+@pytest.mark.parametrize("rows", [1, 7, 16, 37, 100])
+@pytest.mark.parametrize("padded", [False, True])
+def test_attention_in_blocks_equals_the_whole_table(monkeypatch, rows, padded):
+    rng = np.random.default_rng(0)
+    q, k, v, weight = (
+        jnp.asarray(rng.standard_normal((3, n, 2, 8), np.float32)) for n in (37, 23, 23, 37)
+    )
+    # The last clip has no valid key at all: the mean of its values.
+    valid = jnp.arange(23)[None] < jnp.array([[23], [9], [0]]) if padded else None
+
+    def value(q, k, v):
+        out = attention(q, k, v, valid=valid)
+        return jnp.sum(jnp.sin(out) * weight), out
+
+    run = jax.grad(value, argnums=(0, 1, 2), has_aux=True)
+    expected = jax.jit(run)(q, k, v)
+    monkeypatch.setattr(attention_module, "BLOCK", 1)
+    monkeypatch.setattr(blockwise, "BLOCK", 3 * rows * 23)
+    result = jax.jit(lambda *args: run(*args))(q, k, v)
+    jax.tree.map(
+        lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-6), result, expected
+    )
+
+
+def test_attention_in_blocks_keeps_half_precision_close():
+    rng = np.random.default_rng(0)
+    q, k, v = (jnp.asarray(rng.standard_normal((1, 64, 2, 32)), jnp.bfloat16) for _ in range(3))
+    seen = jnp.ones((1, 1), bool)
+    out = blockwise.blockwise_attention(q * 32**-0.5, k, v, seen)
+    assert out.dtype == jnp.bfloat16
+    np.testing.assert_allclose(
+        out.astype(jnp.float32), attention(q, k, v).astype(jnp.float32), rtol=0.02, atol=0.01
+    )
+
+
+def test_long_clips_do_not_hold_the_table_of_all_pairs():
+    """Gradient of attention over 2,048 tokens, 4 heads: the tables would be 2 x 64 MiB."""
+    shape = jax.ShapeDtypeStruct((1, 2048, 4, 16), jnp.float32)
+    gradient = jax.grad(lambda q, k, v: jnp.sum(attention(q, k, v) ** 2), argnums=(0, 1, 2))
+    memory = jax.jit(gradient).lower(shape, shape, shape).compile().memory_analysis()
+    assert memory.temp_size_in_bytes < 40 * 2**20
