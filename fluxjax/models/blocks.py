@@ -13,7 +13,7 @@ import numpy as np
 
 from fluxjax.merging import Merged, merge, saliency
 from fluxjax.models.attention import attention, attention_with_weights
-from fluxjax.models.layers import Affine, DropPath, LayerScale, Mlp, RMSNorm, linear_init
+from fluxjax.models.layers import Affine, DropPath, LayerScale, Mlp, RMSNorm, linear_init, rows_of
 
 
 @flax.struct.dataclass
@@ -87,7 +87,9 @@ class SelfAttention(nn.Module):
         out = out.reshape(b, n, width)
         if self.lpe:
             out = out + Affine(dtype=self.dtype, name="lpe")(v)
-        out = nn.Dense(width, kernel_init=self.out_init, dtype=self.dtype, name="proj")(out)
+        out = nn.Dense(width, kernel_init=self.out_init, dtype=self.dtype, name="proj")(
+            rows_of(out)  # see `scale_channels`
+        ).reshape(x.shape)
         return (out, weights) if return_weights else out
 
 

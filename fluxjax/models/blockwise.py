@@ -67,15 +67,16 @@ def _backward(saved, gradient):
             if valid.size > 1:  # matters for a clip without any valid key only
                 slope = jnp.where(valid[:, None], slope, 0)
             weights, slope = weights.astype(v.dtype), slope.astype(v.dtype)
-            to_k = _product("bnm,bnd->bmd", slope, q)
-            to_v = _product("bnm,bnd->bmd", weights, gradient)
+            # As [D, M]: with the long table on the left, transposed, these take twice the time.
+            to_k = _product("bnd,bnm->bdm", q, slope)
+            to_v = _product("bnd,bnm->bdm", gradient, weights)
             to_q = _product("bnm,bmd->bnd", slope, k)
             return (sums[0] + to_k, sums[1] + to_v), to_q
 
-        zeros = jnp.zeros(k.shape, jnp.float32)
+        zeros = jnp.zeros((k.shape[0], k.shape[2], k.shape[1]), jnp.float32)
         blocks = tuple(_cut(x, k.shape[1]) for x in (q, gradient, along)) + (peak, share)
         (to_k, to_v), to_q = jax.lax.scan(block, (zeros, zeros), blocks)
-        return _join(to_q, q.shape[1]), to_k, to_v
+        return _join(to_q, q.shape[1]), jnp.swapaxes(to_k, 1, 2), jnp.swapaxes(to_v, 1, 2)
 
     inputs = tuple(_heads_first(x) for x in (q, k, v, gradient.astype(v.dtype), along))
     results = jax.lax.map(head, inputs + (peak, share))

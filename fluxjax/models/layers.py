@@ -70,6 +70,20 @@ def _gelu_quick(x: jax.Array) -> jax.Array:
     return x * jax.nn.sigmoid(np.asarray(1.702, x.dtype) * x)
 
 
+def scale_channels(x: jax.Array, scale: jax.Array) -> jax.Array:
+    """x * scale over the last axis, on rows [everything else, C].
+
+    The same numbers. But the gradient of `scale` then sums over one axis: over the tokens of a
+    batch of one, [1, N, C], XLA's sum on CPU is twenty times slower.
+    """
+    return (rows_of(x) * scale).reshape(x.shape)
+
+
+def rows_of(x: jax.Array) -> jax.Array:
+    """[.., C] -> [everything else, C]."""
+    return x.reshape(-1, x.shape[-1])
+
+
 class RMSNorm(nn.Module):
     """x / sqrt(mean(x^2) + 1e-6) * scale over the last axis; statistics in float32.
 
@@ -86,7 +100,7 @@ class RMSNorm(nn.Module):
         scale = self.param("scale", nn.initializers.ones, (x.shape[-1],))
         x = x.astype(jnp.float32)
         x = x * jax.lax.rsqrt(jnp.mean(x * x, axis=-1, keepdims=True) + self.epsilon)
-        return x.astype(self.dtype) * scale.astype(self.dtype)
+        return scale_channels(x.astype(self.dtype), scale.astype(self.dtype))
 
 
 class LayerNorm(nn.Module):
@@ -113,7 +127,8 @@ class Affine(nn.Module):
         """[.., C] -> [.., C]."""
         scale = self.param("scale", nn.initializers.ones, (x.shape[-1],))
         bias = self.param("bias", nn.initializers.zeros, (x.shape[-1],))
-        return x * scale.astype(self.dtype) + bias.astype(self.dtype)
+        rows = rows_of(x) * scale.astype(self.dtype) + bias.astype(self.dtype)
+        return rows.reshape(x.shape)
 
 
 class LayerScale(nn.Module):
@@ -127,7 +142,7 @@ class LayerScale(nn.Module):
         if not self.init_value:  # the official models have no gamma then
             return x
         gamma = self.param("gamma", nn.initializers.constant(self.init_value), (x.shape[-1],))
-        return (gamma * x.astype(jnp.float32)).astype(x.dtype)
+        return scale_channels(x.astype(jnp.float32), gamma).astype(x.dtype)
 
 
 class DropPath(nn.Module):
@@ -161,10 +176,12 @@ class Mlp(nn.Module):
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
         """[.., C] -> [.., C]."""
-        width = x.shape[-1]
+        shape = x.shape
+        x = rows_of(x)  # see `scale_channels`; here for the gradients of the biases
         x = nn.Dense(self.hidden, kernel_init=self.kernel_init, dtype=self.dtype, name="fc1")(x)
         x = gelu(x, self.gelu)
-        return nn.Dense(width, kernel_init=self.out_init, dtype=self.dtype, name="fc2")(x)
+        x = nn.Dense(shape[-1], kernel_init=self.out_init, dtype=self.dtype, name="fc2")(x)
+        return x.reshape(shape)
 
 
 class AttentionPool(nn.Module):
