@@ -3,9 +3,10 @@
     python -m benchmarks.flux_versus_fixed --work runs/study --steps 200 --seeds 0,1,2
 
 "flux" is configs/fluxvit_ti.py: grids of 4 to 8 frames and 42 or 56 pixels, three budgets a step.
-"fixed" is the same recipe on 8x56 alone with all 128 tokens (flux_single). Each is trained once a
-seed, then measured by `fluxjax.budgets` on plain grids and with token selection. What is there is
-not run again. Writes flux_versus_fixed.json, .md and .svg into --output.
+"fixed" is the same recipe on 8x56 alone with all 128 tokens (flux_single), "fixed48" on 8x56 with
+48 selected ones. Each is trained once a seed, then measured by `fluxjax.budgets` on plain grids and
+with token selection. What is there is not run again. Writes flux_versus_fixed.json, .md and .svg
+into --output.
 """
 
 import argparse
@@ -28,13 +29,17 @@ SWEEPS = (
     ("--grids=8x56", "--budgets=48,24,12", "--methods=none,group_dynamic"),
     ("--grids=4x42,6x28,4x28", "--methods=none"),
 )
-FIXED = (
-    "--config.method=flux_single", "--config.budgets=(128,)", "--config.grids.frames=(8,)",
+FIXED_GRID = (
+    "--config.method=flux_single", "--config.grids.frames=(8,)",
     "--config.grids.resolutions=(56,)", "--config.grids.min_tokens=128",
 )  # fmt: skip
-RECIPES = {"flux": (), "fixed": FIXED}
+RECIPES = {
+    "flux": (),
+    "fixed": (*FIXED_GRID, "--config.budgets=(128,)"),
+    "fixed48": (*FIXED_GRID, "--config.budgets=(48,)"),
+}
 WAYS = {"none": "plain grids", "group_dynamic": "token selection"}
-STYLES = {"flux": ("#D55E00", "o"), "fixed": ("#0072B2", "s")}
+STYLES = {"flux": ("#D55E00", "o"), "fixed": ("#0072B2", "s"), "fixed48": ("#009E73", "^")}
 
 
 def execute(*command: str) -> None:

@@ -180,7 +180,8 @@ class FluxViT(nn.Module):
         x = features.detach().float().view(b, groups, frames // groups, area, -1)
         change = (x[:, :, 1:] - x[:, :, :-1]).norm(dim=-1)
         scores = torch.cat([change[:, :, :1], change], dim=2).flatten(2)
-        kept = scores.topk(budget // groups, dim=-1).indices
+        # Stable: a group's first two frames have equal scores, and the earlier token goes first.
+        kept = scores.sort(dim=-1, descending=True, stable=True).indices[..., : budget // groups]
         offset = torch.arange(groups, device=kept.device)[:, None] * (n // groups)
         return (kept + offset).flatten(1).sort(dim=1).values
 
