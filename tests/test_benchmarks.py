@@ -1,0 +1,51 @@
+"""Benchmarks that need no video run where TensorFlow and PyAV are not installed."""
+
+import json
+import os
+import pathlib
+import subprocess
+import sys
+
+import pytest
+
+ROOT = pathlib.Path(__file__).parents[1]
+RUN = """
+import runpy, sys
+for name in ("tensorflow", "tensorflow_datasets", "av"):
+    sys.modules[name] = None  # importing it raises ImportError
+name, sys.argv[1:] = sys.argv[1], sys.argv[2:]
+runpy.run_module(f"benchmarks.{name}", run_name="__main__")
+"""
+TINY = ("--model=fluxvit_ti14", "--grid=2x28", "--budgets=8,4")
+
+
+def run(tmp_path, name, *options):
+    path = tmp_path / "result.json"
+    command = [sys.executable, "-c", RUN, name, *TINY, *options, f"--json={path}"]
+    result = subprocess.run(
+        command, cwd=ROOT, env=dict(os.environ), capture_output=True, text=True, timeout=600
+    )
+    assert result.returncode == 0, result.stderr[-3000:]
+    record = json.loads(path.read_text())
+    assert record["machine"]["versions"]["jax"] and record["title"] in result.stdout
+    return record["rows"]
+
+
+@pytest.mark.slow
+def test_train_step_on_a_mesh(tmp_path):
+    mesh = "data=2,fsdp=2,tensor=2"
+    (row,) = run(tmp_path, "train_step", "--batch=4", "--repeats=2", f"--mesh={mesh}")
+    assert row["mesh"] == mesh
+    assert row["compile"].startswith("1 in "), "more than one program"
+    # 12 tokens of a clip go through the trunk; both figures are rounded.
+    assert float(row["tokens/s"]) == pytest.approx(12 * float(row["clips/s"]), rel=0.01)
+    assert row["MFU"] == "peak unknown" and float(row["model TFLOP/s"]) > 0
+    assert 0 < float(row["embed, select, position"].rstrip("%")) < 100
+
+
+@pytest.mark.slow
+def test_half_precision_is_near_single(tmp_path):
+    rows = run(tmp_path, "precision", "--batch=2")
+    assert [row["tokens"] for row in rows] == [8, 4]
+    errors = [float(row["largest"]) for row in rows]
+    assert 1e-4 < errors[0] < 0.02, "not bfloat16's rounding"
