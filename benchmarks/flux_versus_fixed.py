@@ -1,10 +1,10 @@
 """Flexible training against training on one grid: the same model, corpus, seeds and steps.
 
-    python -m benchmarks.flux_versus_fixed --work runs/study --steps 200 --seeds 0,1,2
+    python -m benchmarks.flux_versus_fixed --work runs/study --steps 400 --seeds 0,1,2
 
 "flux" is configs/fluxvit_ti.py: grids of 4 to 8 frames and 42 or 56 pixels, three budgets a step.
-"fixed" is the same recipe on 8x56 alone with all 128 tokens (flux_single), "fixed48" on 8x56 with
-48 selected ones. Each is trained once a seed, then measured by `fluxjax.budgets` on plain grids and
+"fixed" is the same recipe on 8x56 alone with all 128 tokens (flux_single), "fixed24" on 8x56 with
+24 selected ones. Each is trained once a seed, then measured by `fluxjax.budgets` on plain grids and
 with token selection. What is there is not run again. Writes flux_versus_fixed.json, .md and .svg
 into --output.
 """
@@ -36,10 +36,10 @@ FIXED_GRID = (
 RECIPES = {
     "flux": (),
     "fixed": (*FIXED_GRID, "--config.budgets=(128,)"),
-    "fixed48": (*FIXED_GRID, "--config.budgets=(48,)"),
+    "fixed24": (*FIXED_GRID, "--config.budgets=(24,)", "--config.eval.budgets=(24,)"),
 }
 WAYS = {"none": "plain grids", "group_dynamic": "token selection"}
-STYLES = {"flux": ("#D55E00", "o"), "fixed": ("#0072B2", "s"), "fixed48": ("#009E73", "^")}
+STYLES = {"flux": ("#D55E00", "o"), "fixed": ("#0072B2", "s"), "fixed24": ("#009E73", "^")}
 
 
 def execute(*command: str) -> None:
@@ -131,7 +131,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--work", default="runs/study")
     parser.add_argument("--output", default="docs/study")
-    parser.add_argument("--steps", type=int, default=200)
+    parser.add_argument("--steps", type=int, default=400)
     parser.add_argument("--seeds", default="0,1,2")
     parser.add_argument("--videos", type=int, default=256, help="held-out ones a measurement")
     parser.add_argument("--data-dir", default=None)

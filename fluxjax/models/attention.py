@@ -50,11 +50,18 @@ def attention(
         return _pallas(q, k, v, valid)
     if backend != "xla":
         raise ValueError(f"unknown attention back end {backend!r}; choose one of {BACKENDS}")
-    pairs = q.shape[0] * q.shape[2] * q.shape[1] * k.shape[1]
-    if jax.default_backend() == "cpu" and pairs > 4 * BLOCK and q.shape[1] > 1:
+    if _in_blocks(q, k):
         seen = jnp.ones((1, 1), bool) if valid is None else valid
         return blockwise_attention(q * q.shape[-1] ** -0.5, k, v, seen).astype(q.dtype)
     return _mix(jax.nn.softmax(_logits(q, k, valid), axis=-1), v)
+
+
+def _in_blocks(q: jax.Array, k: jax.Array) -> bool:
+    """Whether the table of all pairs is so large that a CPU had better never hold it whole."""
+    pairs = q.shape[0] * q.shape[2] * q.shape[1] * k.shape[1]
+    # Exported programs have a batch of unknown size, and run on other platforms as well.
+    known = isinstance(pairs, int)
+    return known and jax.default_backend() == "cpu" and pairs > 4 * BLOCK and q.shape[1] > 1
 
 
 def attention_with_weights(
