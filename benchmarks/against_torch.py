@@ -23,11 +23,11 @@ import numpy as np
 
 import fluxjax
 from benchmarks.report import publish, spread
-from fluxjax.grids import parse_grid
-from fluxjax.mixing import smooth_one_hot
+from fluxjax.augment.mixing import smooth_one_hot
 from fluxjax.models import create_model
 from fluxjax.tasks.classify import flux_multi_terms
-from fluxjax.tokens import Tokens
+from fluxjax.tokens.grids import parse_grid
+from fluxjax.tokens.tokens import Tokens
 from fluxjax.training.compilation import compile_program
 
 

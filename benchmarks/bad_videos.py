@@ -9,10 +9,11 @@ import pathlib
 import tempfile
 
 from benchmarks.report import publish
-from data_pipelines import clips, loader
-from data_pipelines.catalog import ListFile
-from data_pipelines.quarantine import BadVideos
-from fluxjax.grids import Grid
+from data_pipelines import loader
+from data_pipelines.clips import clips
+from data_pipelines.sources.catalog import ListFile
+from data_pipelines.sources.quarantine import BadVideos
+from fluxjax.tokens.grids import Grid
 
 BATCH = 16
 PARTS = 10  # rows of the table

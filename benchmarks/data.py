@@ -8,9 +8,11 @@ import statistics
 import time
 
 from benchmarks.report import publish
-from data_pipelines import catalog, clips, loader
-from data_pipelines.quarantine import BadVideos
-from fluxjax.grids import parse_grid
+from data_pipelines import loader
+from data_pipelines.clips import clips
+from data_pipelines.sources import catalog
+from data_pipelines.sources.quarantine import BadVideos
+from fluxjax.tokens.grids import parse_grid
 
 
 def main() -> None:

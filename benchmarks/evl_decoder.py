@@ -17,9 +17,9 @@ import numpy as np
 import optax
 
 from benchmarks.report import interleaved, publish, spread
-from fluxjax.grids import parse_grid
 from fluxjax.models import create_model, evl_decoder, temporal_attention
 from fluxjax.models.attention import attention
+from fluxjax.tokens.grids import parse_grid
 
 
 def table_attention(self, q, k, grid, places=None):

@@ -22,7 +22,7 @@ from matplotlib.figure import Figure
 
 from fluxjax.budgets.figures import log_axis, svg
 from fluxjax.budgets.points import Point, read_report
-from fluxjax.machine import this_machine
+from fluxjax.evaluation.machine import this_machine
 
 # Selection on the grid that both know, and plain grids of as few tokens.
 SWEEPS = (

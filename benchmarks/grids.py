@@ -14,9 +14,9 @@ import jax
 import numpy as np
 
 from benchmarks.report import publish
-from fluxjax.config import base_config
+from fluxjax.config.keys import base_config
 from fluxjax.tasks import create_task
-from fluxjax.tokens import unpatchify
+from fluxjax.tokens.tokens import unpatchify
 from fluxjax.training import loop
 
 

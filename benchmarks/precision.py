@@ -14,9 +14,9 @@ import numpy as np
 
 from benchmarks.against_torch import moving_patches
 from benchmarks.report import publish
-from fluxjax.grids import parse_grid
 from fluxjax.models import create_model
-from fluxjax.tokens import Tokens
+from fluxjax.tokens.grids import parse_grid
+from fluxjax.tokens.tokens import Tokens
 
 
 def logits(model, variables, patches: np.ndarray, grid, budget: int | None) -> np.ndarray:

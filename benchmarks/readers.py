@@ -22,10 +22,10 @@ import numpy as np
 from PIL import Image
 
 from benchmarks.report import publish
-from data_pipelines.crops import view_crop
-from data_pipelines.decode import open_video
-from data_pipelines.sampling import frame_sampler
-from fluxjax.grids import Grid, parse_grid
+from data_pipelines.clips.crops import view_crop
+from data_pipelines.clips.sampling import frame_sampler
+from data_pipelines.reading.decode import open_video
+from fluxjax.tokens.grids import Grid, parse_grid
 
 Reader = Callable[[str, Grid, int], np.ndarray]
 

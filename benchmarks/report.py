@@ -12,7 +12,7 @@ from typing import Any
 
 import jax
 
-from fluxjax.machine import processor
+from fluxjax.evaluation.machine import processor
 
 
 def interleaved(functions: Mapping[str, Callable[[], Any]], repeats: int) -> dict[str, list[float]]:

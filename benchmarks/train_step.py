@@ -20,10 +20,10 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from benchmarks.report import interleaved, publish, spread
-from fluxjax.config import base_config
+from fluxjax.config.keys import base_config
 from fluxjax.evaluation.compute import count_flops
-from fluxjax.grids import parse_grid
 from fluxjax.tasks import create_task
+from fluxjax.tokens.grids import parse_grid
 from fluxjax.training import loop
 from fluxjax.training.compilation import CompileCounter, compile_program
 from fluxjax.training.mesh import activations_on, put_batch

@@ -9,8 +9,8 @@ python -m fluxjax.main --config configs/evl_b16_k400.py --config.init_from=model
 Score: not yet trained. Published top-1: 82.8 (8 frames), 83.7 (16), 84.3 (32).
 """
 
-from fluxjax.config import base_config
-from fluxjax.recipes import evl_kinetics400
+from fluxjax.config.keys import base_config
+from fluxjax.config.recipes.evl import evl_kinetics400
 
 
 def get_config(frames="8"):

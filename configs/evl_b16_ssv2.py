@@ -10,8 +10,8 @@ python -m fluxjax.main --config configs/evl_b16_ssv2.py --config.init_from=model
 Score: not yet trained. Reported top-1: about 61.
 """
 
-from fluxjax.config import base_config
-from fluxjax.recipes import evl_frozen
+from fluxjax.config.keys import base_config
+from fluxjax.config.recipes.evl import evl_frozen
 
 
 def get_config():

@@ -12,7 +12,7 @@ Score: 89.3 % held-out top-1 on motion with all 288 tokens of 8x48, 90.6 % with 
 one frame alone 27.0 %; the linear classifier of single frames 25.8 % (chance 25 %).
 """
 
-from fluxjax.config import base_config
+from fluxjax.config.keys import base_config
 
 SIDE, PATCH = 48, 8
 TOWER = {

@@ -9,8 +9,8 @@ python -m fluxjax.main --config configs/evl_l14_k400.py --config.init_from=model
 Score: not yet trained. Published top-1: 86.3 (8 frames), 86.9 (16), 87.7 (32), 87.7 (336).
 """
 
-from fluxjax.config import base_config
-from fluxjax.recipes import evl_kinetics400
+from fluxjax.config.keys import base_config
+from fluxjax.config.recipes.evl import evl_kinetics400
 
 SPLITS = {8: 1, 16: 2, 32: 4}  # batches in parts, as the official scripts do on 8 GPUs
 

@@ -6,8 +6,8 @@ python -m fluxjax.main --config configs/fluxvit_b.py:k400 \
     Something-Something V2. Needs accelerators. Score: not yet trained.
 """
 
-from fluxjax.config import base_config
-from fluxjax.recipes import apply_recipe
+from fluxjax.config.keys import base_config
+from fluxjax.config.recipes.fluxvit import apply_recipe
 
 
 def get_config(variant="k400"):

@@ -15,8 +15,8 @@ python -m fluxjax.main --config configs/fluxvit_s.py:ssv2 \
     The same on Something-Something V2. Score: not yet trained.
 """
 
-from fluxjax.config import base_config
-from fluxjax.recipes import apply_recipe
+from fluxjax.config.keys import base_config
+from fluxjax.config.recipes.fluxvit import apply_recipe
 
 
 def get_config(variant=None):

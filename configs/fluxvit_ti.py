@@ -10,7 +10,7 @@ Score: 99.0 % held-out top-1 on 8x56 at 48 tokens, 93.2 % at 12; one frame alone
 (chance 25 %).
 """
 
-from fluxjax.config import base_config
+from fluxjax.config.keys import base_config
 
 
 def get_config():

@@ -19,13 +19,13 @@ from collections.abc import Iterator, Sequence
 import rich.console
 import rich.progress
 
-from data_pipelines import video_manifest
-from data_pipelines.decode import Video, open_video
-from data_pipelines.errors import VideoError, VideoTimeoutError
-from data_pipelines.list_files import ListFile
-from data_pipelines.records import is_remote, read_bytes
-from data_pipelines.time_limit import limited
-from data_pipelines.video_manifest import Entry
+from data_pipelines.reading.decode import Video, open_video
+from data_pipelines.reading.errors import VideoError, VideoTimeoutError
+from data_pipelines.reading.time_limit import limited
+from data_pipelines.sources import video_manifest
+from data_pipelines.sources.list_files import ListFile
+from data_pipelines.sources.records import is_remote, read_bytes
+from data_pipelines.sources.video_manifest import Entry
 
 _SHOWN = 20  # bad videos named in the summary
 

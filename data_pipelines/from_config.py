@@ -9,12 +9,12 @@ from collections.abc import Generator, Sequence
 from ml_collections import ConfigDict
 
 from data_pipelines import loader
-from data_pipelines.augment import RandAugment
-from data_pipelines.catalog import Catalog, open_catalog
-from data_pipelines.clips import EvalClips, Item, TrainClips
-from data_pipelines.quarantine import BadVideos
-from data_pipelines.video_manifest import bad_videos
-from fluxjax.grids import Grid
+from data_pipelines.clips.augment import RandAugment
+from data_pipelines.clips.clips import EvalClips, Item, TrainClips
+from data_pipelines.sources.catalog import Catalog, open_catalog
+from data_pipelines.sources.quarantine import BadVideos
+from data_pipelines.sources.video_manifest import bad_videos
+from fluxjax.tokens.grids import Grid
 
 log = logging.getLogger(__name__)
 
@@ -28,7 +28,7 @@ class VideoData:
     Attributes:
       train, test: what to read.
       bad: counts unreadable videos of both.
-      config: see `fluxjax.config.base_config`.
+      config: see `fluxjax.config.keys.base_config`.
       process, processes: number of this process, and how many there are.
     """
 
@@ -50,7 +50,7 @@ class VideoData:
         """Opens the catalogs; the demo corpus is made if it is not there yet.
 
         Args:
-          config: see `fluxjax.config.base_config`.
+          config: see `fluxjax.config.keys.base_config`.
           process, processes: number of this process, and how many there are.
           workdir: where quarantine.jsonl lists unreadable videos; None for nowhere.
 

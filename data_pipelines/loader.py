@@ -4,8 +4,8 @@ from collections.abc import Callable, Generator
 
 import numpy as np
 
-from data_pipelines.clips import EvalClips, Item, TrainClips
-from data_pipelines.errors import VideoError
+from data_pipelines.clips.clips import EvalClips, Item, TrainClips
+from data_pipelines.reading.errors import VideoError
 
 PREFETCH_BATCHES = 2
 

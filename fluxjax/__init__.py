@@ -5,13 +5,13 @@ variables = model.init(jax.random.key(0), video)
 logits = model.apply(variables, video, budget=1024)
 """
 
-from fluxjax.checkpoint_io import load, save
-from fluxjax.convert.errors import WeightsError
+from fluxjax.checkpoints.inference import load, save
 from fluxjax.convert.initialize import init_fluxvit_from_internvideo2
 from fluxjax.convert.load import load_torch, to_torch
 from fluxjax.models import create_model, list_models
-from fluxjax.tokens import Tokens, pack
+from fluxjax.tokens.tokens import Tokens, pack
 from fluxjax.version import __version__
+from fluxjax.weight_files.errors import WeightsError
 
 __all__ = [
     "Tokens",

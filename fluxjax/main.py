@@ -12,21 +12,22 @@ from typing import TYPE_CHECKING, NoReturn
 
 import jax
 from absl import app, flags
-from absl import logging as absl_logging
 from ml_collections import ConfigDict, config_flags
 
-from data_pipelines.errors import VideoError
-from fluxjax import grids, stored_config
-from fluxjax.checkpoint_io import save
-from fluxjax.config import check_config
-from fluxjax.config_ranges import check_devices
+from data_pipelines.reading.errors import VideoError
+from fluxjax.checkpoints.inference import save
+from fluxjax.checkpoints.training import Checkpoints
+from fluxjax.config import stored as stored_config
+from fluxjax.config.keys import check_config
+from fluxjax.config.ranges import check_devices
 from fluxjax.evaluation.evaluate import Evaluator, format_table, write_table
-from fluxjax.feature_cache import CachedData
+from fluxjax.serving.command import set_up_logging
 from fluxjax.tasks import create_task
+from fluxjax.tokens import grids
 from fluxjax.training import hosts
 from fluxjax.training.agreement import Agreement
-from fluxjax.training.checkpoints import Checkpoints
 from fluxjax.training.dry_run import dry_run
+from fluxjax.training.feature_cache import CachedData
 from fluxjax.training.lock import locked
 from fluxjax.training.loop import Trainer, train
 from fluxjax.training.mesh import batch_shards, make_mesh
@@ -172,19 +173,6 @@ def default_workdir(config_path: str) -> pathlib.Path:
     return pathlib.Path("runs") / f"{name}-{datetime.datetime.now():%Y-%m-%d-%H%M%S}"
 
 
-def set_up_logging() -> None:
-    """Own messages from INFO on, with the time; libraries' from WARNING on."""
-    # TensorFlow's C++ side reports every GPU library that it does not find, and needs none.
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-    absl_logging.set_verbosity(absl_logging.WARNING)
-    handler = logging.StreamHandler()
-    handler.setFormatter(logging.Formatter("%(asctime)s %(message)s", datefmt="%H:%M:%S"))
-    for name in ("fluxjax", "data_pipelines"):
-        logger = logging.getLogger(name)
-        logger.setLevel(logging.INFO)
-        logger.handlers, logger.propagate = [handler], False
-
-
 def main(argv: list[str]) -> None:
     """absl entry."""
     if len(argv) > 1:
@@ -227,7 +215,7 @@ def parse_flags(argv: list[str]) -> list[str]:
 
 
 def _with_stored_config(argv: list[str]) -> list[str]:
-    """Arguments in which a config.json is read through `fluxjax.stored_config`."""
+    """Arguments in which a config.json is read through `fluxjax.config.stored`."""
     argv = list(argv)
     for i, argument in enumerate(argv[1:], 1):
         name, equals, value = argument.partition("=")

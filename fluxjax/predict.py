@@ -12,16 +12,22 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 
-from data_pipelines.clips import eval_views
+from data_pipelines.clips.clips import eval_views
 from data_pipelines.demo.encode import encode_h264
-from data_pipelines.errors import VideoError
-from data_pipelines.records import Record
+from data_pipelines.reading.errors import VideoError
+from data_pipelines.sources.records import Record
 from fluxjax.budgets.planner import plan
 from fluxjax.budgets.points import read_report
-from fluxjax.drawing import lit
-from fluxjax.grids import parse_grid
-from fluxjax.inference import Checkpoint, Prediction, Predictor, open_checkpoint
-from fluxjax.settings import Setting, make_setting
+from fluxjax.serving.checkpoint import Checkpoint, Prediction, Predictor, open_checkpoint
+from fluxjax.serving.command import (
+    add_view_options,
+    check_positive,
+    command_parser,
+    run_command,
+)
+from fluxjax.serving.drawing import lit
+from fluxjax.serving.settings import Setting, make_setting
+from fluxjax.tokens.grids import parse_grid
 
 DRAWN_PIXELS = 448  # side of the drawn video
 DRAWN_SECONDS = 0.5  # that each sampled frame is shown
@@ -30,18 +36,14 @@ DRAWN_FPS = 10
 
 def parser() -> argparse.ArgumentParser:
     """The command's options."""
-    options = argparse.ArgumentParser(
-        prog="python -m fluxjax.predict", description=__doc__.splitlines()[0]
-    )
+    options = command_parser("fluxjax.predict", __doc__)
+    add_view_options(options)
     add = options.add_argument
     add("videos", nargs="+", metavar="VIDEO")
-    add("--checkpoint", required=True, metavar="DIR", help="training run or inference checkpoint")
     add("--grid", help="FRAMESxPIXELS; default: the first that the run was evaluated on")
     add("--budget", type=int, help="tokens kept a view; default: the largest of the model")
     add("--limit-ms", type=float, help="the best setting of the report that takes no longer a view")
     add("--report", help="budgets.json to choose from; default with --limit-ms: the run's own")
-    add("--clips", type=int, default=1, help="temporal views a video")
-    add("--crops", type=int, default=1, help="spatial views a clip")
     add("--labels", metavar="FILE", help="class names, one a line; default: the checkpoint's")
     add("--top", type=int, default=5, help="classes named a video")
     add("--json", action="store_true", help="one JSON object a line")
@@ -167,9 +169,7 @@ def check(options: argparse.Namespace) -> None:
     Raises:
       ValueError: naming the option.
     """
-    for name in ("clips", "crops", "top"):
-        if getattr(options, name) < 1:
-            raise ValueError(f"--{name}={getattr(options, name)} must be at least 1")
+    check_positive(options, "clips", "crops", "top")
     if options.draw and len(options.videos) > 1:
         raise ValueError(f"--draw is for one video, {len(options.videos)} are given")
     if options.draw and not options.draw.endswith(".mp4"):
@@ -213,11 +213,7 @@ def _feature_rows(rows: Sequence[np.ndarray | None]) -> np.ndarray:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """The command: exit code 0, 1 where a video or an option failed."""
-    try:
-        return run(parser().parse_intermixed_args(arguments))
-    except (ValueError, OSError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
+    return run_command(run, parser().parse_intermixed_args(arguments))
 
 
 if __name__ == "__main__":

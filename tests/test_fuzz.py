@@ -14,11 +14,13 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 import fluxjax
-from data_pipelines import quarantine, video_manifest
-from data_pipelines.list_files import ListFile
-from fluxjax import checkpoint_io, manifest, stored_config
-from fluxjax.config import base_config
-from fluxjax.convert.readers import WeightsError, read_weights, write_safetensors
+from data_pipelines.sources import quarantine, video_manifest
+from data_pipelines.sources.list_files import ListFile
+from fluxjax.checkpoints import inference as checkpoint_io
+from fluxjax.checkpoints import manifest
+from fluxjax.config import stored as stored_config
+from fluxjax.config.keys import base_config
+from fluxjax.weight_files.readers import WeightsError, read_weights, write_safetensors
 
 TRIES = int(os.environ.get("FLUXJAX_FUZZ", "40"))
 MODELS = pathlib.Path(__file__).parent / "convert" / "data"

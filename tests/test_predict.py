@@ -9,16 +9,16 @@ import numpy as np
 import pytest
 
 import fluxjax
-from data_pipelines.clips import eval_views
-from data_pipelines.decode import open_video
-from data_pipelines.records import Record
+from data_pipelines.clips.clips import eval_views
+from data_pipelines.reading.decode import open_video
+from data_pipelines.sources.records import Record
 from fluxjax import predict
 from fluxjax.budgets.points import Report, write_report
-from fluxjax.drawing import DIMMED
-from fluxjax.grids import Grid
-from fluxjax.inference import Predictor
-from fluxjax.machine import this_machine
-from fluxjax.settings import make_setting
+from fluxjax.evaluation.machine import this_machine
+from fluxjax.serving.checkpoint import Predictor
+from fluxjax.serving.drawing import DIMMED
+from fluxjax.serving.settings import make_setting
+from fluxjax.tokens.grids import Grid
 from tests import tiny_run
 from tests.budgets import reports
 

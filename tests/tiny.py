@@ -1,6 +1,6 @@
 """A model and a config that train in milliseconds, for tests."""
 
-from fluxjax.config import base_config
+from fluxjax.config.keys import base_config
 
 
 def get_config(variant="flux"):

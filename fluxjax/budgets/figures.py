@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
 from fluxjax.budgets.points import Point, pareto
-from fluxjax.settings import METHODS
+from fluxjax.serving.settings import METHODS
 
 PLAIN = "plain grids, all tokens"
 # Colours of Okabe and Ito, which colour-blind readers tell apart; (label, colour, marker).

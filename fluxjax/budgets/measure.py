@@ -12,8 +12,8 @@ import numpy as np
 
 from fluxjax.evaluation.compute import count_flops
 from fluxjax.evaluation.views import mean_probabilities, top_k_hits
-from fluxjax.settings import Setting, forward
-from fluxjax.tokens import Tokens
+from fluxjax.serving.settings import Setting, forward
+from fluxjax.tokens.tokens import Tokens
 
 WARM_UP = 2  # calls whose time does not count
 

@@ -7,12 +7,12 @@ from collections.abc import Sequence
 import numpy as np
 from PIL import Image
 
-from data_pipelines.catalog import Catalog
-from data_pipelines.clips import eval_views
-from data_pipelines.errors import VideoError
-from fluxjax.drawing import lit, strip
-from fluxjax.inference import Predictor
-from fluxjax.settings import Setting
+from data_pipelines.clips.clips import eval_views
+from data_pipelines.reading.errors import VideoError
+from data_pipelines.sources.catalog import Catalog
+from fluxjax.serving.checkpoint import Predictor
+from fluxjax.serving.drawing import lit, strip
+from fluxjax.serving.settings import Setting
 
 SHOWN_FRAMES = 8
 SIDE = 112  # pixels of a shown frame

@@ -9,7 +9,7 @@ import sys
 from collections.abc import Sequence
 
 from fluxjax.budgets.points import Point, Report, read_report
-from fluxjax.machine import same_machine, this_machine
+from fluxjax.evaluation.machine import same_machine, this_machine
 
 # Of the limits: the attribute of a point, and how messages call its unit.
 _LIMITS = {"tokens": ("budget", "tokens"), "gmacs": ("gmacs", "GMACs"), "ms": ("latency_ms", "ms")}

@@ -10,8 +10,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from fluxjax.evaluation.tables import markdown_table, replace_text
-from fluxjax.grids import parse_grid
-from fluxjax.settings import Setting
+from fluxjax.serving.settings import Setting
+from fluxjax.tokens.grids import parse_grid
 
 _FORMAT = 1
 
@@ -24,7 +24,7 @@ class Point:
       grid: FRAMESxRESOLUTION.
       tokens: tokens the grid has.
       budget: tokens that go through the transformer.
-      method: see `fluxjax.settings.METHODS`.
+      method: see `fluxjax.serving.settings.METHODS`.
       head: that answered.
       gmacs: giga multiply-accumulates a view.
       top1, top5: shares in [0, 1], views averaged.
@@ -119,7 +119,7 @@ def read_report(path: str | os.PathLike) -> Report:
     path = pathlib.Path(path)
     if not path.is_file():
         raise FileNotFoundError(
-            f"there is no report {path}; `python -m fluxjax.budgets --workdir RUN` makes one"
+            f"there is no report {path}; `python -m fluxjax.budgets --checkpoint RUN` makes one"
         )
     try:
         record = json.loads(path.read_text(encoding="utf-8"))

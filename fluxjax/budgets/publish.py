@@ -4,14 +4,14 @@ import pathlib
 
 import numpy as np
 
-from data_pipelines.catalog import Catalog
+from data_pipelines.sources.catalog import Catalog
 from fluxjax.budgets.figures import accuracy_figure, curve, save_figure, svg
 from fluxjax.budgets.html import html_report
 from fluxjax.budgets.pictures import clip_pictures
 from fluxjax.budgets.points import Report
 from fluxjax.evaluation.tables import replace_text
-from fluxjax.inference import Checkpoint, Predictor
-from fluxjax.settings import MERGING
+from fluxjax.serving.checkpoint import Checkpoint, Predictor
+from fluxjax.serving.settings import MERGING
 
 _PLOTS = {
     "gmacs": "Top-1 against GMACs; bars are 95 % intervals, faint points other grids",

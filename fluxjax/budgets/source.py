@@ -11,11 +11,11 @@ import jax
 import numpy as np
 
 from data_pipelines import loader
-from data_pipelines.catalog import Catalog, Record, open_catalog
-from data_pipelines.clips import BadVideos, EvalClips, Item
-from data_pipelines.sampling import frame_sampler
-from fluxjax.grids import Grid, parse_grid
-from fluxjax.inference import Checkpoint
+from data_pipelines.clips.clips import BadVideos, EvalClips, Item
+from data_pipelines.clips.sampling import frame_sampler
+from data_pipelines.sources.catalog import Catalog, Record, open_catalog
+from fluxjax.serving.checkpoint import Checkpoint
+from fluxjax.tokens.grids import Grid, parse_grid
 
 PLAIN_FRAMES = (4, 8, 16)  # of grids within a budget, where no run says which frames it knows
 

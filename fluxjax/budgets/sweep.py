@@ -22,10 +22,10 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from fluxjax.budgets import measure
 from fluxjax.budgets.points import Point, Report, read_report, write_report
 from fluxjax.evaluation.compute import wilson_interval
+from fluxjax.evaluation.machine import same_machine, this_machine
 from fluxjax.evaluation.tables import replace_text
-from fluxjax.grids import Grid
-from fluxjax.machine import same_machine, this_machine
-from fluxjax.settings import Setting, UnmergeableError, make_setting
+from fluxjax.serving.settings import Setting, UnmergeableError, make_setting
+from fluxjax.tokens.grids import Grid
 
 log = logging.getLogger(__name__)
 

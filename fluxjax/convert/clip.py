@@ -13,7 +13,6 @@ from typing import Any
 import numpy as np
 
 from fluxjax.convert import states
-from fluxjax.convert.errors import WeightsError
 from fluxjax.convert.mapping import (
     Layout,
     Row,
@@ -26,6 +25,8 @@ from fluxjax.convert.mapping import (
     vector,
 )
 from fluxjax.models.clip import ClipImage
+from fluxjax.tokens.positions import resampled
+from fluxjax.weight_files.errors import WeightsError
 
 VISUAL = "visual."
 _HF = "vision_model."
@@ -137,7 +138,7 @@ def on_grid(
     if grid is None or tuple(grid) == model.grid:
         return model, variables
     tower = dict(variables["params"]["tower"])
-    tower["position_table"] = states.resampled(tower["position_table"], (1, *grid))
+    tower["position_table"] = resampled(tower["position_table"], (1, *grid))
     return model.clone(grid=tuple(grid)), {"params": {**variables["params"], "tower": tower}}
 
 

@@ -10,9 +10,9 @@ import jax
 import numpy as np
 from flax.traverse_util import flatten_dict
 
-from fluxjax.checkpoint_io import check_vacant, load, save
-from fluxjax.convert.errors import WeightsError
+from fluxjax.checkpoints.inference import check_vacant, load, save
 from fluxjax.convert.load import load_torch
+from fluxjax.weight_files.errors import WeightsError
 
 TOLERANCE = 1e-3  # of the largest reference logit; float32 noise stays far below
 

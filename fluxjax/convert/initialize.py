@@ -12,8 +12,9 @@ from flax.traverse_util import flatten_dict, unflatten_dict
 from fluxjax.convert import states
 from fluxjax.convert.fluxvit import rows_of
 from fluxjax.convert.mapping import as_float32
-from fluxjax.convert.readers import WeightsError
 from fluxjax.models.fluxvit import FluxViT
+from fluxjax.tokens.positions import resampled
+from fluxjax.weight_files.readers import WeightsError
 
 
 class InitReport(NamedTuple):
@@ -91,7 +92,7 @@ def _positions_on(tensor: np.ndarray, num_frames: int, model: FluxViT) -> np.nda
             "pass num_frames= of the checkpoint"
         )
     table = tensor[0, 1:].reshape(num_frames, side, side, width)
-    table = np.asarray(states.resampled(table, model.grid)).reshape(-1, width)
+    table = np.asarray(resampled(table, model.grid)).reshape(-1, width)
     return np.concatenate([tensor[0, :1], table])[None]
 
 

@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 from flax.traverse_util import flatten_dict, unflatten_dict
 
-from fluxjax.convert.errors import WeightsError
+from fluxjax.weight_files.errors import WeightsError
 
 _LISTED = 50  # names of one kind shown in an error
 

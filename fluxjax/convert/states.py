@@ -14,8 +14,8 @@ import jax
 import numpy as np
 
 from fluxjax.convert.mapping import Row, as_float32
-from fluxjax.convert.readers import WeightsError, find_state_dict, read_weights
-from fluxjax.positions import resample_table
+from fluxjax.tokens.positions import resampled
+from fluxjax.weight_files.readers import WeightsError, find_state_dict, read_weights
 
 # Wrappers that leave their name in front: DeepSpeed and DDP, the official loaders, torch.compile.
 PREFIXES = ("module.", "model.", "backbone.", "encoder.", "_orig_mod.")
@@ -29,7 +29,7 @@ def state_of(weights: str | os.PathLike | Mapping[str, Any]) -> dict[str, np.nda
     """The named arrays of a weight file or of a mapping, without wrappers and prefixes.
 
     Args:
-      weights: a path (see `fluxjax.convert.readers.read_weights`), or a mapping of names to numpy,
+      weights: a path (see `weight_files.readers.read_weights`), or a mapping of names to numpy,
         JAX or torch arrays, which may be wrapped like a training checkpoint ("module", ..).
 
     Raises:
@@ -182,16 +182,6 @@ def grid_of(
 def _square_grids(rows: int) -> list[tuple[int, int]]:
     sides = range(1, math.isqrt(rows) + 1)
     return [(rows // side**2, side) for side in sides if rows % side**2 == 0]
-
-
-_resample = jax.jit(resample_table, static_argnums=(1, 2))
-
-
-def resampled(table: jax.Array, grid: tuple[int, int, int]) -> jax.Array:
-    """A position table [T0, H0, W0, C] on another grid; untouched if it is its own."""
-    if tuple(table.shape[:3]) == tuple(grid):
-        return table
-    return _resample(table, tuple(grid), tuple(grid))
 
 
 def map_classes(

@@ -10,7 +10,7 @@ import numpy as np
 
 from fluxjax.convert import states
 from fluxjax.convert.mapping import PATCH_KERNEL, Row, dense, kernel, layer_norm, vector
-from fluxjax.grids import PATCH
+from fluxjax.tokens.grids import PATCH
 
 _LAYER_SCALE = 1e-5  # initial value of the official models; loaded values replace it
 

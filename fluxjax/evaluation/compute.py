@@ -7,8 +7,8 @@ import jax
 import jax.numpy as jnp
 from jax.extend.core import jaxpr_as_fun
 
-from fluxjax.grids import Grid
 from fluxjax.tasks.base import Plan, Task
+from fluxjax.tokens.grids import Grid
 
 
 def forward_gmacs(task: Task, grid: Grid, budget: int | None) -> float:

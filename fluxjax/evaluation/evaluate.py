@@ -18,13 +18,12 @@ import numpy as np
 from fluxjax.evaluation.compute import forward_gmacs, wilson_interval
 from fluxjax.evaluation.tables import markdown_table, replace_text
 from fluxjax.evaluation.views import mean_probabilities, top_k_hits
-from fluxjax.grids import Grid
 from fluxjax.tasks.base import Plan, Task
+from fluxjax.tokens.grids import Grid
 from fluxjax.training import mesh as meshes
+from fluxjax.training.progress import LOG_SECONDS
 
 log = logging.getLogger(__name__)
-
-LOG_SECONDS = 30  # between progress lines
 
 HostBatch = Mapping[str, np.ndarray]
 

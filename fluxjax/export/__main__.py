@@ -11,20 +11,18 @@ from collections.abc import Sequence
 from fluxjax.budgets import measure
 from fluxjax.budgets.planner import plan
 from fluxjax.budgets.points import Report, read_report
-from fluxjax.checkpoint_io import save
+from fluxjax.checkpoints.inference import save
 from fluxjax.export.artefacts import PLATFORMS, Rung, export
-from fluxjax.grids import parse_grid
-from fluxjax.inference import Checkpoint, open_checkpoint
-from fluxjax.settings import Setting, make_setting
+from fluxjax.serving.checkpoint import Checkpoint, open_checkpoint
+from fluxjax.serving.command import command_parser, numbers, run_command
+from fluxjax.serving.settings import Setting, make_setting
+from fluxjax.tokens.grids import parse_grid
 
 
 def parser() -> argparse.ArgumentParser:
     """The command's options."""
-    options = argparse.ArgumentParser(
-        prog="python -m fluxjax.export", description=__doc__.splitlines()[0]
-    )
+    options = command_parser("fluxjax.export", __doc__)
     add = options.add_argument
-    add("--checkpoint", required=True, metavar="DIR", help="training run or inference checkpoint")
     add("--target", required=True, metavar="OUT", help="folder to write; must be empty")
     add("--budgets", help="tokens, comma-separated; default: those the model was trained for")
     add("--grid", help="of every budget, FRAMESxPIXELS; default: the report's best, or the first "
@@ -45,10 +43,7 @@ def rungs_of(options: argparse.Namespace, checkpoint: Checkpoint) -> list[Rung]:
     """
     model, report = checkpoint.model, _report(options, checkpoint)
     if options.budgets:
-        try:
-            budgets = [int(part) for part in options.budgets.split(",")]
-        except ValueError:
-            raise ValueError(f"--budgets={options.budgets} must be whole numbers") from None
+        budgets = numbers(options.budgets, "budgets")
     else:
         budgets = list(getattr(model, "budgets", (None,)))
     rungs = []
@@ -119,11 +114,7 @@ def run(options: argparse.Namespace) -> int:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """The command: exit code 0, or 1 and one line on what is wrong."""
-    try:
-        return run(parser().parse_args(arguments))
-    except (ValueError, OSError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
+    return run_command(run, parser().parse_args(arguments))
 
 
 if __name__ == "__main__":

@@ -20,9 +20,9 @@ import jax.numpy as jnp
 from flax.traverse_util import flatten_dict, unflatten_dict
 
 from fluxjax.budgets.points import Point
-from fluxjax.convert.safetensors_files import write_safetensors
-from fluxjax.settings import Setting, forward
+from fluxjax.serving.settings import Setting, forward
 from fluxjax.version import __version__
+from fluxjax.weight_files.safetensors_files import write_safetensors
 
 PLATFORMS = ("cpu", "cuda", "tpu")
 WEIGHTS = "weights.safetensors"

@@ -10,7 +10,7 @@ import tensorflow as tf
 from jax.experimental import jax2tf
 
 from fluxjax.export.artefacts import PLATFORMS, flat_weights, serving_function
-from fluxjax.settings import Setting
+from fluxjax.serving.settings import Setting
 
 
 def write_saved_model(

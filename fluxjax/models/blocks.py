@@ -11,9 +11,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from fluxjax.merging import Merged, merge, saliency
 from fluxjax.models.attention import attention, attention_with_weights
 from fluxjax.models.layers import Affine, DropPath, LayerScale, Mlp, RMSNorm, linear_init, rows_of
+from fluxjax.tokens.merging import Merged, merge, saliency
 
 
 @flax.struct.dataclass

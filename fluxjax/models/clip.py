@@ -15,9 +15,9 @@ import jax.numpy as jnp
 
 from fluxjax.models.attention import attention
 from fluxjax.models.layers import LayerNorm, Mlp, uniform_init
-from fluxjax.positions import resample_table, sincos_3d
-from fluxjax.selection import group_dynamic_scores, top_places
-from fluxjax.tokens import CLIP_PIXELS, Tokens, normalize_pixels
+from fluxjax.tokens.positions import resample_table, sincos_3d
+from fluxjax.tokens.selection import group_dynamic_scores, top_places
+from fluxjax.tokens.tokens import CLIP_PIXELS, Tokens, normalize_pixels
 
 _xavier = nn.initializers.xavier_uniform()
 

@@ -23,8 +23,8 @@ from fluxjax.models.clip import (
 )
 from fluxjax.models.evl_decoder import Decoder
 from fluxjax.models.layers import LayerNorm, uniform_init
-from fluxjax.selection import group_dynamic_scores, top_places
-from fluxjax.tokens import CLIP_PIXELS, Tokens, gather
+from fluxjax.tokens.selection import group_dynamic_scores, top_places
+from fluxjax.tokens.tokens import CLIP_PIXELS, Tokens, gather
 
 SELECT_AT = ("input", "features")
 
@@ -140,7 +140,7 @@ class Evl(nn.Module):
           head: 0, the only one.
           return_features: also return what the head reads.
           train: dropout is active (needs rngs={"dropout": key}).
-          selection: "places", the only one: see `fluxjax.selection.top_places`.
+          selection: "places", the only one: see `fluxjax.tokens.selection.top_places`.
 
         Returns:
           logits [B, num_classes] float32; with `return_features` also features [B, width] float32.

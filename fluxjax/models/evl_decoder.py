@@ -14,7 +14,7 @@ import jax.numpy as jnp
 from fluxjax.models.clip import LayerFeatures
 from fluxjax.models.layers import LayerNorm, gelu, uniform_init
 from fluxjax.models.temporal_attention import TemporalCrossAttention
-from fluxjax.positions import linear_matrix
+from fluxjax.tokens.positions import linear_matrix
 
 _xavier = nn.initializers.xavier_uniform()
 

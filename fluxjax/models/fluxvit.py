@@ -13,13 +13,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from fluxjax.grids import PATCH
-from fluxjax.merging import check_schedule
 from fluxjax.models.blocks import Merging, PatchEmbed, remat_block
 from fluxjax.models.layers import Affine, AttentionPool, LayerNorm, linear_init
-from fluxjax.positions import positions_of, resample_table, sincos_3d
-from fluxjax.selection import SELECTIONS, Ranking, rank_tokens, select, selection_scores
-from fluxjax.tokens import IMAGENET_PIXELS, Tokens, normalize_pixels
+from fluxjax.tokens.grids import PATCH
+from fluxjax.tokens.merging import check_schedule
+from fluxjax.tokens.positions import positions_of, resample_table, sincos_3d
+from fluxjax.tokens.selection import SELECTIONS, Ranking, rank_tokens, select, selection_scores
+from fluxjax.tokens.tokens import IMAGENET_PIXELS, Tokens, normalize_pixels
 
 
 class BudgetOutput(NamedTuple):
@@ -142,8 +142,8 @@ class FluxViT(nn.Module):
           return_features: also return the pooled features.
           train: drop paths are active (needs rngs={"dropout": key}).
           merge: vid-TLDR's schedule: how many of the remaining tokens (below 1: which share) the
-            first blocks merge, after selection; see `fluxjax.merging`.
-          selection: which tokens are kept, see `fluxjax.selection.SELECTIONS`; "random" needs
+            first blocks merge, after selection; see `fluxjax.tokens.merging`.
+          selection: which tokens are kept, see `tokens.selection.SELECTIONS`; "random" needs
             rngs={"selection": key}.
 
         Returns:

@@ -13,12 +13,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from fluxjax.grids import PATCH
 from fluxjax.models.blocks import Block
 from fluxjax.models.fluxvit import PositionTable
 from fluxjax.models.layers import AttentionPool, LayerNorm, Mlp, linear_init
-from fluxjax.positions import sincos_1d, sincos_3d
-from fluxjax.tokens import IMAGENET_PIXELS, Tokens, normalize_pixels
+from fluxjax.tokens.grids import PATCH
+from fluxjax.tokens.positions import sincos_1d, sincos_3d
+from fluxjax.tokens.tokens import IMAGENET_PIXELS, Tokens, normalize_pixels
 
 
 class TeacherOutput(NamedTuple):

@@ -13,7 +13,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from fluxjax.positions import resample_table
+from fluxjax.tokens.positions import resample_table
 
 
 def mean_head_attention(q: jax.Array, k: jax.Array) -> jax.Array:

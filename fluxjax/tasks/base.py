@@ -8,7 +8,7 @@ import flax.linen as nn
 import jax
 from ml_collections import ConfigDict
 
-from fluxjax.grids import Grid
+from fluxjax.tokens.grids import Grid
 
 
 @dataclasses.dataclass(frozen=True)

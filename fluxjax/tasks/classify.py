@@ -18,16 +18,16 @@ import jax
 import jax.numpy as jnp
 from ml_collections import ConfigDict
 
-from fluxjax import grids
-from fluxjax.erasing import erase
-from fluxjax.mixing import mix, smooth_one_hot
+from fluxjax.augment.erasing import erase
+from fluxjax.augment.mixing import mix, smooth_one_hot
+from fluxjax.augment.photometric import jitter
+from fluxjax.checkpoints.starting import start_model
 from fluxjax.models import create_model
 from fluxjax.models.fluxvit import BudgetOutput
 from fluxjax.models.registry import model_fields
-from fluxjax.photometric import jitter
-from fluxjax.starting import start_model
 from fluxjax.tasks.base import Batch, LossOutput, ParamGroup, Plan
-from fluxjax.tokens import Tokens, normalize_pixels
+from fluxjax.tokens import grids
+from fluxjax.tokens.tokens import Tokens, normalize_pixels
 
 METHODS = ("flux_multi", "flux_single", "cross_entropy")
 
@@ -41,7 +41,7 @@ class ClassifyTask:
     `single_budget` of them.
 
     Attributes:
-      config: see `fluxjax.config.base_config`.
+      config: see `fluxjax.config.keys.base_config`.
       model: the flax module.
       grids: sampling grids drawn in training.
       max_grid: static bound of all grids of training and evaluation.
@@ -140,7 +140,7 @@ class ClassifyTask:
     def start_from(self, directory: str, variables: Any) -> dict[str, Any]:
         """Fresh variables with the parameters of an inference checkpoint in their places.
 
-        See `fluxjax.starting.start_model`.
+        See `fluxjax.checkpoints.starting.start_model`.
         """
         return start_model(directory, self.model, variables)
 

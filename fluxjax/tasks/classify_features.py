@@ -12,10 +12,10 @@ import jax
 import jax.numpy as jnp
 from ml_collections import ConfigDict
 
-from fluxjax.grids import Grid, parse_grid
-from fluxjax.mixing import smooth_one_hot
+from fluxjax.augment.mixing import smooth_one_hot
 from fluxjax.tasks.base import Batch, LossOutput, Plan
 from fluxjax.tasks.classify import ClassifyTask, single_budget_output
+from fluxjax.tokens.grids import Grid, parse_grid
 
 # Training clips are fixed views, so that features can be stored: nothing of this has an effect.
 _NO_EFFECT = {

@@ -13,9 +13,9 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
+from fluxjax.checkpoints.training import Checkpoints
 from fluxjax.tasks.base import Plan, Task
 from fluxjax.training import mesh as meshes
-from fluxjax.training.checkpoints import Checkpoints
 from fluxjax.training.compilation import compile_program
 from fluxjax.training.nonfinite import FINITE, NonFiniteWatch, gradient_paths, guard, verdict
 from fluxjax.training.optimizers import learning_rate, make_optimizer, num_updates

@@ -9,6 +9,8 @@ import numpy as np
 
 from fluxjax.training.nonfinite import FINITE, FIRST_BAD
 
+LOG_SECONDS = 30  # between progress lines of long work
+
 
 class Progress:
     """Collects metrics between log points without waiting for the device in between."""

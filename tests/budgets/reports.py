@@ -1,8 +1,8 @@
 """Hand-made reports for tests."""
 
 from fluxjax.budgets.points import Point, Report
-from fluxjax.grids import parse_grid
-from fluxjax.machine import this_machine
+from fluxjax.evaluation.machine import this_machine
+from fluxjax.tokens.grids import parse_grid
 
 SUBJECT = {"checkpoint": "0123", "data": "list.txt", "videos": 100}
 

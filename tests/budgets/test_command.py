@@ -7,8 +7,8 @@ import pytest
 from fluxjax.budgets import __main__ as command
 from fluxjax.budgets.points import read_report
 from fluxjax.budgets.source import SweepData, plain_grid, weights_digest
-from fluxjax.grids import Grid
-from fluxjax.inference import open_checkpoint
+from fluxjax.serving.checkpoint import open_checkpoint
+from fluxjax.tokens.grids import Grid
 from tests import tiny_run
 from tests.tasks.test_classify import task_and_variables
 
@@ -22,7 +22,7 @@ def run(tmp_path_factory):
 
 
 def options(run, *more):
-    return command.parser().parse_args(["--workdir", str(run), *more])
+    return command.parser().parse_args(["--checkpoint", str(run), *more])
 
 
 @pytest.mark.slow
@@ -114,10 +114,10 @@ def test_mistakes_are_named(run, more, message, capsys):
 def test_a_checkpoint_without_a_run_needs_data_and_grids(run, tmp_path, capsys):
     moved = tmp_path / "moved"
     moved.symlink_to(run / "model")
-    assert command.main(["--workdir", str(moved)]) == 1
+    assert command.main(["--checkpoint", str(moved)]) == 1
     assert "belongs to no run; pass --data" in capsys.readouterr().err
     listed = json.loads((run / "config.json").read_text())["data"]["test"]
-    assert command.main(["--workdir", str(moved), "--data", listed]) == 1
+    assert command.main(["--checkpoint", str(moved), "--data", listed]) == 1
     assert "pass --grids" in capsys.readouterr().err
     assert {p.name for p in moved.iterdir()} == {
         "architecture.json", "manifest.json", "manifest.json.sha256", "weights",

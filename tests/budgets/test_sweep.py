@@ -11,8 +11,8 @@ import pytest
 from fluxjax.budgets import sweep
 from fluxjax.budgets.points import read_report
 from fluxjax.budgets.sweep import Sweep, sweep_settings
-from fluxjax.grids import Grid, clip_patches
-from fluxjax.settings import Setting
+from fluxjax.serving.settings import Setting
+from fluxjax.tokens.grids import Grid, clip_patches
 from tests.tasks.test_classify import task_and_variables
 
 BIG, SMALL = Grid(4, 28), Grid(2, 28)

@@ -9,7 +9,7 @@ from absl.testing import flagsaver
 
 import fluxjax
 from fluxjax.convert import __main__ as command_line
-from fluxjax.convert.readers import write_safetensors
+from fluxjax.weight_files.readers import write_safetensors
 from tests.golden import fixture
 
 CASE = fixture("fluxvit", "v02")

@@ -13,8 +13,8 @@ import pytest
 from fluxjax.convert import fluxvit, states
 from fluxjax.convert.initialize import init_fluxvit_from_internvideo2
 from fluxjax.convert.load import load_torch, to_torch
-from fluxjax.convert.readers import WeightsError, write_safetensors
 from fluxjax.models import create_model
+from fluxjax.weight_files.readers import WeightsError, write_safetensors
 from tests.convert.make_data import DATA, fluxvit_state
 from tests.golden import fixture
 

@@ -6,8 +6,8 @@ import pytest
 
 from fluxjax.convert import internvideo2
 from fluxjax.convert.load import load_torch, to_torch
-from fluxjax.convert.readers import WeightsError
 from fluxjax.models import create_model
+from fluxjax.weight_files.readers import WeightsError
 from tests.golden import fixture
 
 CASES = pytest.mark.parametrize("case", ["v01", "v02", "v04", "v08"])

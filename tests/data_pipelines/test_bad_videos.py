@@ -8,12 +8,15 @@ import time
 import numpy as np
 import pytest
 
-from data_pipelines import clips, doctor, loader, time_limit, video_manifest
-from data_pipelines.catalog import ListFile
-from data_pipelines.decode import open_video
-from data_pipelines.errors import ListedAsBadError, VideoError, VideoTimeoutError
-from data_pipelines.quarantine import BadVideos
-from fluxjax.grids import Grid
+from data_pipelines import doctor, loader
+from data_pipelines.clips import clips
+from data_pipelines.reading import time_limit
+from data_pipelines.reading.decode import open_video
+from data_pipelines.reading.errors import ListedAsBadError, VideoError, VideoTimeoutError
+from data_pipelines.sources import video_manifest
+from data_pipelines.sources.catalog import ListFile
+from data_pipelines.sources.quarantine import BadVideos
+from fluxjax.tokens.grids import Grid
 from tests.data_pipelines import odd_files, video_files
 
 
@@ -86,7 +89,7 @@ def test_a_bad_first_video_is_counted_once(tmp_path):
 
 def slow_file(monkeypatch, seconds):
     """Makes demuxing wait before each packet of files called slow."""
-    from data_pipelines import demux
+    from data_pipelines.reading import demux
 
     packets = demux._packets
 

@@ -15,8 +15,8 @@ import fluxjax
 from fluxjax.budgets.points import Report, write_report
 from fluxjax.export import __main__ as command
 from fluxjax.export import artefacts
-from fluxjax.grids import Grid
-from fluxjax.settings import Setting, forward, make_setting
+from fluxjax.serving.settings import Setting, forward, make_setting
+from fluxjax.tokens.grids import Grid
 from tests import tiny_run
 from tests.budgets.reports import point
 from tests.tasks.test_classify import task_and_variables
@@ -79,7 +79,9 @@ for budget, count in {calls}:
     costs = [rung["gmacs"] for rung in ladder["rungs"]]
     assert costs == sorted(costs, reverse=True) and costs[-1] > 0
     constants = json.loads((out / "preprocessing.json").read_text())
-    assert constants["normalised_inside"]["mean"] == list(fluxjax.tokens.IMAGENET_PIXELS.mean)
+    assert constants["normalised_inside"]["mean"] == list(
+        fluxjax.tokens.tokens.IMAGENET_PIXELS.mean
+    )
     assert json.loads((out / "labels.json").read_text()) == list(tiny_run.LABELS)
 
 

@@ -14,7 +14,7 @@ import flax.linen as nn
 import jax
 import numpy as np
 
-from fluxjax.tokens import pack
+from fluxjax.tokens.tokens import pack
 
 _FOLDER = pathlib.Path(__file__).parent
 

@@ -119,7 +119,7 @@ def test_hugging_face_and_open_clip_names(tmp_path):
     state = fluxjax.to_torch(model, variables)
     open_clip = state | {"positional_embedding": np.zeros((4, 8)), "logit_scale": np.ones(()),
                          "transformer.resblocks.0.ln_1.bias": np.zeros(8)}  # fmt: skip
-    from fluxjax.convert.readers import write_safetensors
+    from fluxjax.weight_files.readers import write_safetensors
 
     for number, other in enumerate((hugging_face(state), open_clip)):
         path = tmp_path / f"{number}.safetensors"

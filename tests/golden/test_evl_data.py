@@ -4,13 +4,14 @@ import numpy as np
 import pytest
 
 from data_pipelines import loader
-from data_pipelines.arrays import ArrayCatalog, BlankVideo, bilinear
-from data_pipelines.catalog import open_catalog
-from data_pipelines.clips import BadVideos, EvalClips, TrainClips
-from data_pipelines.crops import long_side_view, view_crop
-from data_pipelines.sampling import frame_sampler, sparse_train_frames
-from fluxjax.grids import Grid
-from fluxjax.tokens import CLIP_PIXELS
+from data_pipelines.clips.clips import BadVideos, EvalClips, TrainClips
+from data_pipelines.clips.crops import long_side_view, view_crop
+from data_pipelines.clips.sampling import frame_sampler, sparse_train_frames
+from data_pipelines.reading.arrays import BlankVideo, bilinear
+from data_pipelines.sources.array_records import ArrayCatalog
+from data_pipelines.sources.catalog import open_catalog
+from fluxjax.tokens.grids import Grid
+from fluxjax.tokens.tokens import CLIP_PIXELS
 from tests.golden import fixture
 
 CASE = fixture("evl", "evl_frame")

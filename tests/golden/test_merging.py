@@ -4,9 +4,9 @@ import jax
 import numpy as np
 import pytest
 
-from fluxjax.merging import merge as eager_merge
-from fluxjax.merging import merge_count
-from fluxjax.merging import saliency as eager_saliency
+from fluxjax.tokens.merging import merge as eager_merge
+from fluxjax.tokens.merging import merge_count
+from fluxjax.tokens.merging import saliency as eager_saliency
 from tests.golden import fixture
 
 merge = jax.jit(eager_merge, static_argnames=("r", "protect_first", "average"))

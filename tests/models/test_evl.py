@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 
 import fluxjax
-from fluxjax.grids import Grid
-from fluxjax.selection import top_places
-from fluxjax.settings import Setting, forward, make_setting, methods_of, token_groups
-from fluxjax.tokens import Tokens
+from fluxjax.serving.settings import Setting, forward, make_setting, methods_of, token_groups
+from fluxjax.tokens.grids import Grid
+from fluxjax.tokens.selection import top_places
+from fluxjax.tokens.tokens import Tokens
 
 SIZES = {
     "width": 16, "depth": 2, "num_heads": 2, "patch": 4, "grid": (3, 4), "num_frames": 4,

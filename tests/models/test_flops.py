@@ -4,10 +4,10 @@ import jax
 import jax.numpy as jnp
 import pytest
 
-from fluxjax.config import base_config
+from fluxjax.config.keys import base_config
 from fluxjax.evaluation.compute import count_flops, forward_gmacs, wilson_interval
-from fluxjax.grids import Grid
 from fluxjax.tasks import create_task
+from fluxjax.tokens.grids import Grid
 
 
 def gmacs(name, grid, budget=None):

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 import fluxjax
-from fluxjax.tokens import normalize_pixels
+from fluxjax.tokens.tokens import normalize_pixels
 
 SIZE = {"width": 32, "depth": 2, "num_heads": 2, "grid": (4, 3, 3), "pooled": 16, "pool_heads": 2}
 BUDGETS = (24, 12, 8)

@@ -63,7 +63,7 @@ def test_terms_of_flux_multi():
 def test_dense_and_packed_batches_predict_the_same():
     task, variables = task_and_variables()
     video = np.random.default_rng(1).integers(0, 256, (2, 4, 28, 28, 3), np.uint8)
-    from fluxjax.grids import clip_patches
+    from fluxjax.tokens.grids import clip_patches
 
     packed = host_batch(task, clips=2)
     packed["patches"][:, :16] = np.stack([clip_patches(clip) for clip in video])

@@ -4,7 +4,7 @@ import sys
 
 import jax.numpy as jnp
 
-from fluxjax.training.checkpoints import Checkpoints
+from fluxjax.checkpoints.training import Checkpoints
 from fluxjax.training.lock import locked
 from tests.training import toy
 

@@ -5,7 +5,7 @@ import sys
 
 from absl import app, flags
 
-from data_pipelines import clips
+from data_pipelines.clips import clips
 from fluxjax import main
 
 opened = []

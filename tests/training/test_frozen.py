@@ -9,12 +9,12 @@ import numpy as np
 import pytest
 
 import fluxjax
-from fluxjax.config import check_config
+from fluxjax.config.keys import check_config
 from fluxjax.evaluation.compute import count_flops
 from fluxjax.tasks import create_task
 from fluxjax.training import loop
 from tests import tiny
-from tests.test_configs import load
+from tests.config.test_configs import load
 from tests.training.test_loop import batches, run
 
 

@@ -13,7 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from fluxjax.training.checkpoints import Checkpoints
+from fluxjax.checkpoints.training import Checkpoints
 from tests.training import toy
 
 ROOT = pathlib.Path(__file__).parents[2]

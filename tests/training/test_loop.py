@@ -3,9 +3,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from fluxjax.checkpoints.training import Checkpoints
 from fluxjax.tasks import create_task
 from fluxjax.training import compilation, loop
-from fluxjax.training.checkpoints import Checkpoints
 from tests import tiny
 
 

@@ -5,10 +5,10 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from fluxjax.checkpoints.training import Checkpoints
 from fluxjax.tasks import create_task
 from fluxjax.tasks.classify import ClassifyTask
 from fluxjax.training import loop, nonfinite
-from fluxjax.training.checkpoints import Checkpoints
 from tests import tiny
 from tests.training import toy
 

@@ -13,9 +13,9 @@ import time
 import jax
 import pytest
 
+from fluxjax.checkpoints.training import Checkpoints
 from fluxjax.training import signals
 from fluxjax.training.agreement import Agreement
-from fluxjax.training.checkpoints import Checkpoints
 from tests.training import toy
 
 ROOT = pathlib.Path(__file__).parents[2]

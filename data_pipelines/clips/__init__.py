@@ -1,0 +1,1 @@
+"""Which frames, grids, crops and augmentation: pure functions of keys."""

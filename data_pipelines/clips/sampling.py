@@ -1,0 +1,204 @@
+"""Which frames of a video, and which sampling grid: pure functions of numbers and a generator.
+
+A frame sampler is a pair of functions, one random for training and one deterministic for testing.
+Each returns int64 [T] frame numbers in [0, n) in ascending order, for any number n >= 1 of frames
+in the video; a video shorter than the clip repeats frames. Validation is test clip 0 of 1.
+"""
+
+import functools
+from collections.abc import Callable, Mapping, Sequence
+from types import MappingProxyType
+from typing import NamedTuple
+
+import numpy as np
+
+from fluxjax.tokens.grids import Grid
+
+
+class FrameSampler(NamedTuple):
+    """train(num_frames, clip_frames, rng) and test(num_frames, clip_frames, clip, num_clips)."""
+
+    train: Callable[[int, int, np.random.Generator], np.ndarray]
+    test: Callable[[int, int, int, int], np.ndarray]
+
+
+def sparse_train_frames(num_frames: int, clip_frames: int, rng: np.random.Generator) -> np.ndarray:
+    """One random frame from each of T equal segments; Kinetics in FluxViT's release.
+
+    Segment i reaches from round(s * i) to round(s * (i + 1)), both included, s = (n - 1) / T.
+
+    Args:
+      num_frames: n, frames in the video.
+      clip_frames: T, frames to sample.
+      rng: source of the draws.
+
+    Raises:
+      ValueError: if a number of frames is smaller than 1.
+    """
+    _check_frames(num_frames, clip_frames)
+    segment = (num_frames - 1) / clip_frames
+    edges = np.round(segment * np.arange(clip_frames + 1)).astype(np.int64)
+    frames = rng.integers(edges[:-1], edges[1:], endpoint=True)
+    return np.minimum(frames, num_frames - 1)
+
+
+def sparse_test_frames(num_frames: int, clip_frames: int, clip: int, num_clips: int) -> np.ndarray:
+    """Clip c of M takes each segment's frame at (c + 1) / (M + 1) of it; Kinetics.
+
+    Args:
+      num_frames: n, frames in the video.
+      clip_frames: T, frames to sample.
+      clip: c, number of the clip.
+      num_clips: M, clips a video.
+
+    Raises:
+      ValueError: if a number of frames is smaller than 1, or there is no such clip.
+    """
+    _check_frames(num_frames, clip_frames)
+    _check_clip(clip, num_clips)
+    segment = (num_frames - 1) / clip_frames
+    starts = np.round(segment * np.arange(clip_frames)).astype(np.int64)
+    return np.minimum(starts + int(segment / (num_clips + 1) * (clip + 1)), num_frames - 1)
+
+
+def ssv2_train_frames(num_frames: int, clip_frames: int, rng: np.random.Generator) -> np.ndarray:
+    """One random frame from each of T segments of n // T frames; Something-Something V2.
+
+    As in the release, the last n % T frames are never drawn. A video shorter than the clip gives
+    its frames evenly repeated, without chance; the release shows its first frame T times instead.
+
+    Args:
+      num_frames: n, frames in the video.
+      clip_frames: T, frames to sample.
+      rng: source of the draws.
+
+    Raises:
+      ValueError: if a number of frames is smaller than 1.
+    """
+    _check_frames(num_frames, clip_frames)
+    duration = num_frames // clip_frames
+    if not duration:
+        return ssv2_test_frames(num_frames, clip_frames, clip=0, num_clips=1)
+    return np.arange(clip_frames) * duration + rng.integers(duration, size=clip_frames)
+
+
+def ssv2_test_frames(num_frames: int, clip_frames: int, clip: int, num_clips: int) -> np.ndarray:
+    """Clip c of M takes the frames floor(tick * (i + c / M)), tick = n / T; SSv2.
+
+    For two clips these are the release's, which knows no other number. A single clip takes the
+    middles floor(tick * (i + 1 / 2)), as the release does in validation.
+
+    Args:
+      num_frames: n, frames in the video.
+      clip_frames: T, frames to sample.
+      clip: c, number of the clip.
+      num_clips: M, clips a video.
+
+    Raises:
+      ValueError: if a number of frames is smaller than 1, or there is no such clip.
+    """
+    _check_frames(num_frames, clip_frames)
+    _check_clip(clip, num_clips)
+    tick = num_frames / clip_frames
+    offset = tick / 2 if num_clips == 1 else clip * tick / num_clips
+    return (offset + tick * np.arange(clip_frames)).astype(np.int64)
+
+
+def dense_train_frames(
+    num_frames: int, clip_frames: int, rng: np.random.Generator, *, stride: int
+) -> np.ndarray:
+    """Every `stride`-th frame from a random start; EVL and the dense samplers of Kinetics.
+
+    A video that is too short starts at 0 and repeats the last frame that the stride reaches.
+
+    Args:
+      num_frames: n, frames in the video.
+      clip_frames: T, frames to sample.
+      rng: source of the draw.
+      stride: frames from one sampled frame to the next.
+
+    Raises:
+      ValueError: if a number of frames is smaller than 1.
+    """
+    _check_frames(num_frames, clip_frames)
+    starts = num_frames - stride * (clip_frames - 1)
+    if starts > 1:
+        return rng.integers(starts) + stride * np.arange(clip_frames)
+    reached = (num_frames - 1) // stride
+    return stride * np.minimum(np.arange(clip_frames), reached)
+
+
+def dense_test_frames(
+    num_frames: int, clip_frames: int, clip: int, num_clips: int, *, stride: int
+) -> np.ndarray:
+    """Every `stride`-th frame; clips start at equal distances, a single one in the middle (EVL).
+
+    A video that is too short starts at 0 and repeats its last frame.
+
+    Args:
+      num_frames: n, frames in the video.
+      clip_frames: T, frames to sample.
+      clip: c, number of the clip.
+      num_clips: M, clips a video.
+      stride: frames from one sampled frame to the next.
+
+    Raises:
+      ValueError: if a number of frames is smaller than 1, or there is no such clip.
+    """
+    _check_frames(num_frames, clip_frames)
+    _check_clip(clip, num_clips)
+    slide = max(num_frames - ((clip_frames - 1) * stride + 1), 0)
+    start = slide // 2 if num_clips == 1 else round(slide / (num_clips - 1) * clip)
+    return np.minimum(start + stride * np.arange(clip_frames), num_frames - 1)
+
+
+FRAME_SAMPLERS: Mapping[str, FrameSampler] = MappingProxyType(
+    {
+        "sparse": FrameSampler(sparse_train_frames, sparse_test_frames),
+        "ssv2": FrameSampler(ssv2_train_frames, ssv2_test_frames),
+    }
+)
+
+
+def frame_sampler(name: str) -> FrameSampler:
+    """The sampler of a config: "sparse" (TSN's segments), "ssv2", or "dense:STRIDE".
+
+    Raises:
+      ValueError: on another name, or a stride that is no positive number.
+    """
+    if name in FRAME_SAMPLERS:
+        return FRAME_SAMPLERS[name]
+    kind, _, text = name.partition(":")
+    if kind != "dense":
+        known = ", ".join(FRAME_SAMPLERS)
+        raise ValueError(f"unknown frame sampler {name!r}; known: {known} and dense:STRIDE")
+    if not text.isdecimal() or int(text) < 1:
+        raise ValueError(f"{name!r} lacks the frames from one sample to the next, e.g. dense:16")
+    stride = {"stride": int(text)}
+    return FrameSampler(
+        functools.partial(dense_train_frames, **stride),
+        functools.partial(dense_test_frames, **stride),
+    )
+
+
+def draw_grid(grids: Sequence[Grid], rng: np.random.Generator) -> Grid:
+    """One of the sampling grids, all equally likely (FluxViT, flexible sampling).
+
+    Raises:
+      ValueError: if there is no grid to draw from.
+    """
+    if not grids:
+        raise ValueError("draw_grid needs at least one sampling grid, got none")
+    return grids[rng.integers(len(grids))]
+
+
+def _check_frames(num_frames: int, clip_frames: int) -> None:
+    if num_frames < 1:
+        raise ValueError(f"a video needs at least one frame, this one has {num_frames}")
+    if clip_frames < 1:
+        raise ValueError(f"a clip needs at least one frame, {clip_frames} were asked for")
+
+
+def _check_clip(clip: int, num_clips: int) -> None:
+    if not 0 <= clip < num_clips:
+        raise ValueError(f"there is no clip {clip} of {num_clips}; clips are numbered from 0")

@@ -1,0 +1,96 @@
+"""Videos in memory: clips that are NumPy arrays already, and blank ones that cost nothing."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from data_pipelines.reading.errors import VideoError
+
+if TYPE_CHECKING:
+    from data_pipelines.reading.pictures import Box  # needs PyAV, which lists of paths do without
+
+
+def bilinear(frames: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    """Resizes frames by linear interpolation, half-pixel centres, no antialiasing.
+
+    As torch's interpolate (align_corners=False), which the official EVL resizes with.
+
+    Args:
+      frames: [T, H, W, 3], any real dtype.
+      size: (height, width) wanted.
+
+    Returns:
+      [T, height, width, 3] float32.
+    """
+    frames = np.asarray(frames, np.float32)
+    for axis, length in zip((1, 2), size, strict=True):
+        given = frames.shape[axis]
+        source = np.maximum((np.arange(length) + 0.5) * (given / length) - 0.5, 0.0)
+        low = np.minimum(source.astype(np.int64), given - 1)
+        shape = [-1 if i == axis else 1 for i in range(4)]
+        share = (source - low).astype(np.float32).reshape(shape)
+        high = np.minimum(low + 1, given - 1)
+        frames = frames.take(low, axis) * (1 - share) + frames.take(high, axis) * share
+    return frames
+
+
+class ArrayVideo:
+    """Frames in memory, to be read like a `decode.Video`."""
+
+    def __init__(self, frames: np.ndarray, fps: float = 25.0, name: str = "<array>"):
+        """Wraps frames [N, H, W, 3] uint8.
+
+        Raises:
+          VideoError: if they are anything else, or there is none.
+        """
+        if frames.ndim != 4 or frames.shape[-1] != 3 or frames.dtype != np.uint8 or not frames.size:
+            raise VideoError(
+                name, f"frames must be uint8 [N, H, W, 3], not {frames.dtype} {frames.shape}"
+            )
+        self._frames, self.fps, self.name = frames, fps, name
+        self.num_frames, self.height, self.width = frames.shape[:3]
+        self.duration = self.num_frames / fps
+
+    def __enter__(self) -> ArrayVideo:
+        return self
+
+    def __exit__(self, *_) -> None:
+        return None
+
+    def span(self, start_seconds: float, end_seconds: float) -> tuple[int, int]:
+        """(first, last_exclusive) indices of the frames on display in [start, end)."""
+        first = int(start_seconds * self.fps)
+        return first, min(max(int(np.ceil(end_seconds * self.fps)), first + 1), self.num_frames)
+
+    def read(
+        self,
+        indices: np.ndarray,
+        *,
+        box: Box | None = None,
+        size: tuple[int, int] | None = None,
+        flip: bool = False,
+    ) -> np.ndarray:
+        """Frames by index, cut and scaled as `decode.Video.read` does; uint8 [T, h, w, 3]."""
+        frames = self._frames[np.asarray(indices)]
+        if box is not None:
+            top, left, height, width = box
+            frames = frames[:, top : top + height, left : left + width]
+        if size is not None and size != frames.shape[1:3]:
+            frames = np.rint(bilinear(frames, size)).astype(np.uint8)
+        return np.ascontiguousarray(frames[:, :, ::-1] if flip else frames)
+
+
+class BlankVideo(ArrayVideo):
+    """Black frames of any number and size, which cost neither memory nor time."""
+
+    def __init__(self, num_frames: int = 300, height: int = 256, width: int = 340):
+        blank = np.broadcast_to(np.zeros(3, np.uint8), (num_frames, height, width, 3))
+        super().__init__(blank, name="<blank>")
+
+    def read(self, indices, *, box=None, size=None, flip=False) -> np.ndarray:
+        """Black frames, uint8 [T, h, w, 3]."""
+        del flip
+        size = size or (box[2:] if box is not None else (self.height, self.width))
+        return np.zeros((len(indices), *size, 3), np.uint8)

@@ -1,0 +1,140 @@
+"""Unreadable videos: counted, written to WORKDIR/quarantine.jsonl, and too many stop the run."""
+
+import collections
+import datetime
+import json
+import logging
+import os
+import pathlib
+import threading
+from collections.abc import Mapping
+from typing import Any
+
+from data_pipelines.reading.errors import ListedAsBadError, VideoError, VideoTimeoutError
+
+MIN_DECODED = 40  # decoded videos before the share of bad ones means anything
+
+log = logging.getLogger(__name__)
+
+
+class BadVideos:
+    """Counts unreadable videos, remembers them, and stops the run when they are many. Thread-safe.
+
+    Attributes:
+      tried: videos read so far, each reading counted.
+      reasons: video -> why it cannot be read, in the order they were met.
+    """
+
+    def __init__(
+        self,
+        max_share: float,
+        path: str | os.PathLike | None = None,
+        listed: Mapping[str, str] | None = None,
+    ):
+        """Reads what earlier runs of the workdir have written.
+
+        Args:
+          max_share: of all videos tried, above which `note` raises.
+          path: of quarantine.jsonl: a line for every unreadable video. None: no file.
+          listed: video -> reason, of videos that are known to be bad: `check` refuses them, and
+            they do not count.
+        """
+        self.tried = 0
+        self.reasons: collections.OrderedDict[str, str] = collections.OrderedDict()
+        self._bad, self._max_share = 0, max_share
+        self._listed = dict(listed or {})
+        self._lock = threading.Lock()
+        self._path = None if path is None else pathlib.Path(path)
+        # Whether a video is too slow can change; the order of a resumed run must not.
+        self._slow: dict[str, str] = {}
+        self._written: set[str] = set()
+        if self._path is not None and self._path.exists():
+            self._read()
+
+    @property
+    def count(self) -> int:
+        """Videos that could not be read so far, each reading counted."""
+        return self._bad
+
+    def check(self, name: str) -> None:
+        """Refuses a video without a try: one listed as bad, or once given up as too slow.
+
+        Raises:
+          ListedAsBadError, VideoTimeoutError: as it is refused.
+        """
+        if name in self._listed:
+            raise ListedAsBadError(name, self._listed[name])
+        if name in self._slow:
+            raise VideoTimeoutError(name, self._slow[name])
+
+    def note(self, error: VideoError | None) -> None:
+        """Counts one video, good (None) or bad.
+
+        Raises:
+          VideoError: when more than `max_share` of the videos are bad.
+        """
+        if isinstance(error, ListedAsBadError):
+            return
+        with self._lock:
+            self.tried += 1
+            if error is None:
+                return
+            self._bad += 1
+            if error.name not in self.reasons:
+                self.reasons[error.name] = error.reason
+                log.warning("unreadable video: %s", error)
+                if error.name not in self._written:
+                    self._write(error)
+            share = self._bad / self.tried
+            if self.tried >= MIN_DECODED and share > self._max_share:
+                raise VideoError(
+                    error.name,
+                    f"{self._bad} of {self.tried} videos could not be read ({share:.0%}, more than "
+                    f"data.max_bad_share={self._max_share:.0%}); the last one: {error.reason}",
+                )
+
+    def _write(self, error: VideoError) -> None:
+        self._written.add(error.name)
+        timed_out = isinstance(error, VideoTimeoutError)
+        if timed_out:
+            self._slow[error.name] = error.reason
+        if self._path is None:
+            return
+        now = datetime.datetime.now().astimezone().isoformat(timespec="seconds")
+        record = {"video": error.name, "reason": error.reason, "timed_out": timed_out, "time": now}
+        # One write: lines of several processes do not mix.
+        with open(self._path, "ab", buffering=0) as file:
+            file.write(json.dumps(record).encode() + b"\n")
+
+    def _read(self) -> None:
+        """Reads the lines; one that a killed run left unfinished is dropped."""
+        data = self._path.read_bytes()
+        for number, line in enumerate(data.splitlines(), 1):
+            record = _parse(line)
+            if record is None:
+                log.warning("%s: line %d is unfinished or not ours", self._path, number)
+                continue
+            self._written.add(record["video"])
+            if record["timed_out"]:
+                self._slow[record["video"]] = record["reason"]
+        if data and not data.endswith(b"\n"):
+            with open(self._path, "ab") as file:
+                file.write(b"\n")
+        if self._slow:
+            log.warning(
+                "%d videos that were too slow before are replaced without another try; delete %s "
+                "to try them again", len(self._slow), self._path,
+            )  # fmt: skip
+
+
+def _parse(line: bytes) -> dict[str, Any] | None:
+    try:
+        record = json.loads(line)
+    except (ValueError, RecursionError):
+        return None
+    kinds = {"video": str, "reason": str, "timed_out": bool}
+    if not isinstance(record, dict) or any(
+        not isinstance(record.get(key), kind) for key, kind in kinds.items()
+    ):
+        return None
+    return record

@@ -1,0 +1,175 @@
+"""TFDS data sets whose examples keep a video as encoded bytes, or as the path of a file."""
+
+from __future__ import annotations
+
+import os
+import urllib.parse
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from data_pipelines.sources.records import Catalog, Record, class_count, is_remote, join, read_bytes
+
+
+class TfdsCatalog(Catalog):
+    """Records of a TFDS random-access data source."""
+
+    def __init__(
+        self,
+        source: Sequence[dict[str, Any]],
+        name: str,
+        *,
+        num_classes: int,
+        label_names: tuple[str, ...] | None,
+        keys: tuple[str, str] = ("video", "label"),
+        root: str = "",
+    ):
+        """Wraps a data source; `keys` are the features that hold the video and the label."""
+        self._source, self._name, self._keys = source, name, keys
+        self._root = os.path.expanduser(root)
+        self.num_classes, self.label_names = num_classes, label_names
+
+    def __len__(self) -> int:
+        """How many examples the split has."""
+        return len(self._source)
+
+    def __getitem__(self, index: int) -> Record:
+        """Reads example `index`."""
+        example = self._source[range(len(self))[index]]
+        video, label = (example[key] for key in self._keys)
+        name, label = f"{self._name}[{index}]", int(label)
+        if not 0 <= label < self.num_classes:
+            raise ValueError(f"{name} has label {label}, outside 0..{self.num_classes - 1}")
+        if not _is_path(video):
+            return Record(video, label, name)
+        path = join(self._root, video.decode())
+        return Record(read_bytes(path) if is_remote(path) else path, label, path)
+
+    def labels(self) -> np.ndarray:
+        """Class number of every example, [len] int64; videos are read past, not decoded."""
+        return np.array([int(example[self._keys[1]]) for example in self._source], np.int64)
+
+
+def open_demo(
+    spec: str,
+    split: str,
+    data_dir: str | os.PathLike[str] | None,
+    num_classes: int | None,
+    label_names: Sequence[str] | None,
+) -> TfdsCatalog:
+    """Opens a split of ``[VARIANT][?label=KEY]``, a demo corpus; it is made on first use."""
+    from data_pipelines import demo
+
+    variant, keys = _keys_of(f"demo:{spec}", spec or "easy")
+    builder = demo.load(variant or "easy", data_dir)
+    return _from_builder(builder, f"demo:{spec}", split, num_classes, label_names, keys=keys)
+
+
+def open_tfds(
+    spec: str,
+    split: str,
+    data_dir: str | os.PathLike[str] | None,
+    root: str,
+    num_classes: int | None,
+    label_names: Sequence[str] | None,
+) -> TfdsCatalog:
+    """Opens ``NAME[/CONFIG][?video=KEY&label=KEY]``; the data set must be prepared already."""
+    import tensorflow_datasets as tfds
+
+    from data_pipelines.demo.builder import quiet
+
+    name, keys = _keys_of(f"tfds:{spec}", spec)
+    where = {} if data_dir is None else {"data_dir": os.fspath(data_dir)}
+    remedy = (
+        f"prepare it with `tfds build {name} --file_format=array_record"
+        + "".join(f" --data_dir={path}" for path in where.values())
+        + "`, or set data_dir"
+    )
+    with quiet():
+        try:
+            builder = tfds.builder(name, **where)
+        except tfds.core.registered.DatasetNotFoundError as error:
+            raise FileNotFoundError(f"TFDS knows no data set {name!r}; {remedy}") from error
+        if not builder.is_prepared():
+            raise FileNotFoundError(f"no data in {builder.data_dir}; {remedy}")
+    return _from_builder(
+        builder,
+        f"tfds:{name}",
+        split,
+        num_classes,
+        label_names,
+        keys=keys,
+        root=root,
+    )
+
+
+def _keys_of(source: str, spec: str) -> tuple[str, tuple[str, str]]:
+    """``NAME[?video=KEY&label=KEY]`` -> name and keys."""
+    name, _, query = spec.partition("?")
+    keys = {"video": "video", "label": "label"}
+    for key, value in urllib.parse.parse_qsl(query, keep_blank_values=True):
+        if key not in keys or not value:
+            raise ValueError(f"{key}={value!r} in {source!r}: only video=KEY and label=KEY exist")
+        keys[key] = value
+    return name, (keys["video"], keys["label"])
+
+
+def _from_builder(
+    builder: Any,
+    name: str,
+    split: str,
+    num_classes: int | None,
+    label_names: Sequence[str] | None,
+    *,
+    keys: tuple[str, str] = ("video", "label"),
+    root: str = "",
+) -> TfdsCatalog:
+    """Checks the features of a prepared builder and opens one of its splits."""
+    import tensorflow_datasets as tfds
+
+    from data_pipelines.demo.builder import quiet
+
+    features = builder.info.features
+    for key in keys:
+        if key not in features:
+            raise ValueError(
+                f"{name} has no feature {key!r}, but {sorted(features)}; "
+                "choose with tfds:NAME?video=KEY&label=KEY"
+            )
+    video, label = (features[key] for key in keys)
+    if isinstance(video, tfds.features.Video):
+        raise ValueError(
+            f"feature {keys[0]!r} of {name} is a features.Video: TFDS stores it as one image per "
+            "frame, not as an encoded video. Store the file's bytes (or its path) instead, in "
+            "features.Text() or features.Tensor(shape=(), dtype=np.object_)"
+        )
+    if video.shape != () or video.np_dtype not in (np.object_, np.str_, np.bytes_):
+        raise ValueError(f"feature {keys[0]!r} of {name} holds no bytes or path, but {video!r}")
+    if label.shape != () or not np.issubdtype(label.np_dtype, np.integer):
+        raise ValueError(f"feature {keys[1]!r} of {name} is no class number, but {label!r}")
+    own = tuple(label.names) if getattr(label, "names", None) else None
+    count, names = class_count(name, own, num_classes, label_names)
+    if count is None:
+        raise ValueError(f"{name} does not say how many classes it has; pass num_classes")
+    with quiet():
+        try:
+            source = builder.as_data_source(split)
+        except NotImplementedError as error:
+            raise ValueError(
+                f"{name} in {builder.data_dir} is stored as {builder.info.file_format.value}, "
+                "which has no random access; prepare it with --file_format=array_record"
+            ) from error
+    return TfdsCatalog(
+        source, f"{name}/{split}", num_classes=count, label_names=names, keys=keys, root=root
+    )
+
+
+def _is_path(value: bytes) -> bool:
+    """Whether a TFDS string is a path and not a video: no container is short printable text."""
+    if len(value) > 4096 or b"\0" in value:
+        return False
+    try:
+        return value.decode().isprintable()
+    except UnicodeDecodeError:
+        return False

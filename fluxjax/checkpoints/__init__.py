@@ -1,0 +1,1 @@
+"""Training states, inference checkpoints, and starting one model from another."""

@@ -1,0 +1,239 @@
+"""Starting a model from an inference checkpoint: which parameters are taken, and which stay new."""
+
+import logging
+import re
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
+
+import flax.linen as nn
+import jax.numpy as jnp
+import numpy as np
+from flax.traverse_util import flatten_dict, unflatten_dict
+
+from fluxjax.checkpoints.inference import load
+from fluxjax.models.clip import ClipImage
+from fluxjax.models.evl import Evl
+from fluxjax.models.fluxvit import FluxViT
+from fluxjax.models.internvideo2 import InternVideo2
+from fluxjax.tokens.positions import resampled
+from fluxjax.weight_files.errors import WeightsError
+
+log = logging.getLogger(__name__)
+
+_TABLE = "position_table"
+_OFFSETS = re.compile(r".*/cross_attention/w[12]$")  # [2h-1, 2w-1, C]
+_TEMPORAL = re.compile(r".*/temporal/position$")  # [T, C]
+_HEAD = re.compile(r"head(s_\d+)?/")
+
+
+class Rule(NamedTuple):
+    """How a model starts from a checkpoint of a class.
+
+    Attributes:
+      source: that class.
+      same: fields that change the function and that shapes do not tell, or not as clearly; pairs
+        (the model's, the source's) where the names differ.
+      new: beginnings of paths that the checkpoint may lack.
+      surplus: beginnings of paths that the model may lack.
+      renamed: (parameters, model) -> parameters under the model's names.
+    """
+
+    source: type[nn.Module]
+    same: tuple[str | tuple[str, str], ...]
+    new: re.Pattern[str]
+    surplus: re.Pattern[str]
+    renamed: Callable[[dict[str, Any], nn.Module], dict[str, Any]] = lambda given, model: given
+
+
+_NOTHING = re.compile("(?!)")
+
+
+class Start(NamedTuple):
+    """What became of every parameter; paths joined by "/"."""
+
+    taken: tuple[str, ...]
+    resampled: tuple[str, ...]  # position tables of another grid
+    kept: tuple[str, ...]  # initial values: other classes, or not in the checkpoint
+    unused: tuple[str, ...]  # in the checkpoint only
+
+
+def start_model(directory: str, model: nn.Module, variables: Mapping[str, Any]) -> dict[str, Any]:
+    """Variables of a model that start from an inference checkpoint; logs what was taken.
+
+    Parameters of equal name and shape are taken, position tables are resampled to the model's
+    grid, heads of another number of classes keep their initial values. What a model may start from:
+
+    - a FluxViT from a FluxViT or, as in the paper's pre-training, from an InternVideo2, whose
+      pooling projector and head start all of FluxViT's; the modules it does not have (dual patch
+      norm, LPE, GPE, decoders) keep their initial values;
+    - an EVL from an EVL, or with a fresh decoder from a CLIP image encoder or classifier;
+    - a CLIP classifier from either of these.
+
+    Args:
+      directory: of an inference checkpoint, see `fluxjax.save`.
+      model: what to start.
+      variables: its initial ones.
+
+    Raises:
+      FileNotFoundError: if there is no such folder.
+      WeightsError: if the checkpoint is damaged, or naming what does not fit.
+    """
+    source, stored = load(directory)
+    rules = _RULES.get(type(model), ())
+    rule = next((rule for rule in rules if isinstance(source, rule.source)), None)
+    if rule is None:
+        known = " or ".join(rule.source.__name__ for rule in rules) or "nothing"
+        raise WeightsError(
+            f"{directory} holds a {type(source).__name__}; a {type(model).__name__} starts from "
+            f"{known}"
+        )
+    pairs = [(name, name) if isinstance(name, str) else name for name in rule.same]
+    differing = [
+        f"{theirs}={getattr(source, theirs)!r} not {getattr(model, ours)!r}"
+        for ours, theirs in pairs
+        if getattr(source, theirs) != getattr(model, ours)
+    ]
+    if differing:
+        raise WeightsError(
+            f"the model in {directory} has {', '.join(differing)}; set config.model to the same"
+        )
+    given = rule.renamed(_flat(stored["params"]), model)
+    params, start = transfer(_flat(variables["params"]), given, rule.new, rule.surplus, directory)
+    log.info("%s", start_table(start, f"{directory} ({type(source).__name__})"))
+    params = unflatten_dict({tuple(path.split("/")): value for path, value in params.items()})
+    return {**variables, "params": params}
+
+
+def transfer(
+    initial: Mapping[str, Any],
+    given: Mapping[str, Any],
+    new: re.Pattern[str],
+    surplus: re.Pattern[str],
+    where: str,
+) -> tuple[dict[str, Any], Start]:
+    """Puts given parameters in the places of initial ones.
+
+    Args:
+      initial: path -> array, of the model to start.
+      given: path -> array, of the checkpoint.
+      new: beginnings of paths that the checkpoint may lack.
+      surplus: beginnings of paths that the model may lack.
+      where: the checkpoint, for the error message.
+
+    Raises:
+      WeightsError: listing every parameter that is missing, unexpected or of another shape.
+    """
+    result, taken, tables, kept, wrong = {}, [], [], [], []
+    for path, value in initial.items():
+        result[path] = value
+        if path not in given:
+            kept.append(path)
+            if not new.match(path):
+                wrong.append(f"{path} is missing")
+            continue
+        found, wanted = np.shape(given[path]), np.shape(value)
+        if found == wanted:
+            result[path] = jnp.asarray(given[path], value.dtype)
+            taken.append(path)
+        elif found[-1:] == wanted[-1:] and _is_table(path):
+            result[path] = _resampled(path, jnp.asarray(given[path], value.dtype), wanted)
+            tables.append(path)
+        elif _HEAD.match(path) and found[:-1] == wanted[:-1]:  # another number of classes
+            kept.append(path)
+        else:
+            wrong.append(f"{path} is {list(found)}, the model's {list(wanted)}")
+    unused = [path for path in given if path not in initial]
+    wrong += [f"{path} is not in the model" for path in unused if not surplus.match(path)]
+    if wrong:
+        more = f"; and {len(wrong) - 10} more" if len(wrong) > 10 else ""
+        raise WeightsError(
+            f"the parameters in {where} do not fit the config's model: {'; '.join(wrong[:10])}"
+            f"{more}. Set config.model to the checkpoint's sizes (see its architecture.json)"
+        )
+    return result, Start(*(tuple(paths) for paths in (taken, tables, kept, unused)))
+
+
+def start_table(start: Start, where: str) -> str:
+    """A line for each kind of parameter, numbers in block names left out."""
+    lines = [f"parameters started from {where}:"]
+    for kind, paths in start._asdict().items():
+        groups = dict.fromkeys(re.sub(r"_\d+/", "_*/", path) for path in paths)
+        names = ", ".join(list(groups)[:8]) + (", .." if len(groups) > 8 else "")
+        lines.append(f"  {kind:<9} {len(paths):>4}  {names}".rstrip())
+    return "\n".join(lines)
+
+
+def _flat(params: Mapping[str, Any]) -> dict[str, Any]:
+    return {"/".join(path): value for path, value in flatten_dict(params).items()}
+
+
+def _is_table(path: str) -> bool:
+    return path.endswith(_TABLE) or bool(_OFFSETS.match(path) or _TEMPORAL.match(path))
+
+
+def _resampled(path: str, table: jnp.ndarray, wanted: tuple[int, ...]) -> jnp.ndarray:
+    """A table over time, space or both on the grid of shape `wanted`."""
+    if _OFFSETS.match(path):
+        return resampled(table[None], (1, *wanted[:2]))[0]
+    if _TEMPORAL.match(path):
+        return resampled(table[:, None, None], (wanted[0], 1, 1))[:, 0, 0]
+    return resampled(table, wanted[:3])
+
+
+def _as_fluxvit(given: Mapping[str, Any], model: nn.Module) -> dict[str, Any]:
+    """Parameters of an InternVideo2 under FluxViT's names; one projector and head a budget."""
+    budgets, renamed = len(model.budgets), {}
+    for path, value in given.items():
+        top, _, rest = path.partition("/")
+        if top in ("pooler", "head"):
+            renamed.update({f"{top}s_{i}/{rest}": value for i in range(budgets)})
+        else:
+            renamed[path.replace("patch_embed/", "patch_embed/proj/")] = value
+    if "spatial_table" in renamed:  # separate tables are added
+        temporal = renamed.pop("temporal_table")[:, None, None]
+        renamed[_TABLE] = renamed.pop("spatial_table")[None] + temporal
+    return renamed
+
+
+def _as_tower(given: Mapping[str, Any], model: nn.Module) -> dict[str, Any]:
+    """A CLIP tower's parameters; without a bias of the patch embedding it starts at 0."""
+    given, bias = dict(given), "tower/patch_embed/bias"
+    if model.patch_bias and bias not in given:
+        given[bias] = np.zeros(model.width, np.float32)
+    return given
+
+
+# One of each a budget: the checkpoint may have more or fewer of them.
+_PER_BUDGET = re.compile(r"(heads|poolers|decoders)_\d+/")
+# What InternVideo2 does not have: dual patch norm, LPE, GPE, decoders; backbones have no fc_norm.
+_NOT_IN_INTERNVIDEO2 = re.compile(
+    r"patch_embed/norm(_before)?/|blocks_\d+/attn/lpe/|gpe/|(heads|decoders)_\d+/|fc_norm/"
+)
+_PROBE = re.compile(r"probe_(norm|mlp)/")
+_FLUX_FIELDS = ("depth", "num_heads", "pool_heads", "gelu")
+_TOWER_FIELDS = ("depth", "num_heads", "patch", "ln_pre")
+_AROUND_CLIP = re.compile(r"(ln_post|proj|head)/")
+_AROUND_EVL = re.compile(r"(decoder|norm|head)/")
+
+_RULES: dict[type[nn.Module], tuple[Rule, ...]] = {
+    FluxViT: (
+        Rule(FluxViT, _FLUX_FIELDS, _PER_BUDGET, _PER_BUDGET),
+        Rule(InternVideo2, _FLUX_FIELDS, _NOT_IN_INTERNVIDEO2, _PROBE, _as_fluxvit),
+    ),
+    Evl: (
+        Rule(Evl, (*_TOWER_FIELDS, "tower_gelu", "decoder_layers", "decoder_heads"), _NOTHING,
+             _NOTHING, _as_tower),
+        Rule(ClipImage, (*_TOWER_FIELDS, ("tower_gelu", "gelu")), _AROUND_EVL, _AROUND_CLIP,
+             lambda given, model: _as_tower(_without_head(given), model)),
+    ),
+    ClipImage: (
+        Rule(ClipImage, (*_TOWER_FIELDS, "gelu"), _AROUND_CLIP, _AROUND_CLIP, _as_tower),
+        Rule(Evl, (*_TOWER_FIELDS, ("gelu", "tower_gelu")), _AROUND_CLIP, _AROUND_EVL,
+             lambda given, model: _as_tower(_without_head(given), model)),
+    ),
+}  # fmt: skip
+
+
+def _without_head(given: Mapping[str, Any]) -> dict[str, Any]:
+    """A head that read other features is none for this model."""
+    return {path: value for path, value in given.items() if not _HEAD.match(path)}

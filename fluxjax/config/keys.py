@@ -1,0 +1,217 @@
+"""The closed set of config keys, with their defaults and meaning, and the checks before a run."""
+
+import difflib
+
+from ml_collections import ConfigDict
+from ml_collections.config_dict import placeholder
+
+from fluxjax.checkpoints.inference import read_architecture
+from fluxjax.config.ranges import check_ranges, get
+from fluxjax.models.registry import model_fields
+from fluxjax.tasks import create_task
+
+
+def base_config(model: str = "fluxvit_ti14") -> ConfigDict:
+    """Every key that a config may set. Files under configs/ start from it.
+
+    `config.model` has the fields of the class that `model` is a size of; None leaves a field as the
+    named size has it.
+
+    Model, sampling grids, budgets and paths differ between recipes; the values here are those of
+    the small demo where a recipe has no better opinion.
+    """
+    config = ConfigDict()
+    config.task = "classify"  # or classify_features: the frozen tower runs once a clip and view
+    # flux_single: one budget, no alignment; cross_entropy: for models without heads for budgets
+    config.method = "flux_multi"
+    config.seed = 0
+    config.total_steps = 100  # batches read; optimizer updates are fewer with accumulation
+    config.batch_size = 16  # clips a step, over all devices and hosts
+    config.log_every = 20  # steps
+    config.max_skipped_steps = 0  # non-finite steps in a row that are skipped before a run stops
+    config.num_classes = placeholder(int)  # None: as many as the training data names
+    config.init_from = placeholder(str)  # inference checkpoint to start from; None: random weights
+    # A whole config, trained first; this run then starts from its model. Not used with init_from.
+    config.pretrain = placeholder(ConfigDict)
+
+    config.dry_run = False  # True: print shardings, memory, FLOPs and compile time, and end
+    config.profile_steps = ()  # (first, last): a trace of these steps for TensorBoard
+    config.compile_cache = placeholder(str)  # folder that keeps compiled programs between runs
+
+    config.mesh = ConfigDict()  # devices along each axis; one of them None: what is left
+    config.mesh.data = placeholder(int)  # copies of the model; each sees other clips
+    config.mesh.fsdp = 1  # devices that share parameters and optimizer state, and cut the batch
+    config.mesh.tensor = 1  # devices that share the products inside a layer
+
+    config.model = _model_config(model)
+
+    config.budgets = (128, 64, 32)  # tokens, largest first; head i is trained at budget i
+    # For flux_single, None: the largest budget; for cross_entropy, None: all tokens.
+    config.single_budget = placeholder(int)
+
+    config.grids = ConfigDict()  # training draws uniformly from frames x resolutions that fit
+    config.grids.frames = (4, 6, 8)
+    config.grids.resolutions = (56, 70)  # pixels, multiples of the patch
+    config.grids.min_tokens = 64
+    config.grids.max_tokens = 200
+    config.grids.per_clip = False  # True: every clip its own grid; cannot be mixed
+
+    config.data = ConfigDict()
+    config.data.train = "demo:easy"  # demo[:easy|:hard], tfds:NAME, a list file or dummy
+    config.data.test = "demo:easy"
+    config.data.train_split = "train"  # of TFDS sources
+    config.data.test_split = "test"
+    config.data.dir = placeholder(str)  # cache of the demo corpus and TFDS; None: ~/.cache/fluxjax
+    config.data.root = ""  # joined to relative paths of list files
+    config.data.separator = placeholder(str)  # of list files; None: white space
+    config.data.classes = ()  # names or numbers of the classes to keep, renumbered; () is all
+    config.data.sampling = (
+        "sparse"  # ssv2, dense:STRIDE: which frames (data_pipelines.clips.sampling)
+    )
+    config.data.crop_scale = (0.08, 1.0)  # share of the picture's area
+    config.data.crop_ratio = (3 / 4, 4 / 3)  # width / height
+    config.data.flip = True  # never where direction is the label
+    config.data.rand_augment = placeholder(str)  # e.g. rand-m7-n4-mstd0.5-inc1; None: off
+    config.data.repeats = 1  # clips cut from one decoded video (repeated augmentation)
+    config.data.workers = 2  # decoding threads
+    config.data.decode_seconds = 60.0  # a video that takes longer counts as unreadable
+    config.data.manifests = ()  # of data_pipelines.doctor: videos bad there are not even tried
+    config.data.max_bad_share = 0.05  # of unreadable videos, above which a run stops
+
+    config.features = ConfigDict()  # of task classify_features: the frozen tower's, kept on disk
+    config.features.dir = placeholder(str)
+    config.features.clips = 1  # temporal views of a training video, one drawn an epoch
+    config.features.crops = 1  # spatial views
+
+    config.erasing = ConfigDict()  # random erasing
+    config.erasing.prob = 0.0  # of a clip
+
+    config.jitter = ConfigDict()  # colour jitter on the device; RandAugment has its own
+    for field in ("brightness", "contrast", "saturation", "hue"):
+        config.jitter[field] = 0.0  # e.g. 0.4; the largest change, see fluxjax.augment.photometric
+
+    config.mixing = ConfigDict()  # mixup and cutmix
+    config.mixing.prob = 0.0
+    config.mixing.mixup_alpha = 0.8
+    config.mixing.cutmix_alpha = 1.0
+    config.mixing.switch_prob = 0.5
+    config.mixing.smoothing = 0.0  # label smoothing
+
+    config.optim = ConfigDict()
+    config.optim.lr = 1e-3  # per 256 clips an update, like the other rates
+    config.optim.end_lr = 1e-6
+    config.optim.warmup_lr = 1e-6
+    config.optim.warmup_steps = 20
+    config.optim.b1 = 0.9
+    config.optim.b2 = 0.999
+    config.optim.eps = 1e-8
+    config.optim.weight_decay = 0.05
+    config.optim.decay_affine = False  # True: as the reference, also the LPE and GPE scales
+    config.optim.decay_all = False  # True: every trained parameter, as EVL
+    config.optim.layer_decay = 1.0
+    config.optim.clip_norm = placeholder(float)
+    config.optim.accumulate_steps = 1  # steps whose mean gradient makes one optimizer update
+    config.optim.ema = placeholder(float)  # decay of the moving average, e.g. 0.9999
+
+    config.eval = ConfigDict()
+    config.eval.grids = ("8x56",)
+    config.eval.budgets = (128, 64, 32)
+    config.eval.clips = 1  # temporal views a video
+    config.eval.crops = 1  # spatial views a video
+    config.eval.batch_size = 16  # videos
+    config.eval.every_steps = 0  # 0: only after training
+
+    config.checkpoint = ConfigDict()
+    config.checkpoint.every_steps = 100
+    config.checkpoint.keep = 2
+    return config
+
+
+def _model_config(name: str) -> ConfigDict:
+    config = ConfigDict()
+    config.name = name
+    config.dtype = "float32"  # of the computation; parameters are float32 always
+    # The task sets these.
+    for field, kind in model_fields(name).items():
+        if field not in ("num_classes", "budgets", "dtype"):
+            config[field] = placeholder(kind)
+    return config
+
+
+def check_config(config: ConfigDict) -> None:
+    """Refuses keys that nothing reads and values that cannot work, before anything is compiled.
+
+    Raises:
+      ValueError: naming the key, the value and the remedy.
+    """
+    _check_keys(config, base_config(config.model.name), "config")
+    if config.init_from is not None:
+        try:
+            read_architecture(config.init_from)
+        except OSError as error:
+            raise ValueError(f"config.init_from: {error}") from error
+    check_ranges(config)
+    if config.pretrain is not None:
+        try:
+            check_config(config.pretrain)
+        except ValueError as error:
+            raise ValueError(f"config.pretrain: {error}") from error
+    task = create_task(ConfigDict(config.to_dict() | {"num_classes": config.num_classes or 2}))
+    if task.model.frozen(("tower",)) and config.data.train.partition(":")[0] != "dummy":
+        _require(config.init_from is not None or config.pretrain is not None, config, "init_from",
+                 "must name an inference checkpoint, or the frozen tower keeps random weights; "
+                 "python -m fluxjax.convert --family clip makes one of CLIP's weights")  # fmt: skip
+    _require(config.features.dir is None or config.task == "classify_features", config,
+             "features.dir", "needs config.task='classify_features'")  # fmt: skip
+    _require(config.batch_size % config.data.repeats == 0, config, "batch_size",
+             f"must be a multiple of data.repeats={config.data.repeats}")  # fmt: skip
+    _require(0 <= config.optim.warmup_steps <= config.total_steps, config, "optim.warmup_steps",
+             f"must lie between 0 and total_steps={config.total_steps}")  # fmt: skip
+    for key in ("total_steps", "optim.warmup_steps"):
+        accumulated = config.optim.accumulate_steps
+        _require(get(config, key) % accumulated == 0, config, key,
+                 f"must be a multiple of optim.accumulate_steps={accumulated}")  # fmt: skip
+    _check_augmentation(config)
+    if config.mixing.prob:
+        _require(not config.grids.per_clip, config, "grids.per_clip",
+                 "must be False with mixing.prob > 0: mixup needs one grid a batch")  # fmt: skip
+        _require(config.batch_size % 2 == 0, config, "batch_size",
+                 "must be even with mixing.prob > 0: clips are mixed in pairs")  # fmt: skip
+    for key in ("data.train", "data.test"):
+        _require(bool(get(config, key)), config, key,
+                 "must name videos: demo:easy, tfds:NAME or the path of a list file")  # fmt: skip
+    _require(bool(config.eval.grids), config, "eval.grids", "must name a grid, e.g. ('8x224',)")
+
+
+def _check_augmentation(config: ConfigDict) -> None:
+    # Models and steps need no pipeline.
+    from data_pipelines.clips.augment import RandAugment
+    from data_pipelines.clips.sampling import frame_sampler
+
+    try:
+        frame_sampler(config.data.sampling)
+    except ValueError as error:
+        raise ValueError(f"config.data.sampling: {error}") from error
+    if config.data.rand_augment is not None:
+        try:
+            RandAugment.parse(config.data.rand_augment)
+        except ValueError as error:
+            raise ValueError(f"config.data.rand_augment: {error}") from error
+
+
+def _check_keys(config: ConfigDict, known: ConfigDict, path: str) -> None:
+    for key in config:
+        if key not in known:
+            near = difflib.get_close_matches(key, list(known), n=1)
+            hint = f"; did you mean {path}.{near[0]}?" if near else f"; known: {sorted(known)}"
+            raise ValueError(f"unknown config key {path}.{key}{hint}")
+        if isinstance(known[key], ConfigDict):
+            _check_keys(config[key], known[key], f"{path}.{key}")
+    for key in known:
+        if key not in config:
+            raise ValueError(f"config key {path}.{key} is missing; start from base_config()")
+
+
+def _require(condition: bool, config: ConfigDict, key: str, rule: str) -> None:
+    if not condition:
+        raise ValueError(f"config.{key}={get(config, key)!r} {rule}")

@@ -1,0 +1,1 @@
+"""Published recipes: a file per system."""

@@ -1,0 +1,82 @@
+"""Configs from WORKDIR/config.json: `--config WORKDIR/config.json` repeats that run.
+
+`fluxjax.main` hands ml_collections this file as the config file, with the path as its argument.
+"""
+
+import difflib
+import json
+import pathlib
+from typing import Any
+
+from ml_collections import ConfigDict
+
+from fluxjax.config.keys import base_config
+
+
+def write(config: ConfigDict, path: pathlib.Path) -> None:
+    """Stores a resolved config."""
+    text = json.dumps(config.to_dict(), indent=2, sort_keys=True) + "\n"
+    temporary = path.with_name(path.name + ".tmp")
+    temporary.write_text(text, encoding="utf-8")
+    temporary.replace(path)
+
+
+def get_config(path: str) -> ConfigDict:
+    """The config that `write` stored.
+
+    Raises:
+      OSError: if there is no such file.
+      ValueError: if it is not such a file, or its keys or types are not those of this fluxjax.
+    """
+    try:
+        stored = json.loads(pathlib.Path(path).read_text(encoding="utf-8"))
+        return _whole(stored, "config")
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f"{path} cannot be used as a config: {error}") from error
+
+
+def as_flag_value(path: str) -> str:
+    """What `--config` must be given for a .json file; other paths stay as they are."""
+    return f"{__file__}:{path}" if path.endswith(".json") else path
+
+
+def _whole(stored: Any, path: str) -> ConfigDict:
+    """A config of the stored values; which fields its model has, depends on the model."""
+    model = stored.get("model") if isinstance(stored, dict) else None
+    name = model.get("name") if isinstance(model, dict) else None
+    config = base_config(name) if isinstance(name, str) else base_config()
+    _fill(config, stored, path)
+    return config
+
+
+def _fill(config: ConfigDict, stored: Any, path: str) -> None:
+    """Puts the stored values into a config of defaults."""
+    if not isinstance(stored, dict):
+        raise ValueError(f"{path} must be an object, not {type(stored).__name__}")
+    for key in stored:
+        if key not in config:
+            near = difflib.get_close_matches(key, list(config), n=1)
+            hint = f"; did you mean {path}.{near[0]}?" if near else ""
+            raise ValueError(f"unknown config key {path}.{key}{hint}")
+    for key in list(config):
+        name = f"{path}.{key}"
+        if key not in stored:
+            raise ValueError(f"{name} is missing: the file is of another version of fluxjax")
+        if isinstance(config[key], ConfigDict):
+            _fill(config[key], stored[key], name)
+            continue
+        kind, value = config.get_type(key), _tuples(stored[key])
+        if kind is ConfigDict and value is not None:
+            config[key] = _whole(value, name)
+            continue
+        if isinstance(value, bool) != (kind is bool) and value is not None:
+            raise ValueError(f"{name}={value!r} must be of type {kind.__name__}")
+        try:
+            config[key] = value
+        except TypeError as error:
+            raise ValueError(f"{name}={value!r} must be of type {kind.__name__}") from error
+
+
+def _tuples(value: Any) -> Any:
+    """JSON's lists as the tuples that they were."""
+    return tuple(_tuples(item) for item in value) if isinstance(value, list) else value

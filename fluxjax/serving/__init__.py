@@ -1,0 +1,1 @@
+"""A trained model ready to run: checkpoints, settings, drawing."""

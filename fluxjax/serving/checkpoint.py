@@ -1,0 +1,129 @@
+"""A trained model ready to run: where checkpoints lie, and programs by setting."""
+
+import dataclasses
+import functools
+import json
+import os
+import pathlib
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from fluxjax.checkpoints.inference import load, read_architecture
+from fluxjax.evaluation.views import mean_probabilities
+from fluxjax.serving.settings import Setting, forward, token_groups
+from fluxjax.tokens.grids import Grid, parse_grid
+from fluxjax.weight_files.errors import WeightsError
+
+_CONFIG = "config.json"
+
+
+@dataclasses.dataclass(frozen=True)
+class Checkpoint:
+    """An inference checkpoint, and what is known of the run that wrote it.
+
+    Attributes:
+      folder: the checkpoint itself.
+      model, variables: as `fluxjax.load` gives them.
+      labels: name of each class, or None.
+      run: the training run's folder, None for a checkpoint that lies elsewhere.
+      config: that run's resolved config, None without a run.
+    """
+
+    folder: pathlib.Path
+    model: nn.Module
+    variables: Mapping[str, Any]
+    labels: tuple[str, ...] | None
+    run: pathlib.Path | None
+    config: Mapping[str, Any] | None
+
+    @property
+    def sampling(self) -> str:
+        """Name of the frame sampler that the model was evaluated with."""
+        return "sparse" if self.config is None else self.config["data"]["sampling"]
+
+    def default_grid(self) -> Grid:
+        """The first grid that the run was evaluated on.
+
+        Raises:
+          ValueError: for a checkpoint without a run.
+        """
+        if self.config is None:
+            raise ValueError(
+                f"{self.folder} does not say which sampling grid it was trained for; "
+                "pass --grid FRAMESxPIXELS, e.g. --grid 8x224"
+            )
+        return parse_grid(self.config["eval"]["grids"][0])
+
+
+def open_checkpoint(path: str | os.PathLike) -> Checkpoint:
+    """Reads an inference checkpoint, or that of a training run (RUN or RUN/model).
+
+    Raises:
+      FileNotFoundError: if there is no such folder.
+      WeightsError: if it holds no checkpoint, or a damaged one.
+    """
+    folder, run = pathlib.Path(path), None
+    if (folder / "model").is_dir():
+        folder = folder / "model"
+    if (folder.parent / _CONFIG).is_file() and folder.name == "model":
+        run = folder.parent
+    if run is None and (folder / _CONFIG).is_file():
+        raise WeightsError(f"{folder} is a training run without a model yet; let it end first")
+    architecture = read_architecture(folder)
+    model, variables = load(folder)
+    config = None
+    if run is not None:
+        config = json.loads((run / _CONFIG).read_text(encoding="utf-8"))
+    return Checkpoint(folder, model, variables, architecture.labels, run, config)
+
+
+class Prediction(NamedTuple):
+    """What a model says of one video.
+
+    Attributes:
+      probabilities: [K] float32, mean over the views.
+      features: [E] float32, pooled features, mean over the views.
+    """
+
+    probabilities: np.ndarray
+    features: np.ndarray
+
+
+class Predictor:
+    """Runs a model on clips; one compiled program a setting and number of views."""
+
+    def __init__(self, model: nn.Module, variables: Mapping[str, Any]):
+        """Takes a model and its variables; nothing is compiled yet."""
+        self._variables = variables
+        self._predict = jax.jit(functools.partial(_predict, model), static_argnames="setting")
+        self._groups = jax.jit(functools.partial(_groups, model), static_argnames="setting")
+
+    def predict(self, views: Sequence[np.ndarray], setting: Setting) -> Prediction:
+        """The prediction for one video.
+
+        Args:
+          views: each [T, H, W, 3] uint8 on the setting's grid.
+          setting: how to run the model.
+        """
+        output = self._predict(self._variables, np.stack(views), setting=setting)
+        return Prediction(*jax.device_get(output))
+
+    def groups(self, clip: np.ndarray, setting: Setting) -> np.ndarray:
+        """What becomes of a clip's tokens, see `settings.token_groups`; [T, H, W] int32."""
+        return np.asarray(self._groups(self._variables, clip[None], setting=setting)[0])
+
+
+def _predict(model, variables, views: jax.Array, *, setting: Setting):
+    key = jax.random.key(0)  # a random selection is the same one every time
+    logits, features = forward(model, variables, views, setting, key, return_features=True)
+    present = jnp.ones((1, len(views)), bool)
+    return mean_probabilities(logits[None], present)[0], jnp.mean(features, axis=0)
+
+
+def _groups(model, variables, clips: jax.Array, *, setting: Setting) -> jax.Array:
+    return token_groups(model, variables, clips, setting, jax.random.key(0))

@@ -1,0 +1,91 @@
+"""What the commands share: their first options, their log, and one line for what goes wrong."""
+
+import argparse
+import logging
+import os
+import sys
+from collections.abc import Callable, Sequence
+
+from absl import logging as absl_logging
+
+from data_pipelines.reading.errors import VideoError
+
+CHECKPOINT_HELP = "training run or inference checkpoint"
+
+
+def command_parser(prog: str, doc: str, *aliases: str) -> argparse.ArgumentParser:
+    """A parser for `python -m PROG` with the option that every command on a model has.
+
+    Args:
+      prog: module name, such as fluxjax.predict.
+      doc: the module's docstring; its first line is the description.
+      *aliases: other names that --checkpoint had in this command.
+    """
+    options = argparse.ArgumentParser(prog=f"python -m {prog}", description=doc.splitlines()[0])
+    names = ("--checkpoint", *aliases)
+    options.add_argument(*names, required=True, metavar="DIR", help=CHECKPOINT_HELP)
+    return options
+
+
+def add_view_options(options: argparse.ArgumentParser) -> None:
+    """--clips and --crops: how many views of a video are averaged."""
+    options.add_argument("--clips", type=int, default=1, help="temporal views a video")
+    options.add_argument("--crops", type=int, default=1, help="spatial views a clip")
+
+
+def add_data_options(options: argparse.ArgumentParser, default: str) -> None:
+    """--data and what belongs to it: which videos are measured, and how they are read."""
+    add = options.add_argument
+    add("--data", help=f"demo[:easy|:hard], tfds:NAME or a list file; default: {default}")
+    add("--split", help="default: the run's, or test")
+    add("--data-dir", help="cache of the demo corpus and TFDS")
+    add("--root", help="joined to relative paths of list files")
+    add("--separator", help="of list files; default: white space")
+    add("--batch-size", type=int, default=64, help="videos")
+    add("--workers", type=int, default=2, help="decoding threads")
+    add("--max-bad-share", type=float, default=0.05, help="of unreadable videos that is accepted")
+
+
+def check_positive(options: argparse.Namespace, *names: str) -> None:
+    """Raises ValueError naming the first of the options that is smaller than 1."""
+    for name in names:
+        if getattr(options, name) < 1:
+            option = name.replace("_", "-")
+            raise ValueError(f"--{option}={getattr(options, name)} must be at least 1")
+
+
+def numbers(text: str, option: str) -> tuple[int, ...]:
+    """Whole numbers between commas.
+
+    Raises:
+      ValueError: naming the option and an example.
+    """
+    try:
+        return tuple(int(part) for part in text.split(","))
+    except ValueError:
+        raise ValueError(
+            f"--{option}={text} must be whole numbers with commas, e.g. 128,256"
+        ) from None
+
+
+def run_command(run: Callable[[argparse.Namespace], int], options: argparse.Namespace) -> int:
+    """The exit code: of `run`, or 1 after one line that says what is wrong."""
+    set_up_logging()
+    try:
+        return run(options)
+    except (ValueError, OSError, VideoError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+
+
+def set_up_logging(names: Sequence[str] = ("fluxjax", "data_pipelines")) -> None:
+    """Own messages from INFO on, with the time; libraries' from WARNING on."""
+    # TensorFlow's C++ side reports every GPU library that it does not find, and needs none.
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    absl_logging.set_verbosity(absl_logging.WARNING)
+    handler = logging.StreamHandler()
+    handler.setFormatter(logging.Formatter("%(asctime)s %(message)s", datefmt="%H:%M:%S"))
+    for name in names:
+        logger = logging.getLogger(name)
+        logger.setLevel(logging.INFO)
+        logger.handlers, logger.propagate = [handler], False

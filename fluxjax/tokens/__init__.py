@@ -1,0 +1,1 @@
+"""The ground floor: tokens, grids, positions, selection, merging."""

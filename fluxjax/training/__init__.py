@@ -1,0 +1,1 @@
+"""The train loop, state, mesh and signals; knows no task."""

@@ -1,0 +1,1 @@
+"""Foreign weight files as named arrays; knows nothing of this project's models."""

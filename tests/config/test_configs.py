@@ -1,0 +1,190 @@
+import importlib.util
+import json
+import pathlib
+
+import jax
+import numpy as np
+import pytest
+from ml_collections import ConfigDict
+
+from fluxjax.config import stored as stored_config
+from fluxjax.config.keys import base_config, check_config
+from fluxjax.config.ranges import check_devices
+from fluxjax.tasks import create_task
+from fluxjax.tokens.grids import Grid
+from fluxjax.training.loop import Trainer
+from fluxjax.training.optimizers import learning_rate
+
+ROOT = pathlib.Path(__file__).parents[2]
+CONFIGS = [
+    ("fluxvit_ti", None), ("fluxvit_s", None),
+    pytest.param("fluxvit_s", "k400", marks=pytest.mark.slow),
+    pytest.param("fluxvit_s", "ssv2", marks=pytest.mark.slow),
+    pytest.param("fluxvit_b", None, marks=pytest.mark.slow),
+    pytest.param("fluxvit_b", "ssv2", marks=pytest.mark.slow),
+    ("evl_demo", None), ("evl_demo", "frame"),
+    pytest.param("evl_b16_k400", "16", marks=pytest.mark.slow),
+    pytest.param("evl_b16_ssv2", None, marks=pytest.mark.slow),
+    pytest.param("evl_l14_k400", "336", marks=pytest.mark.slow),
+]  # fmt: skip
+
+
+def load(name, variant):
+    spec = importlib.util.spec_from_file_location(name, ROOT / "configs" / f"{name}.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module, module.get_config(*([variant] if variant else []))
+
+
+@pytest.mark.parametrize(("name", "variant"), CONFIGS)
+def test_configs_are_closed_and_their_states_have_a_shape(name, variant):
+    module, config = load(name, variant)
+    for key in ("train", "test"):
+        config.data[key] = config.data[key] or "list.txt"
+    if name.startswith("evl") and config.pretrain is None:
+        config.data.train = "dummy"  # what a frozen tower needs no weights for
+    check_config(config)
+    config.num_classes = config.num_classes or 4
+    trainer = Trainer.create(create_task(config))
+    shapes = jax.tree.leaves(trainer.abstract_state.params)
+    assert {x.dtype.name for x in shapes} == {"float32"}
+    head, text = f"python -m fluxjax.main --config configs/{name}.py", module.__doc__
+    assert head in text and "Score" in text, "the header names no command or no score"
+
+
+def test_the_published_recipe_is_the_specifications():
+    _, config = load("fluxvit_s", "k400")
+    task = create_task(config)
+    assert len(task.grids) == 41 and task.slots == 6144 and task.budgets == (3072, 2048, 1024)
+    assert config.optim.lr * config.batch_size / 256 == pytest.approx(8e-4)
+    assert config.optim.end_lr * config.batch_size / 256 == pytest.approx(4e-6)
+
+
+@pytest.mark.parametrize(("variant", "clips", "crops"), [("8", 3, 1), ("16", 1, 3), ("32", 1, 3)])
+def test_evls_recipe_is_the_specifications(variant, clips, crops):
+    for size in ("b16", "l14"):
+        _, config = load(f"evl_{size}_k400", variant)
+        parts = config.optim.accumulate_steps
+        assert (config.batch_size * parts, config.total_steps // parts) == (256, 50_000)
+        schedule = learning_rate(config)
+        np.testing.assert_allclose([schedule(0), schedule(25_000)], [4e-4, 2e-4], rtol=1e-5)
+        assert config.data.sampling == f"dense:{8 if variant == '32' else 16}"
+        assert (config.eval.clips, config.eval.crops) == (clips, crops)
+        assert config.optim.decay_all and not config.data.flip and not config.mixing.prob
+        assert create_task(config).grids == (Grid(int(variant), 224),)
+
+
+@pytest.mark.parametrize(("variant", "flip"), [("k400", True), ("ssv2", False)])
+def test_the_published_recipes_augment(variant, flip):
+    _, config = load("fluxvit_s", variant)
+    assert config.data.rand_augment == "rand-m7-n4-mstd0.5-inc1"
+    assert (config.erasing.prob, config.data.flip) == (0.25, flip)
+    assert config.optim.accumulate_steps == 1
+
+
+def test_every_configs_file_is_tested():
+    assert {path.stem for path in (ROOT / "configs").glob("*.py")} == {
+        case.values[0] if hasattr(case, "values") else case[0] for case in CONFIGS
+    }
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (
+            {"optim.lrr": 1.0},
+            r"unknown config key config.optim.lrr; did you mean config.optim.lr\?",
+        ),
+        ({"batch_size": 0}, "batch_size=0 must be at least 1"),
+        ({"data.repeats": 3}, "must be a multiple of data.repeats=3"),
+        ({"mixing.prob": 1.0, "grids.per_clip": True}, "mixup needs one grid a batch"),
+        ({"mixing.prob": 1.0, "batch_size": 15}, "must be even"),
+        ({"mixing.prob": 1.5}, "mixing.prob=1.5 must be a probability"),
+        ({"erasing.prob": -0.1}, "erasing.prob=-0.1 must be a probability"),
+        ({"data.rand_augment": "rand-m7"}, "config.data.rand_augment: 'rand-m7' lacks n"),
+        ({"optim.accumulate_steps": 0}, "accumulate_steps=0 must be at least 1"),
+        (
+            {"optim.accumulate_steps": 3},
+            "total_steps=100 must be a multiple of optim.accumulate_steps=3",
+        ),
+        ({"optim.accumulate_steps": 50}, "optim.warmup_steps=20 must be a multiple"),
+        ({"data.train": ""}, "must name videos"),
+        ({"optim.warmup_steps": 1000}, "between 0 and total_steps"),
+        ({"budgets": (12, 24)}, "from the largest to the smallest"),
+        ({"budgets": (1000,)}, "must lie between 1 and"),
+        ({"grids.resolutions": (57,)}, "not multiples of the patch size 14"),
+        ({"grids.min_tokens": 5000}, "no grid of frames"),
+        ({"eval.grids": ("8by56",)}, "FRAMESxRESOLUTION"),
+        ({"method": "flux_mutli"}, "did you mean 'flux_multi'"),
+        ({"grids.frames": (0, 4)}, r"grids.frames=\(0, 4\) must be whole numbers of at least 1"),
+        ({"budgets": (128.0,)}, r"budgets=\(128.0,\) must be whole numbers"),
+        ({"eval.budgets": ()}, r"eval.budgets=\(\) must be .* at least one"),
+        ({"data.crop_scale": (0.5, 0.1)}, "crop_scale=.* must be two ascending numbers"),
+        ({"optim.b2": 1.0}, "optim.b2=1.0 must be at least 0 and less than 1"),
+        ({"optim.eps": 0.0}, "optim.eps=0.0 must be positive"),
+        ({"optim.lr": -1.0}, "optim.lr=-1.0 must not be negative"),
+        ({"optim.lr": float("nan")}, "optim.lr=nan must not be negative"),
+        ({"optim.clip_norm": 0.0}, "optim.clip_norm=0.0 must be positive"),
+        ({"model.drop_path": 1.0}, "model.drop_path=1.0"),
+        ({"max_skipped_steps": -1}, "max_skipped_steps=-1 must not be negative"),
+        ({"checkpoint.keep": 0}, "checkpoint.keep=0 must be at least 1"),
+    ],
+)
+def test_wrong_configs_are_named(change, message):
+    config = ConfigDict(base_config().to_dict())
+    for key, value in change.items():
+        *path, last = key.split(".")
+        part = config
+        for name in path:
+            part = part[name]
+        part[last] = value
+    with pytest.raises(ValueError, match=message):
+        check_config(config)
+
+
+def test_batches_that_devices_cannot_share_are_named():
+    config = base_config()
+    check_devices(config, 8)
+    config.eval.batch_size = 12
+    with pytest.raises(ValueError, match="config.eval.batch_size=12 must be a multiple of the 8"):
+        check_devices(config, 8)
+
+
+@pytest.mark.parametrize(("name", "variant"), CONFIGS)
+def test_a_stored_config_is_the_same_config(tmp_path, name, variant):
+    _, config = load(name, variant)
+    stored_config.write(config, tmp_path / "config.json")
+    again = stored_config.get_config(str(tmp_path / "config.json"))
+    assert again.to_dict() == config.to_dict()
+    assert repr(again.to_dict()) == repr(config.to_dict()), "types differ"
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda c: c["optim"].update(lrr=1), "unknown config key config.optim.lrr; did you mean"),
+        (lambda c: c.pop("seed"), "config.seed is missing"),
+        (lambda c: c.update(seed="1"), "config.seed='1' must be of type int"),
+        (lambda c: c.update(seed=1.5), "config.seed=1.5 must be of type int"),
+        (lambda c: c.update(seed=True), "config.seed=True must be of type int"),
+        (lambda c: c["data"].update(flip=1), "config.data.flip=1 must be of type bool"),
+        (lambda c: c.update(optim=3), "config.optim must be an object, not int"),
+        (lambda c: c.update(budgets=7), "config.budgets=7 must be of type tuple"),
+    ],
+)
+def test_a_spoilt_stored_config_is_refused(tmp_path, change, message):
+    path = tmp_path / "config.json"
+    stored_config.write(base_config(), path)
+    content = json.loads(path.read_text())
+    change(content)
+    path.write_text(json.dumps(content))
+    with pytest.raises(ValueError, match=message):
+        stored_config.get_config(str(path))
+
+
+@pytest.mark.parametrize("text", ["", "[1]", "{", "nul", '{"task": ' * 5000])
+def test_a_file_that_is_no_config_is_refused(tmp_path, text):
+    path = tmp_path / "config.json"
+    path.write_text(text)
+    with pytest.raises(ValueError, match="config.json cannot be used as a config"):
+        stored_config.get_config(str(path))
