@@ -25,7 +25,7 @@ import fluxjax
 from benchmarks.report import publish, spread
 from fluxjax.augment.mixing import smooth_one_hot
 from fluxjax.models import create_model
-from fluxjax.tasks.classify import flux_multi_terms
+from fluxjax.tasks.losses import flux_multi_terms
 from fluxjax.tokens.grids import parse_grid
 from fluxjax.tokens.tokens import Tokens
 from fluxjax.training.compilation import compile_program

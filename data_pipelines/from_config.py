@@ -4,17 +4,19 @@ import dataclasses
 import functools
 import logging
 import os
-from collections.abc import Generator, Sequence
+from collections.abc import Generator
 
 from ml_collections import ConfigDict
 
 from data_pipelines import loader
 from data_pipelines.clips.augment import RandAugment
-from data_pipelines.clips.clips import EvalClips, Item, TrainClips
+from data_pipelines.clips.examples import EvalExamples, Item, TrainExamples
+from data_pipelines.clips.joint import Augmentation
 from data_pipelines.sources.catalog import Catalog, open_catalog
 from data_pipelines.sources.quarantine import BadVideos
+from data_pipelines.sources.rows import some
 from data_pipelines.sources.video_manifest import bad_videos
-from fluxjax.tokens.grids import Grid
+from fluxjax.tokens.examples import ExampleSpec
 
 log = logging.getLogger(__name__)
 
@@ -79,31 +81,29 @@ class VideoData:
         bad = BadVideos(data.max_bad_share, path, listed)
         return cls(train, test, bad, config, process, processes)
 
-    def train_batches(
-        self, grids: Sequence[Grid], slots: int, patch: int, first_step: int
-    ) -> Generator[Item, None, None]:
+    def train_batches(self, spec: ExampleSpec, first_step: int) -> Generator[Item, None, None]:
         """Training batches from `first_step` to the config's last, see `loader.train_batches`."""
         config, data = self.config, self.config.data
         augment = data.rand_augment
-        clips = TrainClips(
+        examples = TrainExamples(
             self.train,
-            grids,
+            spec,
             seed=config.seed,
             videos_per_batch=config.batch_size // data.repeats,
-            slots=slots,
             bad=self.bad,
-            patch=patch,
+            augmentation=Augmentation(
+                tuple(data.crop_scale),
+                tuple(data.crop_ratio),
+                data.flip,
+                None if augment is None else RandAugment.parse(augment),
+            ),
             sampling=data.sampling,
-            crop_scale=tuple(data.crop_scale),
-            crop_ratio=tuple(data.crop_ratio),
-            flip=data.flip,
-            rand_augment=None if augment is None else RandAugment.parse(augment),
             repeats=data.repeats,
             per_clip=config.grids.per_clip,
             seconds=data.decode_seconds,
         )
         return loader.train_batches(
-            clips,
+            examples,
             first_step,
             config.total_steps,
             workers=data.workers,
@@ -111,24 +111,34 @@ class VideoData:
             processes=self.processes,
         )
 
-    def test_batches(self, slots: int, patch: int, grid: Grid) -> Generator[Item, None, None]:
-        """Every test video once on one grid, see `loader.eval_batches`."""
+    def eval_batches(
+        self, spec: ExampleSpec, split: str = "test", videos: int | None = None
+    ) -> Generator[Item, None, None]:
+        """Every video of a split once, without augmentation; see `loader.eval_batches`.
+
+        Args:
+          spec: what an example holds; every clip has one grid.
+          split: test or train.
+          videos: this many, evenly spaced; None, or more than there are: all.
+        """
         config = self.config
-        clips = EvalClips(
-            self.test,
-            grid,
-            slots=slots,
+        examples = EvalExamples(
+            some(self.catalog(split), videos),
+            spec,
             bad=self.bad,
-            patch=patch,
             sampling=config.data.sampling,
             clips=config.eval.clips,
             crops=config.eval.crops,
             seconds=config.data.decode_seconds,
         )
         return loader.eval_batches(
-            clips,
+            examples,
             config.eval.batch_size,
             workers=config.data.workers,
             process=self.process,
             processes=self.processes,
         )
+
+    def catalog(self, split: str) -> Catalog:
+        """The videos of train or test."""
+        return {"train": self.train, "test": self.test}[split]

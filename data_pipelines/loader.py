@@ -4,14 +4,14 @@ from collections.abc import Callable, Generator
 
 import numpy as np
 
-from data_pipelines.clips.clips import EvalClips, Item, TrainClips
+from data_pipelines.clips.examples import EvalExamples, Item, TrainExamples
 from data_pipelines.reading.errors import VideoError
 
 PREFETCH_BATCHES = 2
 
 
 def train_batches(
-    clips: TrainClips,
+    examples: TrainExamples,
     first_step: int,
     last_step: int,
     *,
@@ -25,34 +25,34 @@ def train_batches(
     equal part of its rows and decodes nothing else.
 
     Args:
-      clips: where items come from.
+      examples: where items come from.
       first_step: a resumed run passes the step it resumes at.
       last_step: one past the last.
       workers: decoding threads.
       process: number of this process.
-      processes: their count; must divide `clips.videos_per_batch`.
+      processes: their count; must divide `examples.videos_per_batch`.
 
     Yields:
-      patches [b, slots, D] uint8, grid [b, 3] int32, label [b] int32, example [b] int64, where
+      The arrays of `examples.spec`, [b, ..], and example [b] int64, where
       b = videos_per_batch * repeats / processes.
 
     Raises:
       ValueError: if the batch does not divide among the processes.
-      VideoError: see `TrainClips.item`.
+      VideoError: see `TrainExamples.item`.
     """
-    if clips.videos_per_batch % processes:
+    if examples.videos_per_batch % processes:
         raise ValueError(
-            f"{clips.videos_per_batch} videos a batch do not divide among {processes} processes"
+            f"{examples.videos_per_batch} videos a batch do not divide among {processes} processes"
         )
-    rows = clips.videos_per_batch // processes
+    rows = examples.videos_per_batch // processes
     first_row = process * rows
 
     def position(local: int) -> int:
         step, row = divmod(local, rows)
-        return step * clips.videos_per_batch + first_row + row
+        return step * examples.videos_per_batch + first_row + row
 
     stream = _stream(
-        lambda local: clips.item(position(local)),
+        lambda local: examples.item(position(local)),
         first_step * rows,
         last_step * rows,
         rows,
@@ -63,7 +63,7 @@ def train_batches(
 
 
 def eval_batches(
-    clips: EvalClips,
+    examples: EvalExamples,
     videos_per_batch: int,
     *,
     workers: int,
@@ -76,7 +76,7 @@ def eval_batches(
     All processes yield the same number of full batches; rows of weight 0 fill the last.
 
     Args:
-      clips: where items come from.
+      examples: where items come from.
       videos_per_batch: over all processes; must be a multiple of `processes`.
       workers: decoding threads.
       process: number of this process.
@@ -84,8 +84,8 @@ def eval_batches(
       first_batch: a resumed evaluation passes the number of batches it has had.
 
     Yields:
-      patches [b, views, slots, D] uint8, grid [b, views, 3] int32, label [b] int32,
-      weight [b] float32, example [b] int64.
+      The arrays of `examples.spec`, those of clips [b, views, ..], the others [b, ..];
+      weight [b] float32, readable [b] bool, example [b] int64.
 
     Raises:
       ValueError: if the batch does not divide among the processes.
@@ -95,14 +95,14 @@ def eval_batches(
             f"eval.batch_size={videos_per_batch} does not divide among {processes} processes"
         )
     rows = videos_per_batch // processes
-    batches = -(-len(clips.catalog) // videos_per_batch)
+    batches = -(-len(examples.catalog) // videos_per_batch)
 
     def index(local: int) -> int:
         batch, row = divmod(local, rows)
         return batch * videos_per_batch + process * rows + row
 
     first, last = first_batch * rows, batches * rows
-    yield from _stream(lambda local: clips.item(index(local)), first, last, rows, workers)
+    yield from _stream(lambda local: examples.item(index(local)), first, last, rows, workers)
 
 
 def _stream(

@@ -20,10 +20,10 @@ from fluxjax.checkpoints.training import Checkpoints
 from fluxjax.config import stored as stored_config
 from fluxjax.config.keys import check_config
 from fluxjax.config.ranges import check_devices
-from fluxjax.evaluation.evaluate import Evaluator, format_table, write_table
+from fluxjax.evaluation.registry import make_evaluators
+from fluxjax.evaluation.writer import format_table, write_scalars, write_tables
 from fluxjax.serving.command import set_up_logging
 from fluxjax.tasks import create_task
-from fluxjax.tokens import grids
 from fluxjax.training import hosts
 from fluxjax.training.agreement import Agreement
 from fluxjax.training.dry_run import dry_run
@@ -96,11 +96,9 @@ def run(config: ConfigDict, workdir: pathlib.Path) -> None:
             config.init_from = _pretrained(config.pretrain, workdir / "pretrain")
         hosts.meet(f"data of {workdir.name}")
         task = create_task(config)
-        tokens = [grid.tokens(task.patch) for grid in task.grids]
         log.info(
-            "%s: %d train and %d test videos, %d classes, %d sampling grids of %d to %d tokens",
-            workdir, len(data.train), len(data.test), config.num_classes, len(tokens),
-            min(tokens), max(tokens),
+            "%s: %d train and %d test videos, %d classes, %s",
+            workdir, len(data.train), len(data.test), config.num_classes, task.example(),
         )  # fmt: skip
         _train_and_evaluate(Trainer.create(task, mesh), data, workdir)
     log.info("done; checkpoints, model, TensorBoard logs and tables are in %s", workdir)
@@ -110,14 +108,8 @@ def _train_and_evaluate(trainer: Trainer, data: "VideoData", workdir: pathlib.Pa
     task, config = trainer.task, trainer.task.config
     if config.features.dir is not None:
         data = CachedData(data, task, trainer.mesh, trainer.initial_state().variables())
-    evaluator = Evaluator(
-        task,
-        trainer.mesh,
-        [grids.parse_grid(text) for text in config.eval.grids],
-        config.eval.budgets,
-        functools.partial(data.test_batches, task.slots, task.patch),
-    )
-    batches = functools.partial(data.train_batches, task.grids, task.slots, task.patch)
+    evaluators = make_evaluators(task, trainer.mesh, data)
+    batches = functools.partial(data.train_batches, task.example())
 
     def report(step: int, line: str, scalars: Mapping[str, float]) -> None:
         bad = f" | bad videos {data.bad.count}" if data.bad.count else ""
@@ -125,12 +117,13 @@ def _train_and_evaluate(trainer: Trainer, data: "VideoData", workdir: pathlib.Pa
         writer.write_scalars(step, {f"train/{name}": value for name, value in scalars.items()})
 
     def evaluate(step: int, state: TrainState) -> None:
-        rows = evaluator.run(state.eval_variables())
-        writer.write_scalars(step, {f"eval/top1_{r.budget}_{r.grid}": r.top1 for r in rows})
+        tables = [evaluator.run(state.eval_variables()) for evaluator in evaluators]
+        write_scalars(tables, writer, step)
         if jax.process_index() == 0:
-            write_table(rows, workdir, step)
-            print(f"\nAfter {step} steps, {rows[0].videos} held-out videos:\n")
-            print(format_table(rows) + "\n", flush=True)
+            write_tables(tables, workdir, step)
+            for table in tables:
+                print(f"\nAfter {step} steps, {table.title}:\n")
+                print(format_table(table) + "\n", flush=True)
 
     with (
         contextlib.closing(_metric_writer(workdir)) as writer,

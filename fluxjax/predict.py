@@ -12,7 +12,7 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 
-from data_pipelines.clips.clips import eval_views
+from data_pipelines.clips.views import eval_views
 from data_pipelines.demo.encode import encode_h264
 from data_pipelines.reading.errors import VideoError
 from data_pipelines.sources.records import Record

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 import fluxjax
-from data_pipelines.clips.clips import eval_views
+from data_pipelines.clips.views import eval_views
 from data_pipelines.reading.decode import open_video
 from data_pipelines.sources.records import Record
 from fluxjax import predict

@@ -16,7 +16,7 @@ import hashlib
 import json
 import os
 import pathlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -24,7 +24,7 @@ import numpy as np
 from data_pipelines.clips import seeding
 from data_pipelines.clips.seeding import Stream
 from data_pipelines.reading.errors import VideoError
-from data_pipelines.sources.records import Catalog, Record
+from data_pipelines.sources.records import Catalog
 
 Item = dict[str, np.ndarray]
 
@@ -108,7 +108,7 @@ class FeatureStore:
 class CachedTrainClips:
     """Training items from a store, by position; a random view of each video an epoch.
 
-    The order is that of `clips.TrainClips`; unreadable videos are replaced likewise.
+    The order is that of `examples.TrainExamples`; unreadable videos are replaced likewise.
     """
 
     store: FeatureStore
@@ -146,36 +146,22 @@ class CachedTrainClips:
 
 @dataclasses.dataclass(frozen=True)
 class CachedEvalClips:
-    """Test items from a store: every view of a video, as `clips.EvalClips` gives them."""
+    """Test items from a store: every view of a video, as `examples.EvalExamples` gives them."""
 
     store: FeatureStore
     catalog: Catalog
 
     def item(self, index: int) -> Item:
-        """Features [views, ..] of each name; label, weight and example scalars.
+        """Features [views, ..] of each name; label, weight, readable and example scalars.
 
         An index beyond the catalog gives padding of weight 0.
         """
         real = index < len(self.catalog)
         row = index if real else 0
+        label = self.store.labels[row] if real else UNREADABLE
         return self.store.read(row, slice(None)) | {
-            "label": np.int32(self.store.labels[row] if real else UNREADABLE),
+            "label": np.int32(label),
             "weight": np.float32(real),
+            "readable": np.bool_(label > UNREADABLE),
             "example": np.int64(index),
         }
-
-
-class Rows(Catalog):
-    """Some records of a catalog."""
-
-    def __init__(self, catalog: Catalog, rows: Sequence[int]):
-        self._catalog, self._rows = catalog, rows
-        self.num_classes, self.label_names = catalog.num_classes, catalog.label_names
-
-    def __len__(self) -> int:
-        """How many records were taken."""
-        return len(self._rows)
-
-    def __getitem__(self, index: int) -> Record:
-        """Record `index` of these."""
-        return self._catalog[int(self._rows[index])]

@@ -27,6 +27,7 @@ class Stream(enum.IntEnum):
     FLIP = 4
     AUGMENT = 5
     REPLACEMENT = 6
+    CAPTION = 7
 
 
 def rng(*key: int) -> np.random.Generator:

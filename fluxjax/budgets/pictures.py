@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 from PIL import Image
 
-from data_pipelines.clips.clips import eval_views
+from data_pipelines.clips.views import eval_views
 from data_pipelines.reading.errors import VideoError
 from data_pipelines.sources.catalog import Catalog
 from fluxjax.serving.checkpoint import Predictor

@@ -11,9 +11,12 @@ import jax
 import numpy as np
 
 from data_pipelines import loader
-from data_pipelines.clips.clips import BadVideos, EvalClips, Item
+from data_pipelines.clips.clips import EvalClips
+from data_pipelines.clips.examples import Item
 from data_pipelines.clips.sampling import frame_sampler
-from data_pipelines.sources.catalog import Catalog, Record, open_catalog
+from data_pipelines.sources.catalog import Catalog, open_catalog
+from data_pipelines.sources.quarantine import BadVideos
+from data_pipelines.sources.rows import some
 from fluxjax.serving.checkpoint import Checkpoint
 from fluxjax.tokens.grids import Grid, parse_grid
 
@@ -68,8 +71,9 @@ class SweepData:
             num_classes=checkpoint.model.num_classes,
             classes=tuple(known.get("classes", ())),
         )
-        if options.videos is not None:
-            catalog = _Part(catalog, options.videos)
+        if options.videos is not None and not 1 <= options.videos <= len(catalog):
+            raise ValueError(f"--videos={options.videos}; there are 1 to {len(catalog)}")
+        catalog = some(catalog, options.videos)
         return cls(catalog, source, split, checkpoint, sampling, options)
 
     @property
@@ -144,20 +148,3 @@ def weights_digest(variables: Any) -> str:
         digest.update(jax.tree_util.keystr(path).encode())
         digest.update(np.ascontiguousarray(value).tobytes())
     return digest.hexdigest()[:16]
-
-
-class _Part(Catalog):
-    """Some examples of a catalog, evenly spaced."""
-
-    def __init__(self, catalog: Catalog, count: int):
-        if not 1 <= count <= len(catalog):
-            raise ValueError(f"--videos={count}; there are 1 to {len(catalog)}")
-        self._catalog = catalog
-        self._indices = np.linspace(0, len(catalog) - 1, count).round().astype(int).tolist()
-        self.num_classes, self.label_names = catalog.num_classes, catalog.label_names
-
-    def __len__(self) -> int:
-        return len(self._indices)
-
-    def __getitem__(self, index: int) -> Record:
-        return self._catalog[self._indices[index]]

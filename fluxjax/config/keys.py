@@ -1,6 +1,8 @@
 """The closed set of config keys, with their defaults and meaning, and the checks before a run."""
 
 import difflib
+import importlib
+from collections.abc import Sequence
 
 from ml_collections import ConfigDict
 from ml_collections.config_dict import placeholder
@@ -8,20 +10,21 @@ from ml_collections.config_dict import placeholder
 from fluxjax.checkpoints.inference import read_architecture
 from fluxjax.config.ranges import check_ranges, get
 from fluxjax.models.registry import model_fields
-from fluxjax.tasks import create_task
+from fluxjax.tasks import create_task, task_keys
 
 
-def base_config(model: str = "fluxvit_ti14") -> ConfigDict:
+def base_config(model: str = "fluxvit_ti14", task: str = "classify") -> ConfigDict:
     """Every key that a config may set. Files under configs/ start from it.
 
     `config.model` has the fields of the class that `model` is a size of; None leaves a field as the
-    named size has it.
+    named size has it. A task that has keys of its own has them in `config.<task>`.
 
     Model, sampling grids, budgets and paths differ between recipes; the values here are those of
     the small demo where a recipe has no better opinion.
     """
     config = ConfigDict()
-    config.task = "classify"  # or classify_features: the frozen tower runs once a clip and view
+    config.task = task  # classify_features: the frozen tower runs once a clip and view
+    config.imports = ()  # modules that register models, tasks and evaluators of your own
     # flux_single: one budget, no alignment; cross_entropy: for models without heads for budgets
     config.method = "flux_multi"
     config.seed = 0
@@ -120,10 +123,22 @@ def base_config(model: str = "fluxvit_ti14") -> ConfigDict:
     config.eval.crops = 1  # spatial views a video
     config.eval.batch_size = 16  # videos
     config.eval.every_steps = 0  # 0: only after training
+    # What is measured: classification, held_out, knn, linear_probe; (): what the task says.
+    config.eval.evaluators = ()
+
+    config.probe = ConfigDict()  # of the evaluators knn and linear_probe
+    config.probe.videos = 0  # training videos used, evenly spaced; 0: all
+    config.probe.k = 20  # nearest neighbours
+    config.probe.temperature = 0.07  # of their votes
+    config.probe.l2 = 1e-3  # penalty of the linear probe
+    config.probe.steps = 200  # of L-BFGS
 
     config.checkpoint = ConfigDict()
     config.checkpoint.every_steps = 100
     config.checkpoint.keep = 2
+    own_keys = task_keys(task)
+    if own_keys is not None:
+        config[task] = own_keys
     return config
 
 
@@ -138,13 +153,27 @@ def _model_config(name: str) -> ConfigDict:
     return config
 
 
+def import_modules(names: Sequence[str]) -> None:
+    """Imports the modules of `config.imports`, which register what they bring.
+
+    Raises:
+      ValueError: naming a module that cannot be imported, and why.
+    """
+    for name in names:
+        try:
+            importlib.import_module(name)
+        except ImportError as error:
+            raise ValueError(f"config.imports: {name} cannot be imported: {error}") from error
+
+
 def check_config(config: ConfigDict) -> None:
     """Refuses keys that nothing reads and values that cannot work, before anything is compiled.
 
     Raises:
       ValueError: naming the key, the value and the remedy.
     """
-    _check_keys(config, base_config(config.model.name), "config")
+    import_modules(config.get("imports", ()))
+    _check_keys(config, base_config(config.model.name, config.task), "config")
     if config.init_from is not None:
         try:
             read_architecture(config.init_from)

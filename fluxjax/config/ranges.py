@@ -83,6 +83,11 @@ RANGES: dict[str, tuple[_Check, str]] = {
     "eval.crops": _AT_LEAST_1,
     "eval.batch_size": _AT_LEAST_1,
     "eval.every_steps": _NOT_NEGATIVE,
+    "probe.videos": _NOT_NEGATIVE,
+    "probe.k": _AT_LEAST_1,
+    "probe.temperature": _POSITIVE,
+    "probe.l2": _NOT_NEGATIVE,
+    "probe.steps": _AT_LEAST_1,
     "checkpoint.every_steps": _AT_LEAST_1,
     "checkpoint.keep": _AT_LEAST_1,
 }

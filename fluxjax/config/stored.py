@@ -10,7 +10,7 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
-from fluxjax.config.keys import base_config
+from fluxjax.config.keys import base_config, import_modules
 
 
 def write(config: ConfigDict, path: pathlib.Path) -> None:
@@ -42,9 +42,15 @@ def as_flag_value(path: str) -> str:
 
 def _whole(stored: Any, path: str) -> ConfigDict:
     """A config of the stored values; which fields its model has, depends on the model."""
-    model = stored.get("model") if isinstance(stored, dict) else None
+    given = stored if isinstance(stored, dict) else {}
+    import_modules(given.get("imports", ()))
+    model = given.get("model")
     name = model.get("name") if isinstance(model, dict) else None
-    config = base_config(name) if isinstance(name, str) else base_config()
+    task = given.get("task")
+    config = base_config(
+        name if isinstance(name, str) else "fluxvit_ti14",
+        task if isinstance(task, str) else "classify",
+    )
     _fill(config, stored, path)
     return config
 

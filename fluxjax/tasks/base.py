@@ -8,6 +8,7 @@ import flax.linen as nn
 import jax
 from ml_collections import ConfigDict
 
+from fluxjax.tokens.examples import ExampleSpec
 from fluxjax.tokens.grids import Grid
 
 
@@ -65,16 +66,23 @@ Batch = Mapping[str, jax.Array]
 
 
 class Task(Protocol):
-    """One objective: its model, its loss and what it predicts. A paper is a task and a config."""
+    """One objective: its model, its loss and what it predicts. A paper is a task and a config.
+
+    Evaluators ask for some of the methods only: `predict` for classification tables, `features`
+    for probes, `losses` for held-out loss. A task has those that its `evaluators` need.
+    """
 
     config: ConfigDict
     model: nn.Module
-    grids: tuple[Grid, ...]
-    patch: int
-    slots: int
+
+    def example(self) -> ExampleSpec:
+        """What training wants of a video."""
+
+    def eval_example(self, grid: Grid) -> ExampleSpec:
+        """What evaluation on a sampling grid wants of a video."""
 
     def batch_spec(self, batch_size: int) -> dict[str, jax.ShapeDtypeStruct]:
-        """Shapes and dtypes of a host batch."""
+        """Shapes and dtypes of a training batch; `batch_spec(self.example(), ..)` for most."""
 
     def plans(self) -> tuple[Plan, ...]:
         """Training plans, all known before step 1; step s uses plan s modulo their number."""
@@ -91,8 +99,25 @@ class Task(Protocol):
     def loss(self, variables: Any, batch: Batch, key: jax.Array, plan: Plan) -> LossOutput:
         """Loss terms of a batch; explicit `key` for every random draw."""
 
+    def evaluators(self) -> tuple[str, ...]:
+        """Names of what is measured, see `fluxjax.evaluation.registry`; the first is the main."""
+
     def eval_plan(self, grid: Grid, budget: int) -> Plan:
         """The plan to predict with; equal plans share one compiled program."""
 
     def predict(self, variables: Any, batch: Batch, plan: Plan) -> jax.Array:
-        """Logits [B, K] of a batch, without randomness."""
+        """Logits [B, K] float32 of a batch, without randomness."""
+
+    def features(self, variables: Any, batch: Batch, plan: Plan) -> jax.Array:
+        """What a probe reads: [B, E] float32, without randomness."""
+
+    def losses(self, variables: Any, batch: Batch, plan: Plan) -> dict[str, jax.Array]:
+        """Held-out loss: name -> [B] float32, a value for every example, without randomness."""
+
+
+def batch_spec(example: ExampleSpec, batch_size: int) -> dict[str, jax.ShapeDtypeStruct]:
+    """Shapes and dtypes of a batch of examples: name -> [B, ..]."""
+    return {
+        name: jax.ShapeDtypeStruct((batch_size, *shape), dtype)
+        for name, (shape, dtype) in example.arrays().items()
+    }

@@ -9,11 +9,9 @@ A model says of itself what the task needs to know: `patch`, `depth`, `pixels` (
 """
 
 import difflib
-from collections.abc import Sequence
 from typing import Any
 
 import flax.linen as nn
-import flax.traverse_util
 import jax
 import jax.numpy as jnp
 from ml_collections import ConfigDict
@@ -23,10 +21,12 @@ from fluxjax.augment.mixing import mix, smooth_one_hot
 from fluxjax.augment.photometric import jitter
 from fluxjax.checkpoints.starting import start_model
 from fluxjax.models import create_model
-from fluxjax.models.fluxvit import BudgetOutput
 from fluxjax.models.registry import model_fields
-from fluxjax.tasks.base import Batch, LossOutput, ParamGroup, Plan
+from fluxjax.tasks.base import Batch, LossOutput, Plan, batch_spec
+from fluxjax.tasks.losses import flux_multi_terms, single_budget_output
+from fluxjax.tasks.parameter_groups import layer_decay
 from fluxjax.tokens import grids
+from fluxjax.tokens.examples import ExampleSpec, packed
 from fluxjax.tokens.tokens import Tokens, normalize_pixels
 
 METHODS = ("flux_multi", "flux_single", "cross_entropy")
@@ -115,18 +115,25 @@ class ClassifyTask:
                 f"{frames} frames of config.eval.grids"
             )
 
+    def example(self) -> ExampleSpec:
+        """One packed clip on any of the grids, and its class."""
+        return packed(self.grids, self.slots, self.patch)
+
+    def eval_example(self, grid: grids.Grid) -> ExampleSpec:
+        """One packed clip on the grid, and its class."""
+        return packed((grid,), self.slots, self.patch)
+
     def batch_spec(self, batch_size: int) -> dict[str, jax.ShapeDtypeStruct]:
         """patches [B, slots, patch*patch*3] uint8, grid [B, 3] int32, label [B] int32."""
-        width = self.patch**2 * 3
-        return {
-            "patches": jax.ShapeDtypeStruct((batch_size, self.slots, width), jnp.uint8),
-            "grid": jax.ShapeDtypeStruct((batch_size, 3), jnp.int32),
-            "label": jax.ShapeDtypeStruct((batch_size,), jnp.int32),
-        }
+        return batch_spec(self.example(), batch_size)
 
     def plans(self) -> tuple[Plan, ...]:
         """One plan: all budgets are in the same program."""
         return (Plan(self.config.method, grid=self.grids[0] if self.model.one_grid else None),)
+
+    def evaluators(self) -> tuple[str, ...]:
+        """The table of accuracies."""
+        return ("classification",)
 
     def eval_plan(self, grid: grids.Grid, budget: int) -> Plan:
         """One program a budget for all grids, unless the model needs to know the grid."""
@@ -145,25 +152,8 @@ class ClassifyTask:
         return start_model(directory, self.model, variables)
 
     def groups(self, params: Any) -> Any:
-        """Which parameters are trained, layer decay and weight decay of each.
-
-        As in FluxViT's optimizer, vectors and position tables are not decayed, with one deviation:
-        the reference decays the scales of LPE and GPE towards 0, since they are stored as 5-D
-        convolution kernels; `optim.decay_affine` keeps that for its recipe. `optim.decay_all`
-        decays everything, as EVL does.
-        """
-        optim, depth = self.config.optim, self.model.depth
-
-        def group(path, value):
-            affine = path[-1] == "scale" and path[-2] in ("lpe", "gpe")
-            no_decay = value.ndim <= 1 or path[-1] == "position_table"
-            decay = optim.decay_all or (optim.decay_affine if affine else not no_decay)
-            exponent = depth + 1 - self.model.layer_id(path)
-            frozen = self.model.frozen(path)
-            return ParamGroup(frozen, decay, lr_scale=optim.layer_decay**exponent)
-
-        flat = flax.traverse_util.flatten_dict(params)
-        return flax.traverse_util.unflatten_dict({p: group(p, v) for p, v in flat.items()})
+        """Layer decay and weight decay of every parameter, see `parameter_groups.layer_decay`."""
+        return layer_decay(self.model, params, self.config.optim)
 
     def tokens(self, batch: Batch, grid: grids.Grid | None = None) -> Tokens:
         """The batch's clips as tokens of pixels: `patches` and `grid`, or dense `video` clips.
@@ -212,8 +202,21 @@ class ClassifyTask:
           batch: as `batch_spec` says without the labels, or {"video": [B, T, H, W, 3]}.
           plan: budget and head.
         """
-        head = {} if plan.head is None else {"head": plan.head}
-        return self.model.apply(variables, self.tokens(batch, plan.grid), plan.budget, **head)
+        return self._apply(variables, batch, plan)
+
+    def features(self, variables: Any, batch: Batch, plan: Plan) -> jax.Array:
+        """What the head reads at the plan's budget, [B, E] float32; `batch` as in `predict`."""
+        return self._apply(variables, batch, plan, return_features=True)[1]
+
+    def losses(self, variables: Any, batch: Batch, plan: Plan) -> dict[str, jax.Array]:
+        """ce: cross-entropy [B] float32 of the predictions with the labels, without smoothing."""
+        log_probs = jax.nn.log_softmax(self.predict(variables, batch, plan), axis=-1)
+        return {"ce": -jnp.take_along_axis(log_probs, batch["label"][:, None], axis=-1)[:, 0]}
+
+    def _apply(self, variables: Any, batch: Batch, plan: Plan, **options: Any) -> Any:
+        if plan.head is not None:
+            options["head"] = plan.head
+        return self.model.apply(variables, self.tokens(batch, plan.grid), plan.budget, **options)
 
     def _augmented(self, tokens: Tokens, key: jax.Array) -> Tokens:
         """Clips after colour jitter and random erasing, if the config asks for them."""
@@ -252,52 +255,3 @@ def _create(config: ConfigDict) -> nn.Module:
     if "budgets" in model_fields(name):  # a head for each
         fields["budgets"] = tuple(config.budgets)
     return create_model(name, config.num_classes, dtype=dtype, **fields)
-
-
-def single_budget_output(
-    logits: jax.Array, targets: jax.Array, labels: jax.Array, budget: int | None
-) -> LossOutput:
-    """Cross-entropy of logits [B, K] to soft targets [B, K], and accuracy on labels [B]."""
-    term, metric = ("ce", "top1_all") if budget is None else (f"ce_{budget}", f"top1_{budget}")
-    terms = {term: (cross_entropy(logits, targets), 1.0)}
-    return LossOutput(terms, {metric: jnp.mean(jnp.argmax(logits, axis=-1) == labels)}, {})
-
-
-def flux_multi_terms(
-    outputs: Sequence[BudgetOutput], targets: jax.Array, budgets: Sequence[int] | None = None
-) -> dict[str, tuple[jax.Array, float]]:
-    """Loss terms of Flux-Multi, each of weight 1.
-
-    Args:
-      outputs: one a budget, largest first.
-      targets: [B, K] soft targets.
-      budgets: names of the terms; positions 0, 1, .. by default.
-
-    Returns:
-      ce_<budget> for every budget and align_<budget> for all but the first, with their weights.
-    """
-    names = range(len(outputs)) if budgets is None else budgets
-    terms = {}
-    for name, output in zip(names, outputs, strict=True):
-        terms[f"ce_{name}"] = (cross_entropy(output.logits, targets), 1.0)
-        if output.aligned is not None:
-            terms[f"align_{name}"] = (alignment(output.aligned, outputs[0].features), 1.0)
-    return terms
-
-
-def cross_entropy(logits: jax.Array, targets: jax.Array) -> jax.Array:
-    """mean over B of -sum_K targets * log_softmax(logits), float32; both [B, K]."""
-    log_probs = jax.nn.log_softmax(logits.astype(jnp.float32), axis=-1)
-    return -jnp.mean(jnp.sum(targets * log_probs, axis=-1))
-
-
-def alignment(student: jax.Array, teacher: jax.Array) -> jax.Array:
-    """Mean smooth-L1 (beta 1) of the unit vectors of both [B, E]; no gradient to the teacher.
-
-    Where no entries differ by more than 1, as in wide features, this is (1 - cosine) / E: at most
-    2/768 at E = 768. The factor is the reference's.
-    """
-    unit = lambda x: x / jnp.linalg.norm(x, axis=-1, keepdims=True)  # noqa: E731
-    difference = unit(student) - jax.lax.stop_gradient(unit(teacher))
-    small = jnp.abs(difference) < 1.0
-    return jnp.mean(jnp.where(small, 0.5 * difference**2, jnp.abs(difference) - 0.5))

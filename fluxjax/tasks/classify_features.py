@@ -14,7 +14,8 @@ from ml_collections import ConfigDict
 
 from fluxjax.augment.mixing import smooth_one_hot
 from fluxjax.tasks.base import Batch, LossOutput, Plan
-from fluxjax.tasks.classify import ClassifyTask, single_budget_output
+from fluxjax.tasks.classify import ClassifyTask
+from fluxjax.tasks.losses import single_budget_output
 from fluxjax.tokens.grids import Grid, parse_grid
 
 # Training clips are fixed views, so that features can be stored: nothing of this has an effect.
@@ -75,10 +76,10 @@ class ClassifyFeaturesTask(ClassifyTask):
             "grid": jax.ShapeDtypeStruct((1, 3), jnp.int32),
         }
         variables = jax.eval_shape(self.init, jax.random.key(0))
-        shapes = jax.eval_shape(lambda v, b: self.features(v, b, grid), variables, batch)
+        shapes = jax.eval_shape(lambda v, b: self.frozen_features(v, b, grid), variables, batch)
         return {name: jax.ShapeDtypeStruct(x.shape[1:], x.dtype) for name, x in shapes.items()}
 
-    def features(self, variables: Any, batch: Batch, grid: Grid) -> dict[str, jax.Array]:
+    def frozen_features(self, variables: Any, batch: Batch, grid: Grid) -> dict[str, jax.Array]:
         """Features [B, ..] of a batch of pixels, bfloat16 as its bits in uint16."""
         tokens = self.tokens(batch, grid)
         found = self.model.apply(variables, tokens, method="features")
@@ -99,6 +100,16 @@ class ClassifyFeaturesTask(ClassifyTask):
         rngs = {"dropout": key}
         logits = self._classify(variables, batch, plan.grid, budget, train=True, rngs=rngs)
         return single_budget_output(logits, targets, batch["label"], budget)
+
+    def features(self, variables: Any, batch: Batch, plan: Plan) -> jax.Array:
+        """Refused: stored features are the frozen tower's, before what is trained reads them.
+
+        Raises:
+          ValueError: always; the task `classify` of the same model has the features of probes.
+        """
+        raise ValueError(
+            "task 'classify_features' has no features to probe; set config.task='classify'"
+        )
 
     def predict(self, variables: Any, batch: Batch, plan: Plan) -> jax.Array:
         """Logits [B, K] float32, from features where the batch holds them."""

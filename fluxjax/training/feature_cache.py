@@ -6,7 +6,7 @@ import hashlib
 import logging
 import pathlib
 import time
-from collections.abc import Generator, Mapping, Sequence
+from collections.abc import Generator, Mapping
 from typing import TYPE_CHECKING, Any
 
 import jax
@@ -14,6 +14,7 @@ import numpy as np
 from flax.traverse_util import flatten_dict
 
 from fluxjax.tasks.base import Task
+from fluxjax.tokens.examples import ExampleSpec
 from fluxjax.tokens.grids import Grid
 from fluxjax.training import mesh as meshes
 from fluxjax.training.progress import LOG_SECONDS
@@ -21,6 +22,7 @@ from fluxjax.training.progress import LOG_SECONDS
 if TYPE_CHECKING:
     from data_pipelines.clips.feature_store import FeatureStore
     from data_pipelines.from_config import VideoData
+    from data_pipelines.sources.records import Catalog
 
 log = logging.getLogger(__name__)
 
@@ -48,36 +50,47 @@ class CachedData:
         self._data, self._task, self._mesh, self._variables = data, task, mesh, variables
         self._hash = _hash_of(task, variables)
 
-    def train_batches(
-        self, grids: Sequence[Grid], slots: int, patch: int, first_step: int
-    ) -> Generator[HostBatch, None, None]:
+    def train_batches(self, spec: ExampleSpec, first_step: int) -> Generator[HostBatch, None, None]:
         """As `VideoData.train_batches`."""
         from data_pipelines import loader
         from data_pipelines.clips.feature_store import CachedTrainClips
 
         config = self._task.config
         views = config.features.clips, config.features.crops
-        store = self._store("train", grids[0], slots, patch, views)
+        store = self._store("train", spec, views)
         clips = CachedTrainClips(store, self.train, config.seed, config.batch_size)
         steps = first_step, config.total_steps
         return loader.train_batches(clips, *steps, workers=config.data.workers)
 
-    def test_batches(self, slots: int, patch: int, grid: Grid) -> Generator[HostBatch, None, None]:
-        """As `VideoData.test_batches`."""
+    def eval_batches(
+        self, spec: ExampleSpec, split: str = "test", videos: int | None = None
+    ) -> Generator[HostBatch, None, None]:
+        """As `VideoData.eval_batches`.
+
+        Raises:
+          ValueError: if only some of the videos are asked for.
+        """
         from data_pipelines import loader
         from data_pipelines.clips.feature_store import CachedEvalClips
 
         config = self._task.config
-        store = self._store("test", grid, slots, patch, (config.eval.clips, config.eval.crops))
-        clips = CachedEvalClips(store, self.test)
+        if videos is not None:
+            raise ValueError("cached features are read whole: set config.probe.videos=0")
+        store = self._store(split, spec, (config.eval.clips, config.eval.crops))
+        clips = CachedEvalClips(store, self.catalog(split))
         return loader.eval_batches(clips, config.eval.batch_size, workers=config.data.workers)
 
-    def _store(self, which: str, grid: Grid, slots, patch, views) -> FeatureStore:
-        """The store of a split and grid, filled."""
-        from data_pipelines.clips.clips import EvalClips
-        from data_pipelines.clips.feature_store import FeatureStore, Rows
+    def catalog(self, split: str) -> Catalog:
+        """The videos of train or test."""
+        return self._data.catalog(split)
 
-        data, catalog = self._task.config.data, getattr(self, which)
+    def _store(self, which: str, spec: ExampleSpec, views: tuple[int, int]) -> FeatureStore:
+        """The store of a split and grid, filled."""
+        from data_pipelines.clips.examples import EvalExamples
+        from data_pipelines.clips.feature_store import FeatureStore
+        from data_pipelines.sources.rows import Rows
+
+        data, catalog, grid = self._task.config.data, self.catalog(which), spec.clips[0].grids[0]
         shapes = self._task.feature_spec(grid)
         manifest = {
             "weights": self._hash,
@@ -95,10 +108,9 @@ class CachedData:
             {name: (x.shape, x.dtype.name) for name, x in shapes.items()},
         )
         rows = store.missing()
-        clips = EvalClips(
-            Rows(catalog, rows), grid, slots=slots, bad=self.bad, patch=patch,
-            sampling=data.sampling, clips=views[0], crops=views[1],
-        )  # fmt: skip
+        clips = EvalExamples(
+            Rows(catalog, rows), spec, self.bad, data.sampling, *views, seconds=data.decode_seconds
+        )
         log.info("features of %s %s: %d of %d videos to compute, in %s",
                  which, grid, len(rows), len(catalog), store.directory)  # fmt: skip
         if len(rows):
@@ -114,7 +126,7 @@ class CachedData:
         def compute(variables, batch):
             videos, views = batch["patches"].shape[:2]
             merged = {name: x.reshape(-1, *x.shape[2:]) for name, x in batch.items()}
-            features = self._task.features(variables, merged, grid)
+            features = self._task.frozen_features(variables, merged, grid)
             return {name: x.reshape(videos, views, *x.shape[1:]) for name, x in features.items()}
 
         done, logged = 0, time.perf_counter()

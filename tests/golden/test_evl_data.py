@@ -4,12 +4,13 @@ import numpy as np
 import pytest
 
 from data_pipelines import loader
-from data_pipelines.clips.clips import BadVideos, EvalClips, TrainClips
+from data_pipelines.clips.clips import EvalClips, TrainClips
 from data_pipelines.clips.crops import long_side_view, view_crop
 from data_pipelines.clips.sampling import frame_sampler, sparse_train_frames
 from data_pipelines.reading.arrays import BlankVideo, bilinear
 from data_pipelines.sources.array_records import ArrayCatalog
 from data_pipelines.sources.catalog import open_catalog
+from data_pipelines.sources.quarantine import BadVideos
 from fluxjax.tokens.grids import Grid
 from fluxjax.tokens.tokens import CLIP_PIXELS
 from tests.golden import fixture

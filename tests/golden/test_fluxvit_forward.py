@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from fluxjax.convert.load import load_torch, to_torch
-from fluxjax.tasks.classify import flux_multi_terms
+from fluxjax.tasks.losses import flux_multi_terms
 from fluxjax.tokens.selection import group_dynamic_scores, rank_tokens, select
 from tests.golden import dropmask, fixture, packed, traced
 

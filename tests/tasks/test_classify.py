@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from fluxjax.models.fluxvit import BudgetOutput
-from fluxjax.tasks import classify, create_task
+from fluxjax.tasks import create_task, losses
 from fluxjax.tasks.base import Plan
 from tests import tiny
 
@@ -40,9 +40,9 @@ def test_host_batches_match_the_spec():
 def test_alignment_is_the_cosine_distance_over_the_width():
     a, b = np.random.default_rng(0).normal(size=(2, 5, 256))
     cosine = np.sum(a * b, 1) / np.linalg.norm(a, axis=1) / np.linalg.norm(b, axis=1)
-    value = classify.alignment(jnp.asarray(a), jnp.asarray(b))
+    value = losses.alignment(jnp.asarray(a), jnp.asarray(b))
     np.testing.assert_allclose(value, np.mean(1 - cosine) / 256, rtol=1e-5)
-    teacher_gradient = jax.grad(classify.alignment, argnums=1)(jnp.asarray(a), jnp.asarray(b))
+    teacher_gradient = jax.grad(losses.alignment, argnums=1)(jnp.asarray(a), jnp.asarray(b))
     assert not np.asarray(teacher_gradient).any()
 
 
@@ -53,7 +53,7 @@ def test_terms_of_flux_multi():
         BudgetOutput(logits, features, None),
         BudgetOutput(-logits, features, jnp.array([[0.0, 1.0]])),
     ]
-    terms = classify.flux_multi_terms(outputs, jnp.array([[1.0, 0.0]]), (20, 10))
+    terms = losses.flux_multi_terms(outputs, jnp.array([[1.0, 0.0]]), (20, 10))
     assert list(terms) == ["ce_20", "ce_10", "align_10"]
     assert terms["ce_20"][0] == pytest.approx(np.log1p(np.exp(-2)))
     assert terms["ce_10"][0] == pytest.approx(np.log1p(np.exp(2)))

@@ -5,7 +5,7 @@ import sys
 
 from absl import app, flags
 
-from data_pipelines.clips import clips
+from data_pipelines.clips import joint, views
 from fluxjax import main
 
 opened = []
@@ -18,7 +18,7 @@ def counting(source, **options):
 
 
 if __name__ == "__main__":
-    open_video, clips.open_video = clips.open_video, counting
+    open_video, joint.open_video, views.open_video = joint.open_video, counting, counting
     atexit.register(lambda: print(f"decoded {len(opened)}", file=sys.stderr))
     flags.mark_flag_as_required("config")
     app.run(main.main, flags_parser=main.parse_flags)

@@ -6,10 +6,10 @@ import jax
 import numpy as np
 import pytest
 
-from data_pipelines.clips.clips import BadVideos
 from data_pipelines.clips.feature_store import NOT_YET, CachedTrainClips, FeatureStore
 from data_pipelines.from_config import VideoData
 from data_pipelines.sources.array_records import ArrayCatalog
+from data_pipelines.sources.quarantine import BadVideos
 from fluxjax.config.keys import check_config
 from fluxjax.tasks import create_task
 from fluxjax.tasks.base import Plan
@@ -78,7 +78,7 @@ def test_a_run_on_cached_features(tmp_path, caplog):
     trainer = loop.Trainer.create(task)
     variables = trainer.initial_state().variables()
     cached = CachedData(data, task, trainer.mesh, variables)
-    arguments = task.grids, task.slots, task.patch, 0
+    arguments = task.example(), 0
     with caplog.at_level(logging.INFO, "fluxjax"):
         batches = list(cached.train_batches(*arguments))
         again = list(cached.train_batches(*arguments))
@@ -89,8 +89,8 @@ def test_a_run_on_cached_features(tmp_path, caplog):
         n: (x.shape, x.dtype) for n, x in spec.items()
     }
     # The same logits as from pixels, and a step that needs no tower.
-    (first, second) = cached.test_batches(task.slots, task.patch, Grid(4, 28))
-    pixels = next(iter(data.test_batches(task.slots, task.patch, Grid(4, 28))))
+    (first, second) = cached.eval_batches(task.eval_example(Grid(4, 28)))
+    pixels = next(iter(data.eval_batches(task.eval_example(Grid(4, 28)))))
     for budget in (16, 8):
         plan = Plan("eval", budget, grid=Grid(4, 28))
         predict = jax.jit(lambda v, b, plan=plan: task.predict(v, b, plan))

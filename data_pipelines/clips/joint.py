@@ -1,0 +1,116 @@
+"""Training clips of one video: each its own frames, all under one joint augmentation."""
+
+import copy
+import dataclasses
+from collections.abc import Callable, Sequence
+
+import numpy as np
+
+from data_pipelines.clips import seeding
+from data_pipelines.clips.crops import random_resized_crop
+from data_pipelines.clips.sampling import frame_sampler
+from data_pipelines.clips.seeding import Stream
+from data_pipelines.clips.views import frame_span
+from data_pipelines.reading.decode import Video, open_video
+from data_pipelines.sources.records import Record
+from fluxjax.tokens.examples import ClipSpec
+from fluxjax.tokens.grids import Grid
+
+
+@dataclasses.dataclass(frozen=True)
+class Augmentation:
+    """What is done to the clips of a video on the host.
+
+    Attributes:
+      crop_scale: range of the crop's share of the picture.
+      crop_ratio: range of the crop's aspect, width / height.
+      flip: half of the clips are mirrored.
+      rand_augment: (clip [T, H, W, 3] uint8, generator) -> clip, after cropping and mirroring;
+        None for none.
+    """
+
+    crop_scale: tuple[float, float] = (0.08, 1.0)
+    crop_ratio: tuple[float, float] = (3 / 4, 4 / 3)
+    flip: bool = True
+    rand_augment: Callable[[np.ndarray, np.random.Generator], np.ndarray] | None = None
+
+
+@dataclasses.dataclass(frozen=True)
+class Draws:
+    """Draws of one example: its key, and the grid of each of its clips.
+
+    Attributes:
+      key: (seed, epoch, example).
+      grids: one a clip.
+    """
+
+    key: tuple[int, ...]
+    grids: tuple[Grid, ...]
+
+    def rng(self, stream: Stream, clip: int = 0) -> np.random.Generator:
+        """The generator of a purpose; further clips have generators of their own."""
+        return seeding.rng(*self.key, stream, *([clip] if clip else []))
+
+
+def joint_clips(
+    record: Record,
+    specs: Sequence[ClipSpec],
+    draws: Draws,
+    augmentation: Augmentation,
+    sampling: str,
+    repeats: int = 1,
+    seconds: float | None = None,
+) -> list[list[np.ndarray]]:
+    """For each repeat the clips of a video, uint8 [T, R, R, 3] each.
+
+    Repeats share the frames and have fresh crops, mirroring and RandAugment; the clips of a repeat
+    share these and differ in frames and resolution.
+
+    Args:
+      record: what to read.
+      specs: the clips.
+      draws: of the example.
+      augmentation: what is done to them.
+      sampling: frame sampler of clips that name none.
+      repeats: of the whole set.
+      seconds: time limit, see `open_video`.
+
+    Raises:
+      VideoError: if the video cannot be read.
+    """
+    crops, flips = draws.rng(Stream.CROP), draws.rng(Stream.FLIP)
+    with open_video(record.source, name=record.name, seconds=seconds) as video:
+        frames = [
+            _frames(video, record, spec.sampling or sampling, grid, draws.rng(Stream.FRAMES, i))
+            for i, (spec, grid) in enumerate(zip(specs, draws.grids, strict=True))
+        ]
+        sets = []
+        for _ in range(repeats):
+            box = random_resized_crop(
+                video.height, video.width, crops, augmentation.crop_scale, augmentation.crop_ratio
+            )
+            flip = augmentation.flip and flips.random() < 0.5
+            sets.append(
+                [
+                    video.read(indices, box=box, size=(grid.resolution,) * 2, flip=flip)
+                    for indices, grid in zip(frames, draws.grids, strict=True)
+                ]
+            )
+    if augmentation.rand_augment is not None:
+        generator = draws.rng(Stream.AUGMENT)
+        sets = [_jointly(augmentation.rand_augment, clips, generator) for clips in sets]
+    return sets
+
+
+def _frames(
+    video: Video, record: Record, sampling: str, grid: Grid, rng: np.random.Generator
+) -> np.ndarray:
+    first, last = frame_span(video, record)
+    return first + frame_sampler(sampling).train(last - first, grid.frames, rng)
+
+
+def _jointly(augment, clips: Sequence[np.ndarray], generator) -> list[np.ndarray]:
+    """The same draws for every clip; the generator moves on once."""
+    before = copy.deepcopy(generator) if len(clips) > 1 else generator
+    first = augment(clips[0], generator)
+    return [first, *(augment(clip, copy.deepcopy(before)) for clip in clips[1:])]

@@ -1,0 +1,63 @@
+"""The contract of evaluators: variables in, a table out. Who runs and writes them knows no more."""
+
+import dataclasses
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any, NamedTuple, Protocol
+
+import numpy as np
+
+from fluxjax.tokens.examples import ExampleSpec
+
+HostBatch = Mapping[str, np.ndarray]
+Row = Mapping[str, Any]
+
+
+class EvalData(Protocol):
+    """The videos of a run; `data_pipelines.from_config.VideoData` is one."""
+
+    def eval_batches(
+        self, spec: ExampleSpec, split: str = "test", videos: int | None = None
+    ) -> Iterator[HostBatch]:
+        """Every video of a split once, see `data_pipelines.loader.eval_batches`."""
+
+    def catalog(self, split: str) -> Any:
+        """The records of a split."""
+
+
+class Column(NamedTuple):
+    """A column of a table as people see it."""
+
+    head: str
+    text: Callable[[Row], str]
+
+
+@dataclasses.dataclass(frozen=True)
+class Table:
+    """What an evaluator measured.
+
+    Attributes:
+      name: of the evaluator.
+      file: what its files are called, without the ending.
+      title: one line above the table.
+      columns: what the console shows.
+      rows: all that was measured, JSON values.
+      scalars: name -> value, for TensorBoard.
+      videos: that were counted, each once.
+      unreadable: names of those among them that could not be read.
+    """
+
+    name: str
+    file: str
+    title: str
+    columns: tuple[Column, ...]
+    rows: tuple[Row, ...]
+    scalars: Mapping[str, float]
+    videos: int
+    unreadable: tuple[str, ...] = ()
+
+
+class Evaluator(Protocol):
+    """One kind of measurement; made once a run as `kind(task, mesh, data)`, run at any step."""
+
+    def run(self, variables: Any) -> Table:
+        """Measures variables; every video is counted once for any number of processes."""

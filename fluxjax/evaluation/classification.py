@@ -1,0 +1,147 @@
+"""Multi-view classification at several budgets and grids: the table of accuracies."""
+
+import dataclasses
+import statistics
+from collections.abc import Mapping
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from fluxjax.evaluation.base import Column, EvalData, Table
+from fluxjax.evaluation.compute import forward_gmacs, wilson_interval
+from fluxjax.evaluation.passes import Passes
+from fluxjax.evaluation.points import eval_budgets, eval_grids
+from fluxjax.evaluation.views import mean_probabilities, top_k_hits
+from fluxjax.tasks.base import Plan, Task
+from fluxjax.tokens.grids import Grid
+
+
+@dataclasses.dataclass(frozen=True)
+class Row:
+    """One line of the result table.
+
+    Attributes:
+      budget: tokens kept a clip.
+      grid: FRAMESxRESOLUTION.
+      tokens: tokens the grid has.
+      views: clips x crops a video.
+      gmacs: giga multiply-accumulates a view.
+      top1, top5: shares in [0, 1].
+      top1_low, top1_high: 95 % interval of top1.
+      clips_per_second: views through the model, median over batches, without decoding.
+      videos: counted.
+      unreadable: how many of them could not be read, and count as wrong.
+    """
+
+    budget: int
+    grid: str
+    tokens: int
+    views: int
+    gmacs: float
+    top1: float
+    top5: float
+    top1_low: float
+    top1_high: float
+    clips_per_second: float
+    videos: int
+    unreadable: int
+
+
+COLUMNS = (
+    Column("budget", lambda row: str(row["budget"])),
+    Column("grid", lambda row: row["grid"]),
+    Column("GMACs", lambda row: f"{row['gmacs']:.3g}"),
+    Column(
+        "top-1 (95 % interval)",
+        lambda row: f"{row['top1']:.1%} ({row['top1_low']:.1%} to {row['top1_high']:.1%})",
+    ),
+    Column("top-5", lambda row: f"{row['top5']:.1%}"),
+    Column("clips/s", lambda row: f"{row['clips_per_second']:.1f}"),
+)
+
+
+def hits(logits: jax.Array, batch: Mapping[str, jax.Array]) -> jax.Array:
+    """[3] float32: videos whose label is the best class, is among the best five, and all.
+
+    Args:
+      logits: [V, views, K].
+      batch: label [V] int32; weight [V] float32, 0 for padding.
+    """
+    probabilities = mean_probabilities(logits, jnp.ones(logits.shape[:2], bool))
+    weight = batch["weight"]
+    found = [jnp.sum(weight * top_k_hits(probabilities, batch["label"], k)) for k in (1, 5)]
+    return jnp.stack([*found, jnp.sum(weight)])
+
+
+class Classification:
+    """Accuracy on `config.eval.grids` x budgets; equal plans share one compiled program."""
+
+    name = "classification"
+
+    def __init__(self, task: Task, mesh: jax.sharding.Mesh, data: EvalData):
+        """Plans the table; nothing is compiled or read yet."""
+        self._task, self._passes = task, Passes(task, mesh, data)
+        self._gmacs: dict[tuple[Grid, int], float] = {}
+
+    def run(self, variables: Any) -> Table:
+        """The table, largest budget first."""
+        rows, unreadable = [], np.zeros(0, np.int64)
+        for grid in eval_grids(self._task):
+            found, bad = self._run_grid(variables, grid)
+            rows += found
+            unreadable = np.union1d(unreadable, bad)
+        rows.sort(key=lambda row: (-row.budget, -row.tokens))
+        return Table(
+            name=self.name,
+            file="evaluation",
+            title=f"{rows[0].videos} held-out videos",
+            columns=COLUMNS,
+            rows=tuple(dataclasses.asdict(row) for row in rows),
+            scalars={f"top1_{row.budget}_{row.grid}": row.top1 for row in rows},
+            videos=rows[0].videos,
+            unreadable=self._passes.names("test", unreadable),
+        )
+
+    def _run_grid(self, variables: Any, grid: Grid) -> tuple[list[Row], np.ndarray]:
+        budgets = eval_budgets(self._task, grid)
+        plans = {budget: self._task.eval_plan(grid, budget) for budget in budgets}
+        sums = {budget: np.zeros(4) for budget in budgets}
+        rates: dict[int, list[float]] = {budget: [] for budget in budgets}
+        run = self._passes.run(self._hits, plans, grid, variables)
+        for outputs in run:
+            for budget, output in outputs.items():
+                sums[budget] += output.value
+                rates[budget].append(output.clips / output.seconds)
+        rows = [
+            self._row(grid, budget, run.views, sums[budget], rates[budget]) for budget in budgets
+        ]
+        return rows, run.unreadable
+
+    def _hits(self, variables: Any, batch: Mapping[str, jax.Array], plan: Plan) -> jax.Array:
+        """[4] float32: `hits`, and videos that could not be read."""
+        clips, videos, views = self._passes.merged(batch)
+        logits = self._task.predict(variables, clips, plan).reshape(videos, views, -1)
+        unreadable = jnp.sum(batch["weight"] * ~batch["readable"])
+        return jnp.concatenate([hits(logits, batch), unreadable[None]])
+
+    def _row(self, grid: Grid, budget: int, views: int, sums, rates) -> Row:
+        top1, top5, videos, unreadable = (float(x) for x in sums)
+        low, high = wilson_interval(top1, videos)
+        if (grid, budget) not in self._gmacs:
+            self._gmacs[grid, budget] = forward_gmacs(self._task, grid, budget)
+        return Row(
+            budget=budget,
+            grid=str(grid),
+            tokens=grid.tokens(self._task.model.patch),
+            views=views,
+            gmacs=self._gmacs[grid, budget],
+            top1=top1 / videos,
+            top5=top5 / videos,
+            top1_low=low,
+            top1_high=high,
+            clips_per_second=statistics.median(rates),
+            videos=round(videos),
+            unreadable=round(unreadable),
+        )

@@ -1,0 +1,159 @@
+"""Compiled programs over all videos of a split, each video once."""
+
+import logging
+import time
+from collections.abc import Callable, Hashable, Iterator, Mapping
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.experimental import multihost_utils
+
+from fluxjax.evaluation.base import EvalData, HostBatch
+from fluxjax.tasks.base import Plan, Task
+from fluxjax.tokens.examples import PER_VIDEO
+from fluxjax.tokens.grids import Grid
+from fluxjax.training import mesh as meshes
+from fluxjax.training.progress import LOG_SECONDS
+
+log = logging.getLogger(__name__)
+
+# (variables, batch [videos, ..] on the devices, plan) -> arrays that all processes get whole.
+Function = Callable[[Any, Mapping[str, jax.Array], Plan], Any]
+
+
+class Output(NamedTuple):
+    """What a program gave for one batch.
+
+    Attributes:
+      value: on the host.
+      seconds: of the call.
+      clips: that this process put in: its videos x views.
+    """
+
+    value: Any
+    seconds: float
+    clips: int
+
+
+class Passes:
+    """Runs programs over batches; equal (function, plan) share one compiled program."""
+
+    def __init__(self, task: Task, mesh: jax.sharding.Mesh, data: EvalData):
+        """Compiles nothing yet; batches are cut over the devices of `mesh`."""
+        self.task, self._mesh, self._data = task, mesh, data
+        self._programs: dict[Hashable, Any] = {}
+        self._clips = tuple(name for name in task.batch_spec(1) if name not in PER_VIDEO)
+
+    def run(
+        self,
+        function: Function,
+        plans: Mapping[Any, Plan],
+        grid: Grid,
+        variables: Any,
+        split: str = "test",
+        videos: int | None = None,
+    ) -> "Pass":
+        """A pass over a split on one grid; iterate over it.
+
+        Args:
+          function: what is computed of a batch; `merged` turns its views into clips.
+          plans: what to compute: key -> plan.
+          grid: of every clip.
+          variables: of the task's model.
+          split: test or train.
+          videos: this many, evenly spaced; None: all.
+        """
+        spec = self.task.eval_example(grid)
+        batches = self._data.eval_batches(spec, split, videos)
+        return Pass(self, function, plans, grid, variables, batches)
+
+    def merged(self, batch: Mapping[str, jax.Array]) -> tuple[dict[str, jax.Array], int, int]:
+        """The clips of a batch [videos * views, ..], and how many videos and views there are."""
+        videos, views = batch[self._clips[0]].shape[:2]
+        clips = {n: batch[n].reshape(videos * views, *batch[n].shape[2:]) for n in self._clips}
+        return clips, videos, views
+
+    def names(self, split: str, examples: np.ndarray) -> tuple[str, ...]:
+        """Names of examples that any process has met, in order; the same on every process."""
+        catalog = self._data.catalog(split)
+        mask = np.zeros(len(catalog), bool)
+        mask[examples] = True
+        if jax.process_count() > 1:
+            mask = np.any(multihost_utils.process_allgather(mask), axis=0)
+        return tuple(_name(catalog, int(i)) for i in np.flatnonzero(mask))
+
+    def program(self, function: Function, plan: Plan, variables: Any, placed: Any):
+        """`function` at a plan, compiled for a batch of these shapes."""
+        shapes = tuple((name, x.shape) for name, x in sorted(placed.items()))
+        key = (function, plan, shapes)
+        if key not in self._programs:
+            jitted = jax.jit(
+                lambda variables, batch: function(variables, batch, plan),
+                out_shardings=meshes.replicated(self._mesh),
+            )
+            self._programs[key] = jitted.lower(variables, placed).compile()
+        return self._programs[key]
+
+    def put(self, batch: HostBatch) -> dict[str, jax.Array]:
+        """A host batch on the devices, but for the numbers of its examples."""
+        return meshes.put_batch({k: v for k, v in batch.items() if k != "example"}, self._mesh)
+
+
+class Pass:
+    """One pass: iterate for {key: `Output`} of every batch; afterwards what it met is known.
+
+    Attributes:
+      views: of a video.
+      unreadable: numbers of this process's examples that could not be read.
+    """
+
+    def __init__(self, passes: Passes, function, plans, grid: Grid, variables, batches):
+        """See `Passes.run`."""
+        self._passes, self._function, self._plans = passes, function, plans
+        self._grid, self._variables, self._batches = grid, variables, batches
+        self.views, self.unreadable = 1, np.zeros(0, np.int64)
+
+    def __iter__(self) -> Iterator[dict[Any, Output]]:
+        start = logged = time.perf_counter()
+        done = 0
+        for batch in self._batches:
+            placed = self._passes.put(batch)
+            _, videos, self.views = self._passes.merged(batch)
+            outputs = {}
+            for key, plan in self._plans.items():
+                program = self._passes.program(self._function, plan, self._variables, placed)
+                began = time.perf_counter()
+                value = jax.device_get(program(self._variables, placed))
+                seconds = time.perf_counter() - began
+                outputs[key] = Output(value, seconds, videos * self.views)
+            real = batch["weight"] > 0
+            bad = batch["example"][real & ~batch["readable"]]
+            self.unreadable = np.concatenate([self.unreadable, bad])
+            done += int(real.sum())
+            if time.perf_counter() - logged > LOG_SECONDS:
+                logged = time.perf_counter()
+                log.info("%s: %d videos, %.1f a second", self._grid, done, done / (logged - start))
+            yield outputs
+        log.info(
+            "evaluated %d videos on %s%s in %.0f s",
+            done, self._grid, _listed(self._plans), time.perf_counter() - start,
+        )  # fmt: skip
+
+
+def _name(catalog: Any, index: int) -> str:
+    try:
+        return catalog[index].name
+    except OSError:  # a remote file that is not there
+        return f"video {index}"
+
+
+def _listed(plans: Mapping[Any, Plan]) -> str:
+    budgets = [str(plan.budget) for plan in plans.values() if plan.budget is not None]
+    return f" at {'/'.join(budgets)} tokens" if budgets else ""
+
+
+def mean_over_views(values: jax.Array, videos: int, views: int) -> jax.Array:
+    """[videos * views, ..] -> [videos, ..] float32, the mean of each video's views."""
+    return jnp.mean(values.reshape(videos, views, *values.shape[1:]).astype(jnp.float32), axis=1)

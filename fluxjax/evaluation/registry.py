@@ -1,0 +1,43 @@
+"""Names of evaluators. One of one's own is registered by a module that `config.imports` names."""
+
+from collections.abc import Callable
+
+import jax
+
+from fluxjax.evaluation.base import EvalData, Evaluator
+from fluxjax.evaluation.classification import Classification
+from fluxjax.evaluation.held_out import HeldOutLoss
+from fluxjax.evaluation.probes import Knn, LinearProbe
+from fluxjax.tasks.base import Task
+
+Kind = Callable[[Task, jax.sharding.Mesh, EvalData], Evaluator]
+
+_KINDS: dict[str, Kind] = {
+    kind.name: kind for kind in (Classification, HeldOutLoss, Knn, LinearProbe)
+}
+
+
+def register_evaluator(name: str, kind: Kind) -> None:
+    """Makes a task's `evaluators()` and `config.eval.evaluators` know a name.
+
+    Raises:
+      ValueError: if the name is another evaluator's.
+    """
+    if _KINDS.get(name, kind) is not kind:
+        raise ValueError(f"there is an evaluator {name!r} already")
+    _KINDS[name] = kind
+
+
+def make_evaluators(task: Task, mesh: jax.sharding.Mesh, data: EvalData) -> list[Evaluator]:
+    """Those of `config.eval.evaluators`, or of the task where that is empty; the first is the main.
+
+    Raises:
+      ValueError: on an unknown name.
+    """
+    names = tuple(task.config.eval.evaluators) or task.evaluators()
+    for name in names:
+        if name not in _KINDS:
+            raise ValueError(
+                f"unknown evaluator {name!r} in config.eval.evaluators; known: {sorted(_KINDS)}"
+            )
+    return [_KINDS[name](task, mesh, data) for name in names]

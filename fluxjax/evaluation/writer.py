@@ -1,0 +1,57 @@
+"""Tables as files, as text, and as scalars: one writer for every evaluator."""
+
+import csv
+import io
+import json
+import pathlib
+from collections.abc import Sequence
+from typing import Protocol
+
+from fluxjax.evaluation.base import Table
+from fluxjax.evaluation.tables import markdown_table, replace_text
+
+NAMED = 5  # unreadable videos that the console names
+
+
+class ScalarWriter(Protocol):
+    """CLU's metric writers."""
+
+    def write_scalars(self, step: int, scalars: dict[str, float]) -> None:
+        """Writes the values of a step."""
+
+
+def format_table(table: Table) -> str:
+    """The table as Markdown, and a line on videos that could not be read."""
+    body = [[column.text(row) for column in table.columns] for row in table.rows]
+    text = markdown_table([column.head for column in table.columns], body)
+    if table.unreadable:
+        more = f", and {len(table.unreadable) - NAMED} more" * (len(table.unreadable) > NAMED)
+        names = ", ".join(table.unreadable[:NAMED])
+        text += f"\n\n{len(table.unreadable)} of them could not be read: {names}{more}"
+    return text
+
+
+def write_tables(tables: Sequence[Table], folder: pathlib.Path, step: int) -> None:
+    """Writes FILE.json and FILE.csv of every table, each whole or not at all."""
+    for table in tables:
+        content = {
+            "step": step,
+            "videos": table.videos,
+            "unreadable": list(table.unreadable),
+            "rows": [dict(row) for row in table.rows],
+        }
+        replace_text(folder / f"{table.file}.json", json.dumps(content, indent=2) + "\n")
+        text = io.StringIO()
+        writer = csv.DictWriter(text, fieldnames=list(table.rows[0]), lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(table.rows)
+        replace_text(folder / f"{table.file}.csv", text.getvalue())
+
+
+def write_scalars(tables: Sequence[Table], writer: ScalarWriter, step: int) -> None:
+    """Scalars of every table: eval/NAME for the first, eval/TABLE/NAME for the others."""
+    scalars = {}
+    for table in tables:
+        prefix = "eval/" if table is tables[0] else f"eval/{table.name}/"
+        scalars |= {prefix + name: float(value) for name, value in table.scalars.items()}
+    writer.write_scalars(step, scalars)

@@ -1,0 +1,71 @@
+"""Names of tasks. A task of one's own is registered by a module that `config.imports` names."""
+
+from collections.abc import Callable
+
+from ml_collections import ConfigDict
+
+from fluxjax.tasks.base import Task
+from fluxjax.tasks.classify import ClassifyTask
+from fluxjax.tasks.classify_features import ClassifyFeaturesTask
+
+_TASKS: dict[str, Callable[[ConfigDict], Task]] = {
+    "classify": ClassifyTask,
+    "classify_features": ClassifyFeaturesTask,
+}
+_KEYS: dict[str, Callable[[], ConfigDict]] = {}
+
+
+def register_task(
+    name: str,
+    task: Callable[[ConfigDict], Task],
+    keys: Callable[[], ConfigDict] | None = None,
+) -> None:
+    """Makes `config.task = name` build `task(config)`.
+
+    Args:
+      name: of the task.
+      task: the class, or any function of a config.
+      keys: gives the config keys that only this task has, with their defaults; they are
+        `config.<name>`.
+
+    Raises:
+      ValueError: if the name is another task's.
+    """
+    if _TASKS.get(name, task) is not task:
+        raise ValueError(f"there is a task {name!r} already")
+    _TASKS[name] = task
+    if keys is not None:
+        _KEYS[name] = keys
+
+
+def list_tasks() -> list[str]:
+    """Names that `config.task` may have, sorted."""
+    return sorted(_TASKS)
+
+
+def task_keys(name: str) -> ConfigDict | None:
+    """A task's own config keys with their defaults; None where it has none.
+
+    Raises:
+      ValueError: on an unknown task.
+    """
+    _known(name)
+    return _KEYS[name]() if name in _KEYS else None
+
+
+def create_task(config: ConfigDict) -> Task:
+    """Builds the task that `config.task` names.
+
+    Raises:
+      ValueError: on an unknown task.
+    """
+    return _known(config.task)(config)
+
+
+def _known(name: str) -> Callable[[ConfigDict], Task]:
+    if name not in _TASKS:
+        raise ValueError(
+            f"unknown task {name!r}; known: {list_tasks()}. A task of your own: name the module "
+            "that registers it in config.imports"
+        )
+    return _TASKS[name]
