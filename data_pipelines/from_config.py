@@ -4,7 +4,7 @@ import dataclasses
 import functools
 import logging
 import os
-from collections.abc import Generator
+from collections.abc import Generator, Sequence
 
 from ml_collections import ConfigDict
 
@@ -28,14 +28,14 @@ class VideoData:
     """The training and test videos of a config, and this process's share of their batches.
 
     Attributes:
-      train, test: what to read.
+      train, test: what to read; None for a split that was not asked for.
       bad: counts unreadable videos of both.
       config: see `fluxjax.config.keys.base_config`.
       process, processes: number of this process, and how many there are.
     """
 
-    train: Catalog
-    test: Catalog
+    train: Catalog | None
+    test: Catalog | None
     bad: BadVideos
     config: ConfigDict
     process: int = 0
@@ -48,6 +48,7 @@ class VideoData:
         process: int = 0,
         processes: int = 1,
         workdir: str | os.PathLike | None = None,
+        splits: Sequence[str] = ("train", "test"),
     ) -> "VideoData":
         """Opens the catalogs; the demo corpus is made if it is not there yet.
 
@@ -55,6 +56,7 @@ class VideoData:
           config: see `fluxjax.config.keys.base_config`.
           process, processes: number of this process, and how many there are.
           workdir: where quarantine.jsonl lists unreadable videos; None for nowhere.
+          splits: which to open; test alone needs config.num_classes.
 
         Raises:
           ValueError: on a source that cannot be used, or labels beyond config.num_classes.
@@ -68,18 +70,23 @@ class VideoData:
             separator=data.separator,
             classes=tuple(data.classes),
         )
-        train = open_source(data.train, split=data.train_split, num_classes=config.num_classes)
-        classes = config.num_classes or train.num_classes
-        test = open_source(data.test, split=data.test_split, num_classes=classes)
-        for name, catalog in (("train", train), ("test", test)):
+        opened: dict[str, Catalog] = {}
+        classes = config.num_classes
+        for name in ("train", "test"):
+            if name not in splits:
+                continue
+            catalog = open_source(data[name], split=data[f"{name}_split"], num_classes=classes)
             if not len(catalog):
                 raise ValueError(f"config.data.{name}={data[name]!r} holds no video")
-        listed = bad_videos(data.manifests, (train, test)) if data.manifests else {}
+            classes = classes or catalog.num_classes
+            opened[name] = catalog
+        catalogs = tuple(opened.values())
+        listed = bad_videos(data.manifests, catalogs) if data.manifests else {}
         if listed:
             log.info("%d videos are bad by data.manifests and are not tried", len(listed))
         path = None if workdir is None else os.path.join(workdir, QUARANTINE)
         bad = BadVideos(data.max_bad_share, path, listed)
-        return cls(train, test, bad, config, process, processes)
+        return cls(opened.get("train"), opened.get("test"), bad, config, process, processes)
 
     def train_batches(self, spec: ExampleSpec, first_step: int) -> Generator[Item, None, None]:
         """Training batches from `first_step` to the config's last, see `loader.train_batches`."""
@@ -140,5 +147,12 @@ class VideoData:
         )
 
     def catalog(self, split: str) -> Catalog:
-        """The videos of train or test."""
-        return {"train": self.train, "test": self.test}[split]
+        """The videos of a split.
+
+        Raises:
+          ValueError: if it was not opened.
+        """
+        found = {"train": self.train, "test": self.test}[split]
+        if found is None:
+            raise ValueError(f"the {split} videos were not opened; ask for them in splits")
+        return found

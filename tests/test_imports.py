@@ -57,7 +57,7 @@ FLOORS = (
     ("fluxjax.serving",),
     ("fluxjax.budgets",),
     ("fluxjax.export",),
-    ("fluxjax.main", "fluxjax.predict"),
+    ("fluxjax.main", "fluxjax.predict", "fluxjax.evaluate"),
 )
 PIPELINE_FLOORS = (
     ("data_pipelines.reading", "data_pipelines.demo"),

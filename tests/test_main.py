@@ -46,6 +46,15 @@ def repeat(config, workdir):
     return [sys.executable, "-m", "fluxjax.main", f"--config={config}", f"--workdir={workdir}"]
 
 
+def evaluate(checkpoint, *options):
+    return [sys.executable, "-m", "fluxjax.evaluate", f"--checkpoint={checkpoint}", *options]
+
+
+def measured(table):
+    """The rows of an evaluation.json without the speed."""
+    return [{k: v for k, v in row.items() if k != "clips_per_second"} for row in table["rows"]]
+
+
 def environment():
     # One device and one thread: bitwise promises hold for a fixed set-up.
     flags = "--xla_force_host_platform_device_count=1 --xla_cpu_multi_thread_eigen=false"
@@ -89,6 +98,14 @@ def test_train_evaluate_repeat_stop_kill_and_resume(video_list, tmp_path):
         assert [row["grid"] for row in csv.DictReader(file)] == [grid for _, grid in points]
     assert fluxjax.load(tmp_path / "whole" / "model")[0].num_classes == 4
     assert any((tmp_path / "whole").glob("events.out.tfevents.*")), "no TensorBoard log"
+
+    # Looked at again without training: the same figures, and nothing in the run changes.
+    before = {path: path.stat().st_mtime_ns for path in (tmp_path / "whole").rglob("*")}
+    looked = finished(evaluate(tmp_path / "whole", f"--output={tmp_path / 'looked'}"))
+    assert looked.returncode == 0, looked.stderr
+    again = json.loads((tmp_path / "looked" / "evaluation.json").read_text())
+    assert measured(again) == measured(table)
+    assert before == {path: path.stat().st_mtime_ns for path in (tmp_path / "whole").rglob("*")}
 
     # Repeated from its stored config, asked to stop once and killed once.
     broken = tmp_path / "broken"

@@ -77,6 +77,9 @@ def run(options: argparse.Namespace) -> int:
     )
     report = sweep.run(silent=not sys.stderr.isatty())
     print(format_points(report.points))
+    unreadable = max(point.unreadable for point in report.points)
+    if unreadable:
+        print(f"\n{unreadable} of {data.num_videos} videos could not be read, and count as wrong")
     print("\nNot beaten by a cheaper one (GMACs):\n")
     print(format_points(pareto(report.points, "gmacs")))
     page = publish(report, checkpoint, data.catalog, data.sampling, folder, options.pictures)

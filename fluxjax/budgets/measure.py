@@ -10,8 +10,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from fluxjax.evaluation.classification import counts
 from fluxjax.evaluation.compute import count_flops
-from fluxjax.evaluation.views import mean_probabilities, top_k_hits
 from fluxjax.serving.settings import Setting, forward
 from fluxjax.tokens.tokens import Tokens
 
@@ -43,33 +43,29 @@ def gmacs(traced) -> float:
     return count_flops(traced.jaxpr) / 2e9
 
 
-def lower_hits(
+def lower_counts(
     model: nn.Module, variables: Mapping[str, Any], setting: Setting, batch: Mapping[str, Any]
 ):
-    """(variables, batch, key) -> [3] float32: hits at 1, hits at 5, videos; not yet compiled.
+    """(variables, batch, key) -> [4] float32, see `classification.counts`; not yet compiled.
 
     Args:
       model: the module.
       variables: of the model.
       setting: how to run it.
-      batch: patches [V, views, tokens of the grid, D] uint8, label [V], weight [V].
+      batch: patches [V, views, tokens of the grid, D] uint8, label, weight, readable [V].
     """
-    function = jax.jit(functools.partial(_hits, model, setting))
+    function = jax.jit(functools.partial(_counts, model, setting))
     return function.lower(_shapes(variables), _shapes(batch), jax.random.key(0))
 
 
-def _hits(model, setting: Setting, variables, batch: Mapping[str, jax.Array], key) -> jax.Array:
+def _counts(model, setting: Setting, variables, batch: Mapping[str, jax.Array], key) -> jax.Array:
     videos, views = batch["patches"].shape[:2]
     patches = batch["patches"].reshape(videos * views, *batch["patches"].shape[2:])
     grid = setting.grid.shape(model.patch)
     tokens = Tokens.from_patches(patches, jnp.tile(jnp.int32(grid), (len(patches), 1)), grid)
     # All tokens of one static grid: the program is that of dense clips, as it will be served.
     logits = forward(model, variables, tokens.replace(padded=False), setting, key)
-    logits = logits.reshape(videos, views, -1)
-    probabilities = mean_probabilities(logits, jnp.ones((videos, views), bool))
-    weight = batch["weight"]
-    hits = [jnp.sum(weight * top_k_hits(probabilities, batch["label"], k)) for k in (1, 5)]
-    return jnp.stack([*hits, jnp.sum(weight)])
+    return counts(logits.reshape(videos, views, -1), batch)
 
 
 def interleaved_times(functions: Sequence[Callable[[], Any]], repeats: int) -> list[Times]:

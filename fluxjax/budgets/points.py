@@ -34,6 +34,7 @@ class Point:
       latency_low_ms, latency_high_ms: 10th and 90th percentile of the same.
       clips_per_second: views through the model in batches, median.
       batch: views in such a batch.
+      unreadable: videos among those counted that could not be read; they count as wrong.
     """
 
     grid: str
@@ -52,6 +53,7 @@ class Point:
     latency_high_ms: float
     clips_per_second: float
     batch: int
+    unreadable: int = 0  # not in the reports of earlier versions
 
     @property
     def setting(self) -> Setting:

@@ -6,6 +6,7 @@ on where it was.
 """
 
 import dataclasses
+import functools
 import json
 import logging
 import pathlib
@@ -30,6 +31,7 @@ from fluxjax.tokens.grids import Grid
 log = logging.getLogger(__name__)
 
 SAVE_SECONDS = 30  # between two savings of the counts
+_COUNTED = ("patches", "label", "weight", "readable")  # arrays of a batch that are looked at
 
 HostBatch = Mapping[str, np.ndarray]
 
@@ -151,7 +153,7 @@ class Sweep:
     def _timed_again(self, setting: Setting, point: Point) -> Point:
         single = measure.trace_single(self._model, self._variables, setting).lower().compile()
         batch = self._zero_batch(setting.grid, point.batch)
-        hits = measure.lower_hits(self._model, self._variables, setting, batch).compile()
+        hits = measure.lower_counts(self._model, self._variables, setting, batch).compile()
         times = self._times({setting: single}, {setting: hits}, batch, point.batch)[setting]
         return dataclasses.replace(point, **times)
 
@@ -162,13 +164,13 @@ class Sweep:
         views = batch["patches"].shape[0] * batch["patches"].shape[1]
         singles = {s: program.lower().compile() for s, program in traced.items()}
         times = self._times(singles, programs, batch, views)
-        for setting, (top1, top5, videos) in sums.items():
+        for setting, (top1, top5, videos, unreadable) in sums.items():
             low, high = wilson_interval(top1, videos)
             self._points[setting] = Point(
                 grid=str(grid), tokens=grid.tokens(self._model.patch), budget=setting.budget,
                 method=setting.method, head=setting.head, gmacs=measure.gmacs(traced[setting]),
                 top1=top1 / videos, top1_low=low, top1_high=high, top5=top5 / videos,
-                videos=round(videos), **times[setting],
+                videos=round(videos), unreadable=round(unreadable), **times[setting],
             )  # fmt: skip
         write_report(self._report(), self._path)
         self._partial.unlink(missing_ok=True)
@@ -181,10 +183,10 @@ class Sweep:
         programs: dict[Setting, Any] = {}
         saved, batch = time.perf_counter(), None
         for host in self._batches(grid, done):
-            batch = {name: jax.device_put(host[name]) for name in ("patches", "label", "weight")}
+            batch = {name: jax.device_put(host[name]) for name in _COUNTED}
             if not programs:
-                programs = {s: measure.lower_hits(self._model, self._variables, s, batch).compile()
-                            for s in settings}  # fmt: skip
+                lower = functools.partial(measure.lower_counts, self._model, self._variables)
+                programs = {s: lower(s, batch).compile() for s in settings}
             key = jax.random.fold_in(jax.random.key(0), done)
             found = {s: program(self._variables, batch, key) for s, program in programs.items()}
             for setting, hits in jax.device_get(found).items():
@@ -199,11 +201,11 @@ class Sweep:
 
     def _restored(self, settings: tuple[Setting, ...]):
         """(batches done, sums) of a grid that was cut short, or zeros."""
-        fresh = 0, {setting: np.zeros(3) for setting in settings}
+        fresh = 0, {setting: np.zeros(4) for setting in settings}
         if not self._partial.exists():
             return fresh
         stored = json.loads(self._partial.read_text(encoding="utf-8"))
-        if any(stored[name] != value for name, value in self._counting(settings).items()):
+        if any(stored.get(name) != value for name, value in self._counting(settings).items()):
             return fresh
         log.info("%s goes on after %d batches", settings[0].grid, stored["batches"])
         return stored["batches"], dict(zip(settings, map(np.array, stored["sums"]), strict=True))
@@ -211,7 +213,10 @@ class Sweep:
     def _counting(self, settings: tuple[Setting, ...]) -> dict[str, Any]:
         """What stored counts must agree in to be continued."""
         names = list(map(str, settings))
-        return {"subject": self._subject, "settings": names, "batch_size": self._batch_size}
+        return {
+            "subject": self._subject, "settings": names, "batch_size": self._batch_size,
+            "counts": ["top1", "top5", "videos", "unreadable"],
+        }  # fmt: skip
 
     def _save(self, settings: tuple[Setting, ...], done: int, sums) -> None:
         counts = [sums[setting].tolist() for setting in settings]
@@ -244,6 +249,7 @@ class Sweep:
             "patches": jax.device_put(np.zeros(shape, np.uint8)),
             "label": jax.device_put(np.zeros(views, np.int32)),
             "weight": jax.device_put(np.zeros(views, np.float32)),
+            "readable": jax.device_put(np.ones(views, bool)),
         }
 
     def _report(self) -> Report:

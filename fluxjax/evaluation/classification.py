@@ -62,23 +62,23 @@ COLUMNS = (
 )
 
 
-def hits(logits: jax.Array, batch: Mapping[str, jax.Array]) -> jax.Array:
-    """[3] float32: videos whose label is the best class, is among the best five, and all.
+def counts(logits: jax.Array, batch: Mapping[str, jax.Array]) -> jax.Array:
+    """[4] float32: videos right at 1, right at 5, all of them, and those that cannot be read.
 
     Args:
       logits: [V, views, K].
-      batch: label [V] int32; weight [V] float32, 0 for padding.
+      batch: label [V] int32; weight [V] float32, 0 for padding; readable [V] bool.
     """
     probabilities = mean_probabilities(logits, jnp.ones(logits.shape[:2], bool))
     weight = batch["weight"]
     found = [jnp.sum(weight * top_k_hits(probabilities, batch["label"], k)) for k in (1, 5)]
-    return jnp.stack([*found, jnp.sum(weight)])
+    return jnp.stack([*found, jnp.sum(weight), jnp.sum(weight * ~batch["readable"])])
 
 
 class Classification:
     """Accuracy on `config.eval.grids` x budgets; equal plans share one compiled program."""
 
-    name = "classification"
+    name, splits = "classification", ("test",)
 
     def __init__(self, task: Task, mesh: jax.sharding.Mesh, data: EvalData):
         """Plans the table; nothing is compiled or read yet."""
@@ -109,7 +109,7 @@ class Classification:
         plans = {budget: self._task.eval_plan(grid, budget) for budget in budgets}
         sums = {budget: np.zeros(4) for budget in budgets}
         rates: dict[int, list[float]] = {budget: [] for budget in budgets}
-        run = self._passes.run(self._hits, plans, grid, variables)
+        run = self._passes.run(self._counts, plans, grid, variables)
         for outputs in run:
             for budget, output in outputs.items():
                 sums[budget] += output.value
@@ -119,12 +119,11 @@ class Classification:
         ]
         return rows, run.unreadable
 
-    def _hits(self, variables: Any, batch: Mapping[str, jax.Array], plan: Plan) -> jax.Array:
-        """[4] float32: `hits`, and videos that could not be read."""
+    def _counts(self, variables: Any, batch: Mapping[str, jax.Array], plan: Plan) -> jax.Array:
+        """`counts` of a batch."""
         clips, videos, views = self._passes.merged(batch)
         logits = self._task.predict(variables, clips, plan).reshape(videos, views, -1)
-        unreadable = jnp.sum(batch["weight"] * ~batch["readable"])
-        return jnp.concatenate([hits(logits, batch), unreadable[None]])
+        return counts(logits, batch)
 
     def _row(self, grid: Grid, budget: int, views: int, sums, rates) -> Row:
         top1, top5, videos, unreadable = (float(x) for x in sums)

@@ -28,7 +28,7 @@ class HeldOutLoss:
     Videos that cannot be read have no loss: they are named, and left out of the mean.
     """
 
-    name = "held_out"
+    name, splits = "held_out", ("test",)
 
     def __init__(self, task: Task, mesh: jax.sharding.Mesh, data: EvalData):
         """Plans the table; nothing is compiled or read yet."""

@@ -44,7 +44,6 @@ class Passes:
         """Compiles nothing yet; batches are cut over the devices of `mesh`."""
         self.task, self._mesh, self._data = task, mesh, data
         self._programs: dict[Hashable, Any] = {}
-        self._clips = tuple(name for name in task.batch_spec(1) if name not in PER_VIDEO)
 
     def run(
         self,
@@ -71,9 +70,9 @@ class Passes:
 
     def merged(self, batch: Mapping[str, jax.Array]) -> tuple[dict[str, jax.Array], int, int]:
         """The clips of a batch [videos * views, ..], and how many videos and views there are."""
-        videos, views = batch[self._clips[0]].shape[:2]
-        clips = {n: batch[n].reshape(videos * views, *batch[n].shape[2:]) for n in self._clips}
-        return clips, videos, views
+        clips = {name: array for name, array in batch.items() if name not in PER_VIDEO}
+        videos, views = next(iter(clips.values())).shape[:2]
+        return {n: x.reshape(-1, *x.shape[2:]) for n, x in clips.items()}, videos, views
 
     def names(self, split: str, examples: np.ndarray) -> tuple[str, ...]:
         """Names of examples that any process has met, in order; the same on every process."""

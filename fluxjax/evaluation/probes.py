@@ -38,6 +38,7 @@ class Probe(abc.ABC):
     """
 
     name: str
+    splits = ("train", "test")
 
     def __init__(self, task: Task, mesh: jax.sharding.Mesh, data: EvalData):
         """Plans the probe; nothing is compiled or read yet."""

@@ -10,6 +10,7 @@ from fluxjax.evaluation.held_out import HeldOutLoss
 from fluxjax.evaluation.probes import Knn, LinearProbe
 from fluxjax.tasks.base import Task
 
+# Made as kind(task, mesh, data); `kind.splits` names the splits that it reads.
 Kind = Callable[[Task, jax.sharding.Mesh, EvalData], Evaluator]
 
 _KINDS: dict[str, Kind] = {
@@ -28,16 +29,29 @@ def register_evaluator(name: str, kind: Kind) -> None:
     _KINDS[name] = kind
 
 
+def splits_read(task: Task) -> tuple[str, ...]:
+    """Splits that the evaluators of a task read.
+
+    Raises:
+      ValueError: on an unknown name.
+    """
+    return tuple(sorted({split for kind in _kinds_of(task) for split in kind.splits}))
+
+
 def make_evaluators(task: Task, mesh: jax.sharding.Mesh, data: EvalData) -> list[Evaluator]:
     """Those of `config.eval.evaluators`, or of the task where that is empty; the first is the main.
 
     Raises:
       ValueError: on an unknown name.
     """
+    return [kind(task, mesh, data) for kind in _kinds_of(task)]
+
+
+def _kinds_of(task: Task) -> list[Kind]:
     names = tuple(task.config.eval.evaluators) or task.evaluators()
     for name in names:
         if name not in _KINDS:
             raise ValueError(
                 f"unknown evaluator {name!r} in config.eval.evaluators; known: {sorted(_KINDS)}"
             )
-    return [_KINDS[name](task, mesh, data) for name in names]
+    return [_KINDS[name] for name in names]

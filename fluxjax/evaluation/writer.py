@@ -31,8 +31,14 @@ def format_table(table: Table) -> str:
     return text
 
 
-def write_tables(tables: Sequence[Table], folder: pathlib.Path, step: int) -> None:
-    """Writes FILE.json and FILE.csv of every table, each whole or not at all."""
+def write_tables(tables: Sequence[Table], folder: pathlib.Path, step: int | None) -> None:
+    """Writes FILE.json and FILE.csv of every table, each whole or not at all.
+
+    Args:
+      tables: what was measured.
+      folder: where; must exist.
+      step: of the training run; None where the model does not say.
+    """
     for table in tables:
         content = {
             "step": step,

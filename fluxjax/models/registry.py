@@ -71,6 +71,24 @@ _MODELS: dict[str, tuple[type[nn.Module], dict[str, Any]]] = {
 }
 
 
+def register_model(name: str, model: type[nn.Module], **fields: Any) -> None:
+    """Makes `create_model(name)` build `model(num_classes=.., **fields)`.
+
+    Args:
+      name: of a size, such as fluxvit_s14.
+      model: the module class; its name is stored in checkpoints.
+      **fields: of the class at this size.
+
+    Raises:
+      ValueError: if the name, or the class's name, is taken.
+    """
+    if _MODELS.get(name, (model, fields)) != (model, fields):
+        raise ValueError(f"there is a model {name!r} already")
+    if model_classes().get(model.__name__, model) is not model:
+        raise ValueError(f"there is a model class {model.__name__} already")
+    _MODELS[name] = model, fields
+
+
 def list_models() -> list[str]:
     """Names that `create_model` knows, sorted."""
     return sorted(_MODELS)
@@ -79,6 +97,15 @@ def list_models() -> list[str]:
 def model_classes() -> dict[str, type[nn.Module]]:
     """The classes that `create_model` builds, by their names."""
     return {kind.__name__: kind for kind, _ in _MODELS.values()}
+
+
+def model_class(name: str) -> type[nn.Module]:
+    """The class that `create_model` builds for a name.
+
+    Raises:
+      ValueError: on an unknown name, with the nearest known one.
+    """
+    return _known(name)[0]
 
 
 def model_fields(name: str) -> dict[str, type]:

@@ -19,7 +19,7 @@ from fluxjax.serving.settings import Setting, forward, token_groups
 from fluxjax.tokens.grids import Grid, parse_grid
 from fluxjax.weight_files.errors import WeightsError
 
-_CONFIG = "config.json"
+CONFIG = "config.json"  # in a run's folder
 
 
 @dataclasses.dataclass(frozen=True)
@@ -70,15 +70,15 @@ def open_checkpoint(path: str | os.PathLike) -> Checkpoint:
     folder, run = pathlib.Path(path), None
     if (folder / "model").is_dir():
         folder = folder / "model"
-    if (folder.parent / _CONFIG).is_file() and folder.name == "model":
+    if (folder.parent / CONFIG).is_file() and folder.name == "model":
         run = folder.parent
-    if run is None and (folder / _CONFIG).is_file():
+    if run is None and (folder / CONFIG).is_file():
         raise WeightsError(f"{folder} is a training run without a model yet; let it end first")
     architecture = read_architecture(folder)
     model, variables = load(folder)
     config = None
     if run is not None:
-        config = json.loads((run / _CONFIG).read_text(encoding="utf-8"))
+        config = json.loads((run / CONFIG).read_text(encoding="utf-8"))
     return Checkpoint(folder, model, variables, architecture.labels, run, config)
 
 

@@ -9,6 +9,7 @@ from collections.abc import Callable, Sequence
 from absl import logging as absl_logging
 
 from data_pipelines.reading.errors import VideoError
+from fluxjax.training import hosts
 
 CHECKPOINT_HELP = "training run or inference checkpoint"
 
@@ -27,10 +28,20 @@ def command_parser(prog: str, doc: str, *aliases: str) -> argparse.ArgumentParse
     return options
 
 
-def add_view_options(options: argparse.ArgumentParser) -> None:
+def add_view_options(options: argparse.ArgumentParser, default: int | None = 1) -> None:
     """--clips and --crops: how many views of a video are averaged."""
-    options.add_argument("--clips", type=int, default=1, help="temporal views a video")
-    options.add_argument("--crops", type=int, default=1, help="spatial views a clip")
+    options.add_argument("--clips", type=int, default=default, help="temporal views a video")
+    options.add_argument("--crops", type=int, default=default, help="spatial views a clip")
+
+
+def add_process_options(options: argparse.ArgumentParser) -> None:
+    """How several processes are joined, see `fluxjax.training.hosts.start`."""
+    add = options.add_argument
+    join = "join several processes: detected by their launcher, elsewhere give the next three"
+    add("--distributed", choices=hosts.MODES, default="auto", help=join)
+    add("--coordinator", metavar="HOST:PORT", help="of process 0")
+    add("--num_processes", type=int, help="that are joined")
+    add("--process_id", type=int, help="number of this process, from 0")
 
 
 def add_data_options(options: argparse.ArgumentParser, default: str) -> None:

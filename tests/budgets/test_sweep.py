@@ -46,7 +46,9 @@ class Videos:
             for place, row in enumerate(rows):
                 patches[place] = [clip_patches(view) for view in clips[row]]
                 label[place], weight[place] = labels[row], 1
-            yield {"patches": patches, "label": label, "weight": weight, "example": label}
+            readable = np.ones(BATCH, bool)
+            yield {"patches": patches, "label": label, "weight": weight, "example": label,
+                   "readable": readable}  # fmt: skip
 
 
 def make(folder, videos, settings=None, subject=SUBJECT):

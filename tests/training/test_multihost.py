@@ -1,5 +1,6 @@
 """Two real processes on this machine, joined through jax.distributed and gloo."""
 
+import json
 import os
 import pathlib
 import re
@@ -30,16 +31,21 @@ def video_list(tmp_path_factory):
     return folder / "list.txt"
 
 
-def start(video_list, workdir, devices, *options):
+def environment(devices):
     flags = f"--xla_force_host_platform_device_count={devices} --xla_backend_optimization_level=0"
-    environment = os.environ | {"XLA_FLAGS": flags, "JAX_PLATFORMS": "cpu", "PYTHONUNBUFFERED": "1"}
+    return os.environ | {"XLA_FLAGS": flags, "JAX_PLATFORMS": "cpu", "PYTHONUNBUFFERED": "1"}
+
+
+def start(video_list, workdir, devices, *options):
     command = [
         sys.executable, "-m", "tests.training.multihost_worker", "--config", "tests/tiny.py",
         f"--workdir={workdir}", f"--config.data.train={video_list}", "--config.optim.ema=0.9",
         f"--config.data.test={video_list}", f"--config.data.root={video_list.parent}",
         f"--config.total_steps={STEPS}", "--config.checkpoint.every_steps=1", *options,
     ]  # fmt: skip
-    return subprocess.Popen(command, cwd=ROOT, env=environment, stderr=subprocess.PIPE, text=True)
+    return subprocess.Popen(
+        command, cwd=ROOT, env=environment(devices), stderr=subprocess.PIPE, text=True
+    )
 
 
 def start_two(video_list, workdir, *options):
@@ -76,6 +82,31 @@ def assert_same_run(folder, log, expected):
         expected[0] / "evaluation.csv").read_text().split(",")[:5]  # fmt: skip
 
 
+def assert_evaluated_again(run, video_list):
+    """`fluxjax.evaluate` on two processes gives the figures of the run's own table."""
+    with socket.socket() as free:
+        free.bind(("localhost", 0))
+        port = free.getsockname()[1]
+    both = [
+        subprocess.Popen(
+            [
+                sys.executable, "-m", "fluxjax.evaluate", f"--checkpoint={run}",
+                f"--output={run / 'again'}", f"--coordinator=localhost:{port}",
+                "--num_processes=2", f"--process_id={i}",
+            ],
+            cwd=ROOT, env=environment(1), stderr=subprocess.PIPE, text=True,
+        )
+        for i in range(2)
+    ]  # fmt: skip
+    logs = [process.communicate(timeout=300)[1] for process in both]
+    assert [process.returncode for process in both] == [0, 0], logs
+    tables = [json.loads((f / "evaluation.json").read_text()) for f in (run, run / "again")]
+    for table in tables:
+        for row in table["rows"]:
+            row.pop("clips_per_second")
+    assert tables[0]["rows"] == tables[1]["rows"] and len(tables[0]["rows"]) == 4
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("options", [(), ("--config.mesh.fsdp=2",)], ids=["data", "fsdp"])
 def test_two_processes_compute_what_one_does(alone, video_list, tmp_path, options):
@@ -85,6 +116,7 @@ def test_two_processes_compute_what_one_does(alone, video_list, tmp_path, option
     assert len(losses(logs[0])) == STEPS and losses(logs[0]) == losses(alone[1])
     assert losses(logs[1]) == losses(logs[0])
     assert_same_run(tmp_path, logs[0], alone)
+    assert_evaluated_again(tmp_path, video_list)
     # Each decodes its part; the last, uneven test batches are the first process's.
     parts = [decoded(log) for log in logs]
     assert sum(parts) <= decoded(alone[1]) + 2 and max(parts) < 0.6 * sum(parts)

@@ -1,0 +1,138 @@
+"""Evaluates a trained model: python -m fluxjax.evaluate --checkpoint runs/mine --data val.txt
+
+Prints the tables that training prints; what an option leaves open is the run's. Nothing in the run
+changes; --output DIR writes the tables as JSON and CSV. Several processes: the same command on each
+with --coordinator, --num_processes and --process_id, or under a launcher, as for training.
+"""
+
+import argparse
+import pathlib
+import sys
+from collections.abc import Sequence
+
+import jax
+from ml_collections import ConfigDict
+
+from fluxjax.config.keys import check_config
+from fluxjax.config.ranges import check_devices
+from fluxjax.evaluation.registry import make_evaluators, splits_read
+from fluxjax.evaluation.writer import format_table, write_tables
+from fluxjax.serving.checkpoint import open_checkpoint
+from fluxjax.serving.command import (
+    add_process_options,
+    add_view_options,
+    command_parser,
+    numbers,
+    run_command,
+)
+from fluxjax.serving.run_config import config_of
+from fluxjax.tasks import create_task
+from fluxjax.tokens.grids import parse_grid
+from fluxjax.training import hosts
+from fluxjax.training.mesh import batch_shards, make_mesh, shardings
+
+
+def parser() -> argparse.ArgumentParser:
+    """The command's options."""
+    options = command_parser("fluxjax.evaluate", __doc__)
+    add_view_options(options, default=None)
+    add_process_options(options)
+    add = options.add_argument
+    add("--data", help="demo[:easy|:hard], tfds:NAME or a list file; default: the run's test data")
+    add("--split", help="of TFDS sources; default: the run's, or test")
+    add("--data-dir", help="cache of the demo corpus and TFDS")
+    add("--root", help="joined to relative paths of list files")
+    add("--separator", help="of list files; default: white space")
+    add("--sampling", help="which frames: sparse, ssv2, dense:STRIDE")
+    add("--grids", help="FRAMESxPIXELS, comma-separated")
+    add("--budgets", help="tokens, comma-separated")
+    add("--evaluators", help="classification, held_out, knn, linear_probe, comma-separated; "
+        "default: the task's")  # fmt: skip
+    add("--batch-size", type=int, help="videos")
+    add("--workers", type=int, help="decoding threads")
+    add("--max-bad-share", type=float, help="of unreadable videos that is accepted")
+    add("--output", metavar="DIR", help="also write the tables there")
+    return options
+
+
+# Option -> key of the config; what is not given stays the run's.
+_KEYS = {
+    "data": "data.test",
+    "split": "data.test_split",
+    "data_dir": "data.dir",
+    "root": "data.root",
+    "separator": "data.separator",
+    "sampling": "data.sampling",
+    "workers": "data.workers",
+    "max_bad_share": "data.max_bad_share",
+    "clips": "eval.clips",
+    "crops": "eval.crops",
+    "batch_size": "eval.batch_size",
+}
+
+
+def apply_options(config: ConfigDict, options: argparse.Namespace) -> None:
+    """Puts the options into the config.
+
+    Raises:
+      ValueError: naming an option that cannot be read.
+    """
+    for option, key in _KEYS.items():
+        value = getattr(options, option)
+        if value is not None:
+            section, name = key.split(".")
+            config[section][name] = value
+    if options.data is not None:
+        # Of other data nothing else is known: spans, classes and defects were the run's own.
+        config.data.manifests = ()
+    if options.grids:
+        config.eval.grids = tuple(str(parse_grid(text)) for text in options.grids.split(","))
+    if options.budgets:
+        config.eval.budgets = numbers(options.budgets, "budgets")
+    if options.evaluators:
+        config.eval.evaluators = tuple(options.evaluators.split(","))
+
+
+def run(options: argparse.Namespace) -> int:
+    """Evaluates as the options say; the exit code.
+
+    Raises:
+      ValueError, OSError, VideoError: naming what is wrong.
+    """
+    from data_pipelines.from_config import VideoData  # needs PyAV, and TensorFlow for tf.data
+
+    hosts.start(options.distributed, options.coordinator, options.num_processes, options.process_id)
+    checkpoint = open_checkpoint(options.checkpoint)
+    config = config_of(checkpoint)
+    apply_options(config, options)
+    if not config.data.test:
+        raise ValueError(f"{checkpoint.folder} belongs to no run; pass --data")
+    if checkpoint.run is None and not options.grids:
+        raise ValueError(f"{checkpoint.folder} belongs to no run; pass --grids, e.g. 8x224")
+    config.data.train = config.data.train or config.data.test
+    check_config(config)
+    mesh = make_mesh(config.mesh)
+    check_devices(config, batch_shards(mesh))
+    task = create_task(config)
+    reads = splits_read(task)
+    data = VideoData.open(config, jax.process_index(), jax.process_count(), splits=reads)
+    evaluators = make_evaluators(task, mesh, data)
+    variables = jax.device_put(checkpoint.variables, shardings(checkpoint.variables, mesh))
+    tables = [evaluator.run(variables) for evaluator in evaluators]
+    if jax.process_index() == 0:
+        for table in tables:
+            print(f"\n{checkpoint.folder}: {table.title}\n\n{format_table(table)}", flush=True)
+        if options.output:
+            folder = pathlib.Path(options.output)
+            folder.mkdir(parents=True, exist_ok=True)
+            write_tables(tables, folder, step=None)
+    return 0
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """The command: exit code 0, or 1 and one line on what is wrong."""
+    return run_command(run, parser().parse_args(arguments))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,45 @@
+"""The config that a checkpoint is evaluated with: its run's, or one made from its architecture."""
+
+import dataclasses
+
+import numpy as np
+from ml_collections import ConfigDict
+
+from fluxjax.config import stored
+from fluxjax.config.keys import base_config
+from fluxjax.models.registry import list_models, model_class, model_fields
+from fluxjax.serving.checkpoint import CONFIG, Checkpoint
+
+
+def config_of(checkpoint: Checkpoint) -> ConfigDict:
+    """The resolved config of the checkpoint's run, or a new one around its model.
+
+    Raises:
+      ValueError: if the run's config cannot be read, or no model name is known for the class.
+    """
+    if checkpoint.run is not None:
+        config = stored.get_config(str(checkpoint.run / CONFIG))
+    else:
+        config = _around(checkpoint)
+    config.num_classes = checkpoint.model.num_classes
+    config.init_from, config.pretrain = str(checkpoint.folder), None
+    return config
+
+
+def _around(checkpoint: Checkpoint) -> ConfigDict:
+    """A classification config whose model has the checkpoint's fields."""
+    model = checkpoint.model
+    name = next((name for name in list_models() if model_class(name) is type(model)), None)
+    if name is None:
+        raise ValueError(f"{checkpoint.folder} holds a {type(model).__name__}, which has no name")
+    config = base_config(name)
+    own = {field.name: getattr(model, field.name) for field in dataclasses.fields(model)}
+    for field in model_fields(name):
+        if field in config.model and own[field] is not None:
+            config.model[field] = np.dtype(own[field]).name if field == "dtype" else own[field]
+    budgets = getattr(model, "budgets", None)
+    config.budgets = tuple(budgets or ())
+    config.method = "flux_multi" if budgets else "cross_entropy"
+    config.eval.budgets = config.budgets
+    config.data.train = config.data.test = ""
+    return config
