@@ -186,12 +186,7 @@ def check_config(config: ConfigDict) -> None:
         except ValueError as error:
             raise ValueError(f"config.pretrain: {error}") from error
     task = create_task(ConfigDict(config.to_dict() | {"num_classes": config.num_classes or 2}))
-    if task.model.frozen(("tower",)) and config.data.train.partition(":")[0] != "dummy":
-        _require(config.init_from is not None or config.pretrain is not None, config, "init_from",
-                 "must name an inference checkpoint, or the frozen tower keeps random weights; "
-                 "python -m fluxjax.convert --family clip makes one of CLIP's weights")  # fmt: skip
-    _require(config.features.dir is None or config.task == "classify_features", config,
-             "features.dir", "needs config.task='classify_features'")  # fmt: skip
+    task.check()
     _require(config.batch_size % config.data.repeats == 0, config, "batch_size",
              f"must be a multiple of data.repeats={config.data.repeats}")  # fmt: skip
     _require(0 <= config.optim.warmup_steps <= config.total_steps, config, "optim.warmup_steps",

@@ -31,6 +31,9 @@ class Column(NamedTuple):
     text: Callable[[Row], str]
 
 
+BUDGET = Column("budget", lambda row: "all" if row["budget"] is None else str(row["budget"]))
+
+
 @dataclasses.dataclass(frozen=True)
 class Table:
     """What an evaluator measured.

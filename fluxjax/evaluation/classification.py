@@ -9,10 +9,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from fluxjax.evaluation.base import Column, EvalData, Table
+from fluxjax.evaluation.base import BUDGET, Column, EvalData, Table
 from fluxjax.evaluation.compute import forward_gmacs, wilson_interval
 from fluxjax.evaluation.passes import Passes
-from fluxjax.evaluation.points import eval_budgets, eval_grids
 from fluxjax.evaluation.views import mean_probabilities, top_k_hits
 from fluxjax.tasks.base import Plan, Task
 from fluxjax.tokens.grids import Grid
@@ -23,9 +22,9 @@ class Row:
     """One line of the result table.
 
     Attributes:
-      budget: tokens kept a clip.
+      budget: tokens kept a clip; None for models without token budgets.
       grid: FRAMESxRESOLUTION.
-      tokens: tokens the grid has.
+      tokens: tokens the grid has; None for models without patches.
       views: clips x crops a video.
       gmacs: giga multiply-accumulates a view.
       top1, top5: shares in [0, 1].
@@ -35,9 +34,9 @@ class Row:
       unreadable: how many of them could not be read, and count as wrong.
     """
 
-    budget: int
+    budget: int | None
     grid: str
-    tokens: int
+    tokens: int | None
     views: int
     gmacs: float
     top1: float
@@ -50,7 +49,7 @@ class Row:
 
 
 COLUMNS = (
-    Column("budget", lambda row: str(row["budget"])),
+    BUDGET,
     Column("grid", lambda row: row["grid"]),
     Column("GMACs", lambda row: f"{row['gmacs']:.3g}"),
     Column(
@@ -83,16 +82,16 @@ class Classification:
     def __init__(self, task: Task, mesh: jax.sharding.Mesh, data: EvalData):
         """Plans the table; nothing is compiled or read yet."""
         self._task, self._passes = task, Passes(task, mesh, data)
-        self._gmacs: dict[tuple[Grid, int], float] = {}
+        self._gmacs: dict[tuple[Grid, int | None], float] = {}
 
     def run(self, variables: Any) -> Table:
         """The table, largest budget first."""
         rows, unreadable = [], np.zeros(0, np.int64)
-        for grid in eval_grids(self._task):
+        for grid in self._passes.grids():
             found, bad = self._run_grid(variables, grid)
             rows += found
             unreadable = np.union1d(unreadable, bad)
-        rows.sort(key=lambda row: (-row.budget, -row.tokens))
+        rows.sort(key=lambda row: (-(row.budget or 0), -(row.tokens or 0)))
         return Table(
             name=self.name,
             file="evaluation",
@@ -105,18 +104,15 @@ class Classification:
         )
 
     def _run_grid(self, variables: Any, grid: Grid) -> tuple[list[Row], np.ndarray]:
-        budgets = eval_budgets(self._task, grid)
-        plans = {budget: self._task.eval_plan(grid, budget) for budget in budgets}
-        sums = {budget: np.zeros(4) for budget in budgets}
-        rates: dict[int, list[float]] = {budget: [] for budget in budgets}
+        plans = self._task.eval_plans(grid)
+        sums = {budget: np.zeros(4) for budget in plans}
+        rates: dict[int | None, list[float]] = {budget: [] for budget in plans}
         run = self._passes.run(self._counts, plans, grid, variables)
         for outputs in run:
             for budget, output in outputs.items():
                 sums[budget] += output.value
                 rates[budget].append(output.clips / output.seconds)
-        rows = [
-            self._row(grid, budget, run.views, sums[budget], rates[budget]) for budget in budgets
-        ]
+        rows = [self._row(grid, b, run.views, sums[b], rates[b]) for b in plans]
         return rows, run.unreadable
 
     def _counts(self, variables: Any, batch: Mapping[str, jax.Array], plan: Plan) -> jax.Array:
@@ -125,15 +121,16 @@ class Classification:
         logits = self._task.predict(variables, clips, plan).reshape(videos, views, -1)
         return counts(logits, batch)
 
-    def _row(self, grid: Grid, budget: int, views: int, sums, rates) -> Row:
+    def _row(self, grid: Grid, budget: int | None, views: int, sums, rates) -> Row:
         top1, top5, videos, unreadable = (float(x) for x in sums)
         low, high = wilson_interval(top1, videos)
+        patch = getattr(self._task.model, "patch", None)
         if (grid, budget) not in self._gmacs:
             self._gmacs[grid, budget] = forward_gmacs(self._task, grid, budget)
         return Row(
             budget=budget,
             grid=str(grid),
-            tokens=grid.tokens(self._task.model.patch),
+            tokens=None if patch is None else grid.tokens(patch),
             views=views,
             gmacs=self._gmacs[grid, budget],
             top1=top1 / videos,

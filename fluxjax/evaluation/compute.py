@@ -24,7 +24,7 @@ def forward_gmacs(task: Task, grid: Grid, budget: int | None) -> float:
       budget: tokens kept; None or more than the grid has: all.
     """
     side = grid.resolution
-    if budget is not None and budget >= grid.tokens(task.patch):
+    if budget is not None and budget >= grid.tokens(task.model.patch):
         budget = None
     variables = jax.eval_shape(task.init, jax.random.key(0))
     video = jax.ShapeDtypeStruct((1, grid.frames, side, side, 3), jnp.float32)

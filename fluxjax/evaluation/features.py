@@ -35,23 +35,22 @@ class FeatureReader:
         self._passes = passes
 
     def read(
-        self, variables: Any, grid: Grid, budget: int, split: str, videos: int | None = None
+        self, variables: Any, grid: Grid, plan: Plan, split: str, videos: int | None = None
     ) -> Features:
         """The features; the same on every process.
 
         Args:
           variables: of the task's model.
           grid: sampling grid of the clips.
-          budget: tokens kept.
+          plan: how to run the model on it.
           split: train or test.
           videos: this many, evenly spaced; None: all.
 
         Raises:
           ValueError: if no video of the split can be read.
         """
-        plans = {budget: self._passes.task.eval_plan(grid, budget)}
-        run = self._passes.run(self._features, plans, grid, variables, split, videos)
-        rows = [outputs[budget].value for outputs in run]
+        run = self._passes.run(self._features, {"features": plan}, grid, variables, split, videos)
+        rows = [outputs["features"].value for outputs in run]
         weight, readable, labels, values = (
             np.concatenate(part) for part in zip(*rows, strict=True)
         )

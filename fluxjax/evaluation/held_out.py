@@ -7,15 +7,14 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from fluxjax.evaluation.base import Column, EvalData, Table
+from fluxjax.evaluation.base import BUDGET, Column, EvalData, Table
 from fluxjax.evaluation.passes import Passes, mean_over_views
-from fluxjax.evaluation.points import eval_budgets, eval_grids
 from fluxjax.tasks.base import Plan, Task
 from fluxjax.tokens.examples import PER_VIDEO
 from fluxjax.tokens.grids import Grid
 
 COLUMNS = (
-    Column("budget", lambda row: str(row["budget"])),
+    BUDGET,
     Column("grid", lambda row: row["grid"]),
     Column("loss", lambda row: row["loss"]),
     Column("mean", lambda row: f"{row['mean']:.4f}"),
@@ -37,7 +36,7 @@ class HeldOutLoss:
     def run(self, variables: Any) -> Table:
         """A row for every loss at every budget and grid."""
         rows, unreadable, videos = [], np.zeros(0, np.int64), 0
-        for grid in eval_grids(self._task):
+        for grid in self._passes.grids():
             found, bad, videos = self._run_grid(variables, grid)
             rows += found
             unreadable = np.union1d(unreadable, bad)
@@ -53,8 +52,8 @@ class HeldOutLoss:
         )
 
     def _run_grid(self, variables: Any, grid: Grid) -> tuple[list[dict], np.ndarray, int]:
-        plans = {b: self._task.eval_plan(grid, b) for b in eval_budgets(self._task, grid)}
-        sums: dict[int, dict[str, np.ndarray]] = {budget: {} for budget in plans}
+        plans = self._task.eval_plans(grid)
+        sums: dict[int | None, dict[str, np.ndarray]] = {budget: {} for budget in plans}
         run = self._passes.run(self._sums, plans, grid, variables)
         for outputs in run:
             for budget, output in outputs.items():

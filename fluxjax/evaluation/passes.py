@@ -13,7 +13,7 @@ from jax.experimental import multihost_utils
 from fluxjax.evaluation.base import EvalData, HostBatch
 from fluxjax.tasks.base import Plan, Task
 from fluxjax.tokens.examples import PER_VIDEO
-from fluxjax.tokens.grids import Grid
+from fluxjax.tokens.grids import Grid, parse_grid
 from fluxjax.training import mesh as meshes
 from fluxjax.training.progress import LOG_SECONDS
 
@@ -44,6 +44,10 @@ class Passes:
         """Compiles nothing yet; batches are cut over the devices of `mesh`."""
         self.task, self._mesh, self._data = task, mesh, data
         self._programs: dict[Hashable, Any] = {}
+
+    def grids(self) -> tuple[Grid, ...]:
+        """The sampling grids of `config.eval.grids`."""
+        return tuple(parse_grid(text) for text in self.task.config.eval.grids)
 
     def run(
         self,

@@ -11,17 +11,16 @@ import numpy as np
 import optax
 from ml_collections import ConfigDict
 
-from fluxjax.evaluation.base import Column, EvalData, Table
+from fluxjax.evaluation.base import BUDGET, Column, EvalData, Table
 from fluxjax.evaluation.compute import wilson_interval
 from fluxjax.evaluation.features import FeatureReader, Features
 from fluxjax.evaluation.passes import Passes
-from fluxjax.evaluation.points import eval_budgets, eval_grids
 from fluxjax.tasks.base import Task
 
 QUERIES = 256  # test videos compared with all training videos at a time
 
 COLUMNS = (
-    Column("budget", lambda row: str(row["budget"])),
+    BUDGET,
     Column("grid", lambda row: row["grid"]),
     Column(
         "top-1 (95 % interval)",
@@ -51,11 +50,11 @@ class Probe(abc.ABC):
 
     def run(self, variables: Any) -> Table:
         """One row."""
-        options, grid = self._task.config.probe, eval_grids(self._task)[0]
-        budget = eval_budgets(self._task, grid)[0]
+        options, grid = self._task.config.probe, self._passes.grids()[0]
+        budget, plan = next(iter(self._task.eval_plans(grid).items()))
         count = options.videos or None
-        train = self._reader.read(variables, grid, budget, "train", count)
-        test = self._reader.read(variables, grid, budget, "test")
+        train = self._reader.read(variables, grid, plan, "train", count)
+        test = self._reader.read(variables, grid, plan, "test")
         right = int(np.sum(self.predict(train, test, options) == test.labels))
         low, high = wilson_interval(right, test.videos)
         row: Mapping[str, Any] = {

@@ -75,6 +75,13 @@ class Task(Protocol):
     config: ConfigDict
     model: nn.Module
 
+    def check(self) -> None:
+        """Refuses a config that cannot train, before anything is read or compiled.
+
+        Raises:
+          ValueError: naming the key, the value and the remedy.
+        """
+
     def example(self) -> ExampleSpec:
         """What training wants of a video."""
 
@@ -102,8 +109,11 @@ class Task(Protocol):
     def evaluators(self) -> tuple[str, ...]:
         """Names of what is measured, see `fluxjax.evaluation.registry`; the first is the main."""
 
-    def eval_plan(self, grid: Grid, budget: int) -> Plan:
-        """The plan to predict with; equal plans share one compiled program."""
+    def eval_plans(self, grid: Grid) -> Mapping[int | None, Plan]:
+        """Budget -> the plan to predict with on a grid; equal plans share one compiled program.
+
+        Models without token budgets have one plan, of budget None.
+        """
 
     def predict(self, variables: Any, batch: Batch, plan: Plan) -> jax.Array:
         """Logits [B, K] float32 of a batch, without randomness."""

@@ -115,6 +115,26 @@ class ClassifyTask:
                 f"{frames} frames of config.eval.grids"
             )
 
+    def check(self) -> None:
+        """A frozen tower needs weights, and cached features the task that reads them.
+
+        Raises:
+          ValueError: naming the key, the value and the remedy.
+        """
+        config = self.config
+        random = config.init_from is None and config.pretrain is None
+        blank = config.data.train.partition(":")[0] == "dummy"
+        if self.model.frozen(("tower",)) and random and not blank:
+            raise ValueError(
+                "config.init_from=None must name an inference checkpoint, or the frozen tower "
+                "keeps random weights; python -m fluxjax.convert --family clip makes one of "
+                "CLIP's weights"
+            )
+        if config.features.dir is not None and config.task != "classify_features":
+            raise ValueError(
+                f"config.features.dir={config.features.dir!r} needs config.task='classify_features'"
+            )
+
     def example(self) -> ExampleSpec:
         """One packed clip on any of the grids, and its class."""
         return packed(self.grids, self.slots, self.patch)
@@ -135,9 +155,17 @@ class ClassifyTask:
         """The table of accuracies."""
         return ("classification",)
 
-    def eval_plan(self, grid: grids.Grid, budget: int) -> Plan:
-        """One program a budget for all grids, unless the model needs to know the grid."""
-        return Plan("eval", budget, grid=grid if self.model.one_grid else None)
+    def eval_plans(self, grid: grids.Grid) -> dict[int, Plan]:
+        """Those of `config.eval.budgets` that the grid can fill, largest first.
+
+        All its tokens where it has fewer than the smallest. One program a budget serves all grids,
+        unless the model needs to know the grid.
+        """
+        tokens = grid.tokens(self.patch)
+        wanted = sorted(set(self.config.eval.budgets), reverse=True)
+        budgets = [budget for budget in wanted if budget <= tokens] or [tokens]
+        known = grid if self.model.one_grid else None
+        return {budget: Plan("eval", budget, grid=known) for budget in budgets}
 
     def init(self, key: jax.Array) -> dict[str, Any]:
         """Fresh variables; the clip's shape does not matter to them."""
