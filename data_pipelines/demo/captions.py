@@ -23,7 +23,8 @@ _HOW = {
     "shake_slow": ("sways slowly from side to side", "swings left and right, slowly"),
     "shake_fast": ("shakes quickly from side to side", "trembles left and right, fast"),
 }
-_WHERE = ("over a {photo} photo", "over a photo of a {photo}", "in front of a {photo}")
+# Of the photo, not of what it shows: a clip may have a part without the flower.
+_WHERE = ("over a {photo} photo", "in front of a {photo} photo", "on a {photo} picture")
 
 
 def captions(variant: str, split: str, index: int, clip: render.Clip) -> tuple[str, ...]:

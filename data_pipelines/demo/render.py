@@ -39,7 +39,7 @@ class Clip:
     path: np.ndarray  # [T, 3] x, y, size
 
 
-PHOTOS = ("temple", "flower")  # what the photos of `sources` show
+PHOTOS = ("landscape", "flower")  # what the photos of `sources` show, each as a whole
 
 
 @functools.cache
