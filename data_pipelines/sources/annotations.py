@@ -53,12 +53,13 @@ class AnnotationFile(PathCatalog):
           ValueError: not of its format, or bad entries (the first ten are shown).
         """
         path = os.fspath(path)
+        text = read_text(path)
         classes = known_classes(path, num_classes, label_names, training)
         entries: list[Entry] = []
         problems: list[tuple[str, str]] = []
         counts: Counter[str] = Counter()
         unread: set[str] = set()
-        for place, row in _rows(path, read_text(path), separator):
+        for place, row in _rows(path, text, separator):
             try:
                 found = _entries(place, row, counts)
             except ValueError as error:

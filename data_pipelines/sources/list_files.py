@@ -52,9 +52,10 @@ class ListFile(PathCatalog):
           ValueError: not a text file, no video in it, or bad lines (the first ten are shown).
         """
         path = os.fspath(path)
+        text = read_text(path)
         classes = known_classes(path, num_classes, label_names, training)
         entries, problems, comments, whole = [], [], [], []
-        for number, line in enumerate(lines_of(read_text(path)), start=1):
+        for number, line in enumerate(lines_of(text), start=1):
             line = line.strip(_BLANK)
             if not line:
                 continue

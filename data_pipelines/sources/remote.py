@@ -69,6 +69,7 @@ def exists(path: str) -> bool:
     """Whether there is such a file or folder, local or remote; OSError if nobody can tell."""
     if not is_remote(path):
         return os.path.exists(path)
+    check_schemes([path])
     with _plain_errors(path):
         return gfile().exists(path)
 
@@ -77,6 +78,7 @@ def is_folder(path: str) -> bool:
     """Whether there is such a folder, local or remote; OSError if nobody can tell."""
     if not is_remote(path):
         return os.path.isdir(path)
+    check_schemes([path])
     with _plain_errors(path):
         return gfile().isdir(path)
 

@@ -10,16 +10,6 @@ from data_pipelines.reading.errors import VideoError
 from data_pipelines.sources.catalog import Record, missing, open_catalog
 
 
-@pytest.fixture
-def write(tmp_path):
-    def write_list(text, name="train.txt"):
-        path = tmp_path / name
-        path.write_text(text, encoding="utf-8")
-        return str(path)
-
-    return write_list
-
-
 def records(path, **options):
     catalog = open_catalog(path, split="train", **options)
     return [catalog[i] for i in range(len(catalog))]
