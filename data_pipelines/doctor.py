@@ -24,7 +24,7 @@ from data_pipelines.reading.errors import VideoError, VideoTimeoutError
 from data_pipelines.reading.time_limit import limited
 from data_pipelines.sources import video_manifest
 from data_pipelines.sources.list_files import ListFile
-from data_pipelines.sources.records import is_remote, read_bytes
+from data_pipelines.sources.remote import source_of
 from data_pipelines.sources.video_manifest import Entry
 
 _SHOWN = 20  # bad videos named in the summary
@@ -41,7 +41,7 @@ def inspect(path: str, seconds: float | None = None) -> Entry:
       What it is; a video that cannot be read, or not completely, has an `error`.
     """
     try:
-        source = read_bytes(path) if is_remote(path) else path
+        source = source_of(path)
         facts = limited(lambda: _file_facts(source), seconds, path)
     except (VideoError, OSError) as error:
         # The doctor says of a folder, a FIFO or nothing at all what training would say of it.

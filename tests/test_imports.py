@@ -36,6 +36,7 @@ print(jax.jit(lambda v, t: model.apply(v, t, budget=4))(variables, tokens).shape
 def test_importing_the_pipelines_does_not_import_tensorflow():
     program = (
         "import sys, data_pipelines.loader, data_pipelines.sources.catalog, data_pipelines.demo;"
+        "import data_pipelines.text.training;"
         "print('tensorflow' in sys.modules)"
     )
     result = subprocess.run(
@@ -60,7 +61,7 @@ FLOORS = (
     ("fluxjax.main", "fluxjax.predict", "fluxjax.evaluate"),
 )
 PIPELINE_FLOORS = (
-    ("data_pipelines.reading", "data_pipelines.demo"),
+    ("data_pipelines.reading", "data_pipelines.demo", "data_pipelines.text"),
     ("data_pipelines.sources",),
     ("data_pipelines.clips",),
     ("data_pipelines.loader",),

@@ -106,7 +106,8 @@ def _frames(
     video: Video, record: Record, sampling: str, grid: Grid, rng: np.random.Generator
 ) -> np.ndarray:
     first, last = frame_span(video, record)
-    return first + frame_sampler(sampling).train(last - first, grid.frames, rng)
+    sampler = frame_sampler(sampling, video.times[first:last])
+    return first + sampler.train(last - first, grid.frames, rng)
 
 
 def _jointly(augment, clips: Sequence[np.ndarray], generator) -> list[np.ndarray]:

@@ -6,6 +6,7 @@ in the video; a video shorter than the clip repeats frames. Validation is test c
 """
 
 import functools
+import math
 from collections.abc import Callable, Mapping, Sequence
 from types import MappingProxyType
 from typing import NamedTuple
@@ -152,6 +153,79 @@ def dense_test_frames(
     return np.minimum(start + stride * np.arange(clip_frames), num_frames - 1)
 
 
+def time_train_frames(
+    num_frames: int,
+    clip_frames: int,
+    rng: np.random.Generator,
+    *,
+    seconds: float,
+    times: np.ndarray,
+) -> np.ndarray:
+    """Frames in the middles of T equal parts of a span of seconds, which starts at random.
+
+    Whatever the frame rate, constant or not, a clip shows the same time. A video that is shorter
+    than the span keeps the tempo and repeats its last frame.
+
+    Args:
+      num_frames: n, frames in the video.
+      clip_frames: T, frames to sample.
+      rng: source of the draw.
+      seconds: length of the span.
+      times: float64 [n], seconds at which the frames are shown, ascending.
+
+    Raises:
+      ValueError: if a number of frames is smaller than 1, or not that of the times.
+    """
+    slack = _slack(num_frames, clip_frames, seconds, times)
+    return _frames_at(rng.uniform(0.0, 1.0) * slack, clip_frames, seconds, times)
+
+
+def time_test_frames(
+    num_frames: int,
+    clip_frames: int,
+    clip: int,
+    num_clips: int,
+    *,
+    seconds: float,
+    times: np.ndarray,
+) -> np.ndarray:
+    """As `time_train_frames`; spans start at equal distances, a single one in the middle.
+
+    Args:
+      num_frames: n, frames in the video.
+      clip_frames: T, frames to sample.
+      clip: c, number of the clip.
+      num_clips: M, clips a video.
+      seconds: length of the span.
+      times: float64 [n], seconds at which the frames are shown, ascending.
+
+    Raises:
+      ValueError: if a number of frames is smaller than 1, or not that of the times, or there is no
+        such clip.
+    """
+    slack = _slack(num_frames, clip_frames, seconds, times)
+    _check_clip(clip, num_clips)
+    share = 0.5 if num_clips == 1 else clip / (num_clips - 1)
+    return _frames_at(share * slack, clip_frames, seconds, times)
+
+
+def _slack(num_frames: int, clip_frames: int, seconds: float, times: np.ndarray) -> float:
+    """Seconds by which the video is longer than the span; 0 if it is shorter."""
+    _check_frames(num_frames, clip_frames)
+    if len(times) != num_frames:
+        raise ValueError(f"{num_frames} frames have {len(times)} times; give one each")
+    shown = times[-1] - times[0]
+    last = shown / max(num_frames - 1, 1)  # the last frame lasts as long as the others
+    return max(shown + last - seconds, 0.0)
+
+
+def _frames_at(start: float, clip_frames: int, seconds: float, times: np.ndarray) -> np.ndarray:
+    """The frames [T] int64 on display in the middles of T parts of [start, start + seconds)."""
+    wanted = times[0] + start + seconds * (np.arange(clip_frames) + 0.5) / clip_frames
+    # A microsecond of slack: times such as 1/3 s are not exact in binary.
+    return np.maximum(np.searchsorted(times, wanted + 1e-6, side="right") - 1, 0)
+
+
 FRAME_SAMPLERS: Mapping[str, FrameSampler] = MappingProxyType(
     {
         "sparse": FrameSampler(sparse_train_frames, sparse_test_frames),
@@ -160,18 +234,31 @@ FRAME_SAMPLERS: Mapping[str, FrameSampler] = MappingProxyType(
 )
 
 
-def frame_sampler(name: str) -> FrameSampler:
-    """The sampler of a config: "sparse" (TSN's segments), "ssv2", or "dense:STRIDE".
+def frame_sampler(name: str, times: np.ndarray | None = None) -> FrameSampler:
+    """The sampler of a config: "sparse" (TSN's segments), "ssv2", "dense:STRIDE", "time:SECONDS".
+
+    Args:
+      name: of the sampler.
+      times: float64 [n], seconds at which the frames of the video (or of its span) are shown. The
+        sampler by time needs them to sample, the others do not look at them.
 
     Raises:
-      ValueError: on another name, or a stride that is no positive number.
+      ValueError: on another name, or a stride or time that is no positive number.
     """
     if name in FRAME_SAMPLERS:
         return FRAME_SAMPLERS[name]
     kind, _, text = name.partition(":")
+    if kind == "time":
+        span = {"seconds": _seconds(name, text), "times": times}
+        return FrameSampler(
+            functools.partial(time_train_frames, **span),
+            functools.partial(time_test_frames, **span),
+        )
     if kind != "dense":
         known = ", ".join(FRAME_SAMPLERS)
-        raise ValueError(f"unknown frame sampler {name!r}; known: {known} and dense:STRIDE")
+        raise ValueError(
+            f"unknown frame sampler {name!r}; known: {known}, dense:STRIDE and time:SECONDS"
+        )
     if not text.isdecimal() or int(text) < 1:
         raise ValueError(f"{name!r} lacks the frames from one sample to the next, e.g. dense:16")
     stride = {"stride": int(text)}
@@ -179,6 +266,16 @@ def frame_sampler(name: str) -> FrameSampler:
         functools.partial(dense_train_frames, **stride),
         functools.partial(dense_test_frames, **stride),
     )
+
+
+def _seconds(name: str, text: str) -> float:
+    try:
+        seconds = float(text)
+    except ValueError:
+        seconds = math.nan
+    if not 0.0 < seconds < math.inf:
+        raise ValueError(f"{name!r} lacks the seconds that a clip shows, e.g. time:2.5")
+    return seconds
 
 
 def draw_grid(grids: Sequence[Grid], rng: np.random.Generator) -> Grid:

@@ -69,11 +69,11 @@ def eval_views(
     Raises:
       VideoError: if the video cannot be read.
     """
-    _, eval_frames = frame_sampler(sampling)
     side = pixels or grid.resolution
     views = []
     with open_video(record.source, name=record.name, seconds=seconds) as video:
         first, last = frame_span(video, record)
+        _, eval_frames = frame_sampler(sampling, video.times[first:last])
         for clip in range(clips):
             frames = first + eval_frames(last - first, grid.frames, clip, clips)
             for crop in range(crops):

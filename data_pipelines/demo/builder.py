@@ -19,13 +19,14 @@ import numpy as np
 import tensorflow_datasets as tfds
 from absl import logging as absl_logging
 
+from data_pipelines.demo import captions as captions_lib
 from data_pipelines.demo import encode, motion, render
 
 log = logging.getLogger(__name__)
 
 _DESCRIPTION = """\
 Scanned digits moving over photo texture; the label is the motion, and no single frame shows it.
-Clips are 128x128 pixels, 32 frames, H.264 with B-frames.
+Clips are 128x128 pixels, 32 frames, H.264 with B-frames. The variant "captions" has texts as well.
 """
 
 
@@ -71,6 +72,10 @@ class FluxDemo(tfds.core.GeneratorBasedBuilder):
 
     def _info(self) -> tfds.core.DatasetInfo:
         variant = render.lookup(self.builder_config.variant)
+        texts = {
+            "captions": tfds.features.Sequence(tfds.features.Text()),
+            "photo": tfds.features.ClassLabel(names=list(render.PHOTOS)),
+        }
         return self.dataset_info_from_configs(
             description=_DESCRIPTION,
             features=tfds.features.FeaturesDict(
@@ -80,6 +85,7 @@ class FluxDemo(tfds.core.GeneratorBasedBuilder):
                     "label": tfds.features.ClassLabel(names=list(variant.motions)),
                     "digit": tfds.features.Scalar(np.int64),
                     "index": tfds.features.Scalar(np.int64),
+                    **(texts if self.builder_config.variant == "captions" else {}),
                 }
             ),
             supervised_keys=("video", "label"),
@@ -101,11 +107,18 @@ class FluxDemo(tfds.core.GeneratorBasedBuilder):
 def example(variant: str, split: str, index: int) -> dict[str, Any]:
     """Features of one example: a pure function of its arguments."""
     clip = render.render(variant, split, index)
+    texts = {}
+    if variant == "captions":
+        texts = {
+            "captions": list(captions_lib.captions(variant, split, index, clip)),
+            "photo": clip.photo,
+        }
     return {
         "video": encode.encode_h264(clip.frames, fps=motion.FPS),
         "label": clip.label,
         "digit": clip.digit,
         "index": index,
+        **texts,
     }
 
 

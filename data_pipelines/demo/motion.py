@@ -97,7 +97,18 @@ HARD = Variant(
     drift=5.0,
 )
 
-VARIANTS = {"easy": EASY, "hard": HARD}
+# For texts: every motion of the hard corpus, with digits that are large enough to be read.
+CAPTIONS = dataclasses.replace(
+    HARD,
+    num_examples=(3072, 512),
+    size=(32.0, 40.0),
+    centre=(11.0, 14.0),
+    radius=(10.0, 12.0),
+    travel=(28.0, 36.0),
+)
+
+# The order is a part of the seed of each clip: further variants go to the end.
+VARIANTS = {"easy": EASY, "hard": HARD, "captions": CAPTIONS}
 
 
 def trajectory(variant: Variant, motion: str, rng: np.random.Generator) -> np.ndarray:

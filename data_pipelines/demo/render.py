@@ -39,6 +39,9 @@ class Clip:
     path: np.ndarray  # [T, 3] x, y, size
 
 
+PHOTOS = ("landscape", "flower")  # what the photos of `sources` show, each as a whole
+
+
 @functools.cache
 def sources() -> tuple[np.ndarray, np.ndarray, tuple[Image.Image, ...]]:
     """Scans float64 ``[1797, 8, 8]`` in 0..1, their digits int64 ``[1797]``, and the two photos."""
@@ -58,8 +61,7 @@ def render(variant_name: str, split: str, index: int) -> Clip:
     variant = lookup(variant_name)
     if split not in SPLITS:
         raise ValueError(f"unknown split {split!r}; the demo corpus has {SPLITS}")
-    which = list(VARIANTS).index(variant_name)
-    rng = np.random.default_rng([_SEED, which, SPLITS.index(split), index])
+    rng = np.random.default_rng(seed(variant_name, split, index))
     label = index % len(variant.motions)  # balanced, and so is every prefix
     path = motion_lib.trajectory(variant, variant.motions[label], rng)
     scans, digits, _ = sources()
@@ -69,6 +71,11 @@ def render(variant_name: str, split: str, index: int) -> Clip:
     fill, halo = _colours(frames, rng)
     _paint(frames, scans[scan], path, fill, halo)
     return Clip(frames, label, int(digits[scan]), scan, photo, columns, path)
+
+
+def seed(variant_name: str, split: str, index: int) -> list[int]:
+    """What an example's draws begin with."""
+    return [_SEED, list(VARIANTS).index(variant_name), SPLITS.index(split), index]
 
 
 def lookup(variant_name: str) -> Variant:

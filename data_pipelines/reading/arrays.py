@@ -52,6 +52,7 @@ class ArrayVideo:
         self._frames, self.fps, self.name = frames, fps, name
         self.num_frames, self.height, self.width = frames.shape[:3]
         self.duration = self.num_frames / fps
+        self.times = np.arange(self.num_frames) / fps
 
     def __enter__(self) -> ArrayVideo:
         return self

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from data_pipelines.reading.arrays import ArrayVideo, BlankVideo
+from data_pipelines.sources.labels import count_classes
 from data_pipelines.sources.records import Catalog, Record
 
 
@@ -26,7 +27,9 @@ class ArrayCatalog(Catalog):
         if len(videos) != len(labels):
             raise ValueError(f"{len(videos)} videos have {len(labels)} labels; give one each")
         self._videos, self._labels = videos, labels
-        self.num_classes = max(labels) + 1 if num_classes is None else num_classes
+        if num_classes is None:
+            num_classes = count_classes(np.asarray(labels, np.int64), "these arrays")
+        self.num_classes = num_classes
         self.label_names = label_names
         if not all(0 <= label < self.num_classes for label in labels):
             raise ValueError(f"labels must lie in 0..{self.num_classes - 1}, got {sorted(labels)}")

@@ -1,8 +1,9 @@
 """What to read: one `Record` (a video, its label, its span) for each example of a data set.
 
 `open_catalog` understands the demo corpus, any TFDS data set that keeps videos as bytes or paths,
-and list files. A catalog knows nothing of decoding: a record's source is the path of a local file,
-or bytes where there is no local file. TensorFlow is imported for remote paths only (tf.io.gfile).
+list files, annotation files and class folders. A catalog knows nothing of decoding: a record's
+source is the path of a local file, or bytes where there is no local file. TensorFlow is imported
+for TFDS and remote paths only.
 """
 
 from __future__ import annotations
@@ -10,13 +11,17 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 
+from data_pipelines.sources.annotations import AnnotationFile, is_annotation_file
 from data_pipelines.sources.array_records import open_dummy
+from data_pipelines.sources.class_folders import ClassFolder
 from data_pipelines.sources.class_subset import ClassSubset
-from data_pipelines.sources.list_files import ListFile, missing
+from data_pipelines.sources.list_files import ListFile
+from data_pipelines.sources.path_catalog import PathCatalog, missing
 from data_pipelines.sources.records import Catalog, Record
+from data_pipelines.sources.remote import is_folder
 from data_pipelines.sources.tfds_records import TfdsCatalog, open_demo, open_tfds
 
-__all__ = ["Catalog", "ListFile", "Record", "TfdsCatalog", "missing", "open_catalog"]
+__all__ = ["Catalog", "ListFile", "PathCatalog", "Record", "TfdsCatalog", "missing", "open_catalog"]
 
 
 def open_catalog(
@@ -29,34 +34,43 @@ def open_catalog(
     num_classes: int | None = None,
     label_names: Sequence[str] | None = None,
     classes: Sequence[str | int] = (),
+    training: Catalog | None = None,
 ) -> Catalog:
     """Opens a catalog by its name.
 
     Args:
       source: one of
-        - ``demo``, ``demo:easy``, ``demo:hard``: the bundled corpus, made on first use; its labels
-          are motions, those of ``demo:easy?label=digit`` the digits (set num_classes to 10);
+        - ``demo``, ``demo:easy``, ``demo:hard``, ``demo:captions``: the bundled corpus, made on
+          first use; its labels are motions, those of ``demo:easy?label=digit`` the digits (set
+          num_classes to 10);
         - ``dummy``, ``dummy:COUNT``: blank videos that need no decoding, to measure the rest;
         - ``tfds:NAME[/CONFIG]``: a TFDS data set prepared as array_record. The features are called
-          `video` and `label` unless ``tfds:NAME?video=KEY&label=KEY`` says otherwise;
-        - the path (local or gs://) of a list file; ``{split}`` in it is replaced by the split.
-      split: e.g. "train". A list file without ``{split}`` is its own split, whatever it is called.
+          `video` and `label` unless ``tfds:NAME?video=KEY&label=KEY`` says otherwise; captions are
+          read where ``captions=KEY`` names a feature of one or several texts;
+        - the path (local or gs://) of a list file, of an annotation file (.jsonl; .json with a list
+          of objects; .csv with a heading that names `video` or `path`), or of a folder with a
+          folder of videos for each class; ``{split}`` in it is replaced by the split.
+      split: e.g. "train". A path without ``{split}`` is its own split, whatever it is called.
       data_dir: where TFDS and the demo corpus are kept. None: TFDS's own default, and
-        `data_pipelines.demo.default_data_dir`. List files have no use for it.
-      root: folder or gs:// prefix put before relative paths (in a list file or a TFDS feature).
-      separator: between the fields of a list file; None is any white space.
-      num_classes: checked against what the source says; for a list file None is the largest label
-        plus one.
-      label_names: names of the classes, replacing those of the source.
+        `data_pipelines.demo.default_data_dir`. Paths have no use for it.
+      root: folder or gs:// prefix put before relative paths (in a file or a TFDS feature).
+      separator: between the fields of a list file, white space by default, or of a .csv.
+      num_classes: checked against what the source says; for numbers in a file None is the largest
+        label plus one.
+      label_names: names of the classes, replacing those of the source; labels that are names are
+        numbered in this order, else by the `classes.txt` beside the file, else sorted.
       classes: names or numbers of the classes to keep, renumbered in this order; () keeps all.
         `num_classes` then counts these.
+      training: the catalog trained on: this one gets its number, names and order of classes.
 
     Raises:
       ValueError: an unknown form or option, or a bad list; says what to change.
       FileNotFoundError: there is no such list file or prepared data set.
     """
+    if isinstance(training, ClassSubset):
+        training = training.whole
     whole = None if classes else num_classes
-    catalog = _open(source, split, data_dir, root, separator, whole, label_names)
+    catalog = _open(source, split, data_dir, root, separator, whole, label_names, training)
     if not classes:
         return catalog
     if num_classes not in (None, len(classes)):
@@ -64,23 +78,43 @@ def open_catalog(
     return ClassSubset(catalog, classes)
 
 
-def _open(source, split, data_dir, root, separator, num_classes, label_names) -> Catalog:
+def _open(source, split, data_dir, root, separator, num_classes, label_names, training) -> Catalog:
     kind, _, rest = source.partition(":")
-    if kind == "demo":
-        for option, value in (("root", root), ("separator", separator)):
+    if kind in ("demo", "dummy", "tfds"):
+        for option, value in (("root", kind != "tfds" and root), ("separator", separator)):
             if value:
                 raise ValueError(f"{option}={value!r} has no meaning for {source!r}; leave it out")
-        return open_demo(rest, split, data_dir, num_classes, label_names)
-    if kind == "dummy":
-        return open_dummy(rest, num_classes)
-    if kind == "tfds":
-        if separator:
-            raise ValueError(f"separator={separator!r} has no meaning for {source!r}; leave it out")
-        return open_tfds(rest, split, data_dir, root, num_classes, label_names)
-    return ListFile(
-        source.replace("{split}", split),
-        root=root,
-        separator=separator,
-        num_classes=num_classes,
-        label_names=label_names,
-    )
+        if training is not None and num_classes is None:
+            num_classes = training.num_classes or None
+    if kind == "demo":
+        catalog = open_demo(rest, split, data_dir, num_classes, label_names)
+    elif kind == "dummy":
+        catalog = open_dummy(rest, num_classes)
+    elif kind == "tfds":
+        catalog = open_tfds(rest, split, data_dir, root, num_classes, label_names)
+    else:
+        path = source.replace("{split}", split)
+        return _open_path(path, root, separator, num_classes, label_names, training)
+    _check_names(source, catalog, training)
+    return catalog
+
+
+def _open_path(path, root, separator, num_classes, label_names, training) -> PathCatalog:
+    known = {"num_classes": num_classes, "label_names": label_names, "training": training}
+    if is_folder(os.path.expanduser(path)):
+        for option, value in (("root", root), ("separator", separator)):
+            if value:
+                raise ValueError(f"{option}={value!r} has no meaning for the folder {path!r}")
+        return ClassFolder(path, **known)
+    kind = AnnotationFile if is_annotation_file(path) else ListFile
+    return kind(path, root=root, separator=separator, **known)
+
+
+def _check_names(source: str, catalog: Catalog, training: Catalog | None) -> None:
+    """A data set with names of its own must have those of the training data, in their order."""
+    wanted = None if training is None else training.label_names
+    if wanted and catalog.label_names and wanted != catalog.label_names:
+        raise ValueError(
+            f"the classes of {source!r} are {', '.join(catalog.label_names[:10])}, those of the "
+            f"training data {', '.join(wanted[:10])}; test on data with the same classes"
+        )

@@ -11,7 +11,11 @@ from data_pipelines.sources.records import Catalog, Record
 
 
 class ClassSubset(Catalog):
-    """The records of some classes, numbered 0, 1, .. in the order in which these are given."""
+    """The records of some classes, numbered 0, 1, .. in the order in which these are given.
+
+    Attributes:
+      whole: the catalog that they are taken from.
+    """
 
     def __init__(self, catalog: Catalog, classes: Sequence[str | int]):
         """Finds the records.
@@ -23,7 +27,7 @@ class ClassSubset(Catalog):
         Raises:
           ValueError: if there is no such class, one is given twice, or none has a record.
         """
-        self._catalog = catalog
+        self.whole = catalog
         chosen = [_number(catalog, name) for name in classes]
         if len(set(chosen)) < len(chosen):
             raise ValueError(f"classes {tuple(classes)} name a class twice")
@@ -41,13 +45,17 @@ class ClassSubset(Catalog):
 
     def __getitem__(self, index: int) -> Record:
         """Record `index` of those left, under its new label."""
-        record = self._catalog[int(self._index[index])]
+        record = self.whole[int(self._index[index])]
         return dataclasses.replace(record, label=self._renumbered[record.label])
 
     def labels(self) -> np.ndarray:
         """New class numbers [len] int64."""
-        old = self._catalog.labels()[self._index]
+        old = self.whole.labels()[self._index]
         return np.array([self._renumbered[int(label)] for label in old], np.int64)
+
+    def groups(self) -> np.ndarray:
+        """Group of every record [len] int64, see `Catalog.groups`."""
+        return self.whole.groups()[self._index]
 
 
 def _number(catalog: Catalog, name: str | int) -> int:

@@ -2,33 +2,37 @@
 
 from __future__ import annotations
 
-import difflib
+import logging
 import math
 import os
+import re
 from collections.abc import Sequence
 
-import numpy as np
+from data_pipelines.sources.labels import known_classes, parse_label
+from data_pipelines.sources.path_catalog import Entry, PathCatalog
+from data_pipelines.sources.records import Catalog
+from data_pipelines.sources.remote import is_remote, join
+from data_pipelines.sources.text_files import lines_of, read_text
 
-from data_pipelines.sources.records import (
-    Catalog,
-    Record,
-    class_count,
-    gfile,
-    is_remote,
-    join,
-    read_bytes,
-)
-
-_MAX_REPORTED = 10  # bad lines shown in one error
 _LINE_HELP = "each line is `path label` or, with times in seconds, `path start end label`"
+_BLANK = " \t\v\f"  # between fields; other white space occurs in names
+_ENDINGS = (
+    "mp4", "avi", "mkv", "webm", "mov", "m4v", "mpg", "mpeg", "ts", "mts", "m2ts", "flv", "wmv",
+    "3gp", "ogv", "gif",
+)  # fmt: skip
+_IS_VIDEO = re.compile(rf".*\.({'|'.join(_ENDINGS)})", re.IGNORECASE | re.DOTALL)
+_HEADING = re.compile(r"#?(video|path|file|filename|name)(_?(path|name|id|file))?s?", re.IGNORECASE)
+
+log = logging.getLogger(__name__)
 
 
-class ListFile(Catalog):
+class ListFile(PathCatalog):
     """A text file with one video a line: ``path label`` or ``path start end label``.
 
-    Fields are split from the right, so paths may hold the separator (and white space). Blank lines
-    and lines that begin with # are skipped; quotes around a path are dropped. Whether the videos
-    exist is not checked here, as it would take minutes on a large set: see `missing`.
+    Labels are numbers from 0, or names; all of them -1 if there are none. Fields are split from the
+    right, so paths may hold the separator (and white space). Blank lines and lines that begin with
+    # are skipped, unless a file of that name exists; quotes around a path are dropped. The names in
+    a `classes.txt` beside the list, one a line, give the order of the classes.
     """
 
     def __init__(
@@ -39,116 +43,110 @@ class ListFile(Catalog):
         separator: str | None = None,
         num_classes: int | None = None,
         label_names: Sequence[str] | None = None,
+        training: Catalog | None = None,
     ):
         """Reads and checks the whole list.
 
         Raises:
-          FileNotFoundError: no such list; names the most similar file beside it.
+          OSError: no such list (names the most similar file beside it), or it cannot be read.
           ValueError: not a text file, no video in it, or bad lines (the first ten are shown).
         """
-        self.path = os.fspath(path)
-        self._root = os.path.expanduser(root)
-        self._paths: list[str] = []
-        labels: list[int] = []
-        self._spans: dict[int, tuple[float, float]] = {}
-        given, self.label_names = class_count(self.path, None, num_classes, label_names)
-        problems = []
-        for number, line in enumerate(_read_text(self.path).splitlines(), start=1):
-            line = line.strip()
-            if not line or line.startswith("#"):
+        path = os.fspath(path)
+        text = read_text(path)
+        classes = known_classes(path, num_classes, label_names, training)
+        entries, problems, comments, whole = [], [], [], []
+        for number, line in enumerate(lines_of(text), start=1):
+            line = line.strip(_BLANK)
+            if not line:
                 continue
             try:
-                video, span, label = _parse_line(line, separator, given)
+                entry = _parse_line(line, separator, f"line {number}", root)
             except ValueError as error:
-                problems.append(f"  line {number}: {error}")
+                if not line.startswith("#"):
+                    problems.append((f"line {number}", str(error)))
                 continue
-            if span is not None:
-                self._spans[len(self._paths)] = span
-            self._paths.append(video)
-            labels.append(label)
-        if problems:
-            raise ValueError(_list_error(self.path, problems, good=len(self._paths)))
-        if not self._paths:
-            raise ValueError(f"the list {self.path} names no video; {_LINE_HELP}")
-        self._labels = np.array(labels, np.int64)
-        self.num_classes = int(self._labels.max()) + 1 if given is None else given
-
-    def __len__(self) -> int:
-        """How many videos the list names."""
-        return len(self._paths)
-
-    def __getitem__(self, index: int) -> Record:
-        """Example `index`; reads the file only if it is remote."""
-        path = self.video_path(index)
-        start, end = self._spans.get(range(len(self))[index], (None, None))
-        source = read_bytes(path) if is_remote(path) else path
-        return Record(source, int(self._labels[index]), path, start, end)
-
-    def labels(self) -> np.ndarray:
-        """Class number of every line, [len] int64."""
-        return self._labels
-
-    def video_path(self, index: int) -> str:
-        """The path of example `index`, `root` included."""
-        return join(self._root, self._paths[index])
+            if not line.startswith("#") or _is_file(root, entry.path):
+                entries.append(entry)
+                numbers = line.rpartition(entry.path)[2]
+                if entry.start is not None and isinstance(entry.label, int) and "." not in numbers:
+                    whole.append(entry)
+            elif is_video_name(entry.path):
+                comments.append((number, line))
+        super().__init__(path, entries, classes, root, problems, _LINE_HELP)
+        _warn_of_comments(path, comments)
+        if len(whole) == sum(entry.start is not None for entry in entries):
+            _warn_of_spans(path, whole)
 
 
-def missing(catalog: ListFile, limit: int = 10) -> list[str]:
-    """The first `limit` videos of a list that do not exist; asks the file system for each."""
-    found: list[str] = []
-    for index in range(len(catalog)):
-        path = catalog.video_path(index)
-        exists = gfile().exists(path) if is_remote(path) else os.path.exists(path)
-        if not exists:
-            found.append(path)
-            if len(found) >= limit:
-                break
-    return found
+def is_video_name(path: str) -> bool:
+    """Whether a path ends as names of video files do."""
+    return bool(_IS_VIDEO.fullmatch(path))
 
 
-def _parse_line(
-    line: str, separator: str | None, num_classes: int | None
-) -> tuple[str, tuple[float, float] | None, int]:
-    """``path [start end] label`` -> path, span, label; the ValueError says what is wrong."""
-    *head, last = (field.strip() for field in line.rsplit(separator, 1))
-    if not head:
+def _parse_line(line: str, separator: str | None, place: str, root: str) -> Entry:
+    """``path [start end] label`` -> an entry; the ValueError says what is wrong."""
+    *head, last = _fields(line, separator, 1)
+    if not head or is_video_name(last):
         hint = "" if "," not in line or separator == "," else "; for commas pass separator=','"
         raise ValueError(f"no label in {line!r}{hint}")
     path = head[0]
+    if separator is None and "," in last:
+        raise ValueError(
+            f"label {last!r} of {path!r} is not an integer; for commas pass separator=','"
+        )
     try:
-        label = int(last)
-    except ValueError:
-        if separator is None and "," in last:
-            hint = "for commas pass separator=','"
-        else:
-            hint = "number the class names from 0, and mark a heading with #"
-        raise ValueError(f"label {last!r} of {path!r} is not an integer; {hint}") from None
-    if label < 0 or (num_classes is not None and label >= num_classes):
-        allowed = f"0..{num_classes - 1}" if num_classes else "0, 1, 2, ..."
-        raise ValueError(f"label {label} of {path!r} is outside {allowed}; classes count from 0")
-    span = None
-    fields = [field.strip() for field in path.rsplit(separator, 2)]
+        label = parse_label(last)
+    except ValueError as error:
+        raise ValueError(f"label {last!r} of {path!r} {error}") from error
+    if isinstance(label, str) and place == "line 1" and _HEADING.fullmatch(path):
+        raise ValueError(f"{line!r} seems to be a heading; mark it with #")
+    start = end = None
+    fields = _fields(path, separator, 2)
     if len(fields) == 3 and _is_number(fields[1]) and _is_number(fields[2]):
-        path, span = fields[0], (float(fields[1]), float(fields[2]))
-        if not 0.0 <= span[0] < span[1] < math.inf:
+        path, start, end = fields[0], float(fields[1]), float(fields[2])
+        if not 0.0 <= start < end < math.inf:
             raise ValueError(
-                f"span {fields[1]} to {fields[2]} of {path!r}: seconds, and 0 <= start < end"
+                f"span {fields[1]} to {fields[2]} of {path!r}: seconds, and 0 <= start < end; "
+                "several labels a video are not understood"
             )
     if len(path) > 1 and path[0] == path[-1] == '"':
         path = path[1:-1]
     if not path:
         raise ValueError(f"no path in {line!r}")
-    return path, span, label
+    _check_ending(path, separator, root)
+    return Entry(place, path, label, start, end)
 
 
-def _list_error(path: str, problems: Sequence[str], good: int) -> str:
-    """The message for a list with bad lines."""
-    shown = list(problems[:_MAX_REPORTED])
-    if len(problems) > len(shown):
-        shown.append(f"  ... and {len(problems) - len(shown)} more")
-    total = good + len(problems)
-    head = f"{len(problems)} of {total} lines of the list {path} cannot be used ({_LINE_HELP}):"
-    return "\n".join([head, *shown])
+def _fields(text: str, separator: str | None, cuts: int) -> list[str]:
+    """At most `cuts` + 1 fields, split from the right; white space is that of ASCII."""
+    if separator is not None:
+        return [field.strip(_BLANK) for field in text.rsplit(separator, cuts)]
+    fields = []
+    while len(fields) < cuts and (found := re.fullmatch(rf"(.*[^{_BLANK}])[{_BLANK}]+(.*)", text,
+                                                       re.DOTALL)):  # fmt: skip
+        text, last = found.groups()
+        fields.insert(0, last)
+    return [text, *fields]
+
+
+def _check_ending(path: str, separator: str | None, root: str) -> None:
+    """Refuses ``a.mp4 300``: fields that were taken for a part of the path."""
+    if is_video_name(path):
+        return
+    head, *rest = _fields(path, separator, 1)
+    while rest:
+        known = is_video_name(head) or _is_file(root, head)
+        if known and not _is_file(root, path):
+            raise ValueError(
+                f"the path {path!r} goes on after {head!r}; lines have one label and no other "
+                "numbers than times, names of several words need another separator (a tab, a comma)"
+            )
+        head, *rest = _fields(head, separator, 1)
+
+
+def _is_file(root: str, path: str) -> bool:
+    path = join(os.path.expanduser(root), path)
+    return not is_remote(path) and os.path.exists(path)
 
 
 def _is_number(text: str) -> bool:
@@ -159,32 +157,23 @@ def _is_number(text: str) -> bool:
     return True
 
 
-def _read_text(path: str) -> str:
-    """The text of a list file, with helpful errors."""
-    try:
-        if is_remote(path):
-            data = read_bytes(path)
-        else:
-            with open(os.path.expanduser(path), "rb") as file:
-                data = file.read()
-        return data.decode("utf-8-sig")
-    except FileNotFoundError as error:
-        raise FileNotFoundError(_not_found(path)) from error
-    except IsADirectoryError as error:
-        raise ValueError(f"{path} is a folder; give the list file that names its videos") from error
-    except UnicodeDecodeError as error:
-        raise ValueError(f"{path} is not a list file: it is no UTF-8 text ({error})") from error
+def _warn_of_comments(path: str, comments: Sequence[tuple[int, str]]) -> None:
+    if comments:
+        number, line = comments[0]
+        log.warning(
+            "%s: %d lines that begin with # name videos and are skipped as comments, the first is "
+            "line %d: %r; if it is a video, write ./ before the path", path, len(comments), number,
+            line,
+        )  # fmt: skip
 
 
-def _not_found(path: str) -> str:
-    """The message for a list file that is not there: suggests the most similar name beside it."""
-    message = f"there is no list file {path}"
-    if is_remote(path):
-        return message
-    folder, name = os.path.split(os.path.abspath(os.path.expanduser(path)))
-    if not os.path.isdir(folder):
-        return f"{message}: the folder {folder} does not exist"
-    similar = difflib.get_close_matches(name, os.listdir(folder), n=1, cutoff=0.4)
-    if similar:
-        return f"{message}; did you mean {os.path.join(os.path.dirname(path), similar[0])}?"
-    return f"{message} (other sources are 'demo', 'demo:hard' and 'tfds:NAME')"
+def _warn_of_spans(path: str, spans: Sequence[Entry]) -> None:
+    """Whole seconds may be labels: nothing tells `a.mp4 1 3 5` from a video with three classes."""
+    if spans:
+        first = spans[0]
+        log.warning(
+            "%s: %d lines are read as `path start end label`, the first is %s: %g s to %g s of %r, "
+            "class %d; if these are three labels, give one a video; if not, write seconds as 1.0 "
+            "and this is not asked again", path, len(spans), first.place, first.start, first.end,
+            first.path, first.label,
+        )  # fmt: skip

@@ -12,7 +12,7 @@ from typing import Any
 
 from data_pipelines.reading.errors import ListedAsBadError, VideoError, VideoTimeoutError
 
-MIN_DECODED = 40  # decoded videos before the share of bad ones means anything
+MIN_READ = 40  # videos before the share of bad ones means anything; all where there are fewer
 
 log = logging.getLogger(__name__)
 
@@ -22,7 +22,8 @@ class BadVideos:
 
     Attributes:
       tried: videos read so far, each reading counted.
-      reasons: video -> why it cannot be read, in the order they were met.
+      reasons: video -> why it cannot be read, in the order they were met; not those listed as bad.
+      refused: video -> why it was listed as bad, of those met.
     """
 
     def __init__(
@@ -30,18 +31,21 @@ class BadVideos:
         max_share: float,
         path: str | os.PathLike | None = None,
         listed: Mapping[str, str] | None = None,
+        videos: int | None = None,
     ):
         """Reads what earlier runs of the workdir have written.
 
         Args:
-          max_share: of all videos tried, above which `note` raises.
+          max_share: of unreadable videos among those read, above which `note` raises.
           path: of quarantine.jsonl: a line for every unreadable video. None: no file.
           listed: video -> reason, of videos that are known to be bad: `check` refuses them, and
             they do not count.
+          videos: how many there are to be read, listed ones included; None if nobody knows.
         """
         self.tried = 0
         self.reasons: collections.OrderedDict[str, str] = collections.OrderedDict()
-        self._bad, self._max_share = 0, max_share
+        self.refused: dict[str, str] = {}
+        self._bad, self._max_share, self._videos = 0, max_share, videos
         self._listed = dict(listed or {})
         self._lock = threading.Lock()
         self._path = None if path is None else pathlib.Path(path)
@@ -55,6 +59,22 @@ class BadVideos:
     def count(self) -> int:
         """Videos that could not be read so far, each reading counted."""
         return self._bad
+
+    @property
+    def unreadable(self) -> dict[str, str]:
+        """Video -> reason, of the videos met that could not be read or were listed as bad."""
+        with self._lock:
+            return {**self.refused, **self.reasons}
+
+    def fresh(self, videos: int | None) -> "BadVideos":
+        """A counter that starts at zero, of the same file, limit and known bad videos.
+
+        Args:
+          videos: how many this one will see, such as those of a table.
+        """
+        other = BadVideos(self._max_share, None, self._listed, videos)
+        other._path, other._written, other._slow = self._path, self._written, self._slow
+        return other
 
     def check(self, name: str) -> None:
         """Refuses a video without a try: one listed as bad, or once given up as too slow.
@@ -71,27 +91,42 @@ class BadVideos:
         """Counts one video, good (None) or bad.
 
         Raises:
-          VideoError: when more than `max_share` of the videos are bad.
+          VideoError: when more than `max_share` of the videos are bad, at the earliest when
+            `MIN_READ`, or as many as there are, have been read; or when all of them are.
         """
-        if isinstance(error, ListedAsBadError):
-            return
         with self._lock:
-            self.tried += 1
-            if error is None:
+            if isinstance(error, ListedAsBadError):
+                self.refused[error.name] = error.reason
+                self._judge(None)
                 return
-            self._bad += 1
-            if error.name not in self.reasons:
-                self.reasons[error.name] = error.reason
-                log.warning("unreadable video: %s", error)
-                if error.name not in self._written:
-                    self._write(error)
-            share = self._bad / self.tried
-            if self.tried >= MIN_DECODED and share > self._max_share:
-                raise VideoError(
-                    error.name,
-                    f"{self._bad} of {self.tried} videos could not be read ({share:.0%}, more than "
-                    f"data.max_bad_share={self._max_share:.0%}); the last one: {error.reason}",
-                )
+            self.tried += 1
+            if error is not None:
+                self._bad += 1
+                if error.name not in self.reasons:
+                    self.reasons[error.name] = error.reason
+                    log.warning("unreadable video: %s", error)
+                    if error.name not in self._written:
+                        self._write(error)
+            self._judge(error)
+
+    def _judge(self, error: VideoError | None) -> None:
+        """Raises if too many are bad: videos where their number is known, readings otherwise."""
+        bad, read, enough, all_bad = self._bad, self.tried, MIN_READ, False
+        if self._videos is not None:
+            there = max(self._videos - len(self.refused), 1)
+            bad, read, enough = len(self.reasons), min(read, there), min(enough, there)
+            all_bad = bad >= there
+        if not bad or self.tried < enough or (error is None and self.tried > enough):
+            return
+        share = bad / read
+        if share > self._max_share or all_bad:
+            name, reason = list(self.reasons.items())[-1]
+            limit = f"more than data.max_bad_share={self._max_share:.0%}"
+            raise VideoError(
+                name,
+                f"{bad} of {read} videos could not be read ({share:.0%}, "
+                f"{'all of them' if all_bad else limit}); the last one: {reason}",
+            )
 
     def _write(self, error: VideoError) -> None:
         self._written.add(error.name)

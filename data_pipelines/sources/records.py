@@ -1,13 +1,14 @@
-"""A record says what to read: a video, its label, its span. The words that all catalogs share."""
+"""A record says what to read: a video, what is said of it, its span. The words of all catalogs."""
 
 from __future__ import annotations
 
 import dataclasses
-import os
-from collections.abc import Sequence
+from collections.abc import Hashable, Iterable, Sequence
 from typing import Any, Protocol
 
 import numpy as np
+
+NO_LABEL = -1
 
 
 @dataclasses.dataclass(frozen=True)
@@ -16,9 +17,12 @@ class Record:
 
     Attributes:
       source: a local path, the bytes of an encoded video, or an open video (see `arrays`).
-      label: class number, 0 .. num_classes - 1.
+      label: class number, 0 .. num_classes - 1; `NO_LABEL` where the data have none.
       name: what messages call it.
       start, end: seconds of the span to use; None where the video is used whole.
+      captions: texts that describe it, without white space around them; none is empty.
+      weight: how often it is drawn, relative to the others.
+      origin: name of its source in a mix of several.
     """
 
     source: Any
@@ -26,13 +30,23 @@ class Record:
     name: str
     start: float | None = None
     end: float | None = None
+    captions: tuple[str, ...] = ()
+    weight: float = 1.0
+    origin: str = ""
 
 
 class Catalog(Protocol):
-    """A sequence of records with random access; safe to read from several threads."""
+    """A sequence of records with random access; safe to read from several threads.
+
+    Attributes:
+      num_classes: of the labels; 0 where the data have none.
+      label_names: of the classes; None where they have none.
+      numbered_by_name: whether the numbers are nothing but the sorted order of the names.
+    """
 
     num_classes: int
     label_names: tuple[str, ...] | None
+    numbered_by_name: bool = False
 
     def __len__(self) -> int:
         """How many examples there are."""
@@ -45,6 +59,21 @@ class Catalog(Protocol):
     def labels(self) -> np.ndarray:
         """Class number of every example, [len] int64; may read the whole data set."""
         return np.array([self[i].label for i in range(len(self))], np.int64)
+
+    def groups(self) -> np.ndarray:
+        """Group of every example, [len] int64; may read the whole data set.
+
+        Examples with equal captions share a number, and so are no negatives of each other; one
+        without captions has a number of its own.
+        """
+        return group_numbers(self[i].captions for i in range(len(self)))
+
+
+def group_numbers(captions: Iterable[tuple[str, ...]]) -> np.ndarray:
+    """Numbers [N] int64, 0, 1, .. as first met, the same for equal captions (exact text)."""
+    known: dict[Hashable, int] = {}
+    numbers = [known.setdefault(texts or i, len(known)) for i, texts in enumerate(captions)]
+    return np.array(numbers, np.int64)
 
 
 def class_count(
@@ -67,30 +96,3 @@ def class_count(
         said = ", ".join(f"{key} says {count}" for key, count in known.items())
         raise ValueError(f"the number of classes must be one positive number, but {said}")
     return next(iter(known.values()), None), names
-
-
-def is_remote(path: str) -> bool:
-    """Whether a path names another file system (gs://...) than the local one."""
-    return "://" in path
-
-
-def join(root: str, path: str) -> str:
-    """`root` before a relative path; absolute and remote paths stay as they are."""
-    if not root or is_remote(path) or os.path.isabs(path):
-        return path
-    return f"{root.rstrip('/')}/{path}" if is_remote(root) else os.path.join(root, path)
-
-
-def gfile() -> Any:
-    """TensorFlow's file systems (gs:// and others); using them touches no accelerator."""
-    import tensorflow as tf
-
-    return tf.io.gfile
-
-
-def read_bytes(path: str) -> bytes:
-    """The contents of a remote file, or a FileNotFoundError."""
-    if not gfile().exists(path):
-        raise FileNotFoundError(f"there is no file {path}")
-    with gfile().GFile(path, "rb") as file:
-        return file.read()

@@ -11,8 +11,9 @@ class Rows(Catalog):
     """Some records of a catalog."""
 
     def __init__(self, catalog: Catalog, rows: Sequence[int]):
-        self._catalog, self._rows = catalog, rows
+        self._catalog, self._rows = catalog, np.asarray(rows, np.int64)
         self.num_classes, self.label_names = catalog.num_classes, catalog.label_names
+        self.numbered_by_name = catalog.numbered_by_name
 
     def __len__(self) -> int:
         """How many records were taken."""
@@ -21,6 +22,14 @@ class Rows(Catalog):
     def __getitem__(self, index: int) -> Record:
         """Record `index` of these."""
         return self._catalog[int(self._rows[index])]
+
+    def labels(self) -> np.ndarray:
+        """Class number of every record, [len] int64."""
+        return self._catalog.labels()[self._rows]
+
+    def groups(self) -> np.ndarray:
+        """Group of every record, [len] int64, see `Catalog.groups`."""
+        return self._catalog.groups()[self._rows]
 
 
 def some(catalog: Catalog, count: int | None) -> Catalog:

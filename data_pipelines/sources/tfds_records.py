@@ -5,11 +5,23 @@ from __future__ import annotations
 import os
 import urllib.parse
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
-from data_pipelines.sources.records import Catalog, Record, class_count, is_remote, join, read_bytes
+from data_pipelines.sources.records import Catalog, Record, class_count, group_numbers
+from data_pipelines.sources.remote import join, source_of
+
+
+class Keys(NamedTuple):
+    """The features of a data set that hold the video, the label, and the captions if any."""
+
+    video: str = "video"
+    label: str = "label"
+    captions: str | None = None
+
+
+_PLAIN = Keys()
 
 
 class TfdsCatalog(Catalog):
@@ -22,10 +34,10 @@ class TfdsCatalog(Catalog):
         *,
         num_classes: int,
         label_names: tuple[str, ...] | None,
-        keys: tuple[str, str] = ("video", "label"),
+        keys: Keys = _PLAIN,
         root: str = "",
     ):
-        """Wraps a data source; `keys` are the features that hold the video and the label."""
+        """Wraps a data source."""
         self._source, self._name, self._keys = source, name, keys
         self._root = os.path.expanduser(root)
         self.num_classes, self.label_names = num_classes, label_names
@@ -37,18 +49,28 @@ class TfdsCatalog(Catalog):
     def __getitem__(self, index: int) -> Record:
         """Reads example `index`."""
         example = self._source[range(len(self))[index]]
-        video, label = (example[key] for key in self._keys)
-        name, label = f"{self._name}[{index}]", int(label)
+        video, label = example[self._keys.video], int(example[self._keys.label])
+        name, captions = f"{self._name}[{index}]", self._captions(example)
         if not 0 <= label < self.num_classes:
             raise ValueError(f"{name} has label {label}, outside 0..{self.num_classes - 1}")
         if not _is_path(video):
-            return Record(video, label, name)
+            return Record(video, label, name, captions=captions)
         path = join(self._root, video.decode())
-        return Record(read_bytes(path) if is_remote(path) else path, label, path)
+        return Record(source_of(path), label, path, captions=captions)
 
     def labels(self) -> np.ndarray:
         """Class number of every example, [len] int64; videos are read past, not decoded."""
-        return np.array([int(example[self._keys[1]]) for example in self._source], np.int64)
+        return np.array([int(example[self._keys.label]) for example in self._source], np.int64)
+
+    def groups(self) -> np.ndarray:
+        """Group of every example, [len] int64, see `Catalog.groups`; decodes no video."""
+        return group_numbers(self._captions(example) for example in self._source)
+
+    def _captions(self, example: dict[str, Any]) -> tuple[str, ...]:
+        if self._keys.captions is None:
+            return ()
+        texts = (text.decode().strip() for text in np.atleast_1d(example[self._keys.captions]))
+        return tuple(dict.fromkeys(text for text in texts if text))
 
 
 def open_demo(
@@ -63,6 +85,8 @@ def open_demo(
 
     variant, keys = _keys_of(f"demo:{spec}", spec or "easy")
     builder = demo.load(variant or "easy", data_dir)
+    if keys.captions is None and "captions" in builder.info.features:
+        keys = keys._replace(captions="captions")
     return _from_builder(builder, f"demo:{spec}", split, num_classes, label_names, keys=keys)
 
 
@@ -81,11 +105,7 @@ def open_tfds(
 
     name, keys = _keys_of(f"tfds:{spec}", spec)
     where = {} if data_dir is None else {"data_dir": os.fspath(data_dir)}
-    remedy = (
-        f"prepare it with `tfds build {name} --file_format=array_record"
-        + "".join(f" --data_dir={path}" for path in where.values())
-        + "`, or set data_dir"
-    )
+    remedy = f"{_prepare(name, where.get('data_dir'))}, or set data_dir to where it is"
     with quiet():
         try:
             builder = tfds.builder(name, **where)
@@ -104,15 +124,26 @@ def open_tfds(
     )
 
 
-def _keys_of(source: str, spec: str) -> tuple[str, tuple[str, str]]:
-    """``NAME[?video=KEY&label=KEY]`` -> name and keys."""
+def _prepare(name: str, data_dir: str | os.PathLike | None) -> str:
+    """How to prepare a data set; `tfds build` would ask for apache_beam."""
+    where = "" if data_dir is None else f", data_dir={os.fspath(data_dir)!r}"
+    return (
+        "prepare it with `import tensorflow_datasets as tfds; "
+        f"tfds.builder({name!r}{where}, file_format='array_record').download_and_prepare()`"
+    )
+
+
+def _keys_of(source: str, spec: str) -> tuple[str, Keys]:
+    """``NAME[?video=KEY&label=KEY&captions=KEY]`` -> name and keys."""
     name, _, query = spec.partition("?")
-    keys = {"video": "video", "label": "label"}
+    keys = _PLAIN
     for key, value in urllib.parse.parse_qsl(query, keep_blank_values=True):
-        if key not in keys or not value:
-            raise ValueError(f"{key}={value!r} in {source!r}: only video=KEY and label=KEY exist")
-        keys[key] = value
-    return name, (keys["video"], keys["label"])
+        if key not in Keys._fields or not value:
+            raise ValueError(
+                f"{key}={value!r} in {source!r}: only video=KEY, label=KEY and captions=KEY exist"
+            )
+        keys = keys._replace(**{key: value})
+    return name, keys
 
 
 def _from_builder(
@@ -122,32 +153,14 @@ def _from_builder(
     num_classes: int | None,
     label_names: Sequence[str] | None,
     *,
-    keys: tuple[str, str] = ("video", "label"),
+    keys: Keys = _PLAIN,
     root: str = "",
 ) -> TfdsCatalog:
     """Checks the features of a prepared builder and opens one of its splits."""
-    import tensorflow_datasets as tfds
-
     from data_pipelines.demo.builder import quiet
 
-    features = builder.info.features
-    for key in keys:
-        if key not in features:
-            raise ValueError(
-                f"{name} has no feature {key!r}, but {sorted(features)}; "
-                "choose with tfds:NAME?video=KEY&label=KEY"
-            )
-    video, label = (features[key] for key in keys)
-    if isinstance(video, tfds.features.Video):
-        raise ValueError(
-            f"feature {keys[0]!r} of {name} is a features.Video: TFDS stores it as one image per "
-            "frame, not as an encoded video. Store the file's bytes (or its path) instead, in "
-            "features.Text() or features.Tensor(shape=(), dtype=np.object_)"
-        )
-    if video.shape != () or video.np_dtype not in (np.object_, np.str_, np.bytes_):
-        raise ValueError(f"feature {keys[0]!r} of {name} holds no bytes or path, but {video!r}")
-    if label.shape != () or not np.issubdtype(label.np_dtype, np.integer):
-        raise ValueError(f"feature {keys[1]!r} of {name} is no class number, but {label!r}")
+    _check_features(builder.info.features, name, keys)
+    label = builder.info.features[keys.label]
     own = tuple(label.names) if getattr(label, "names", None) else None
     count, names = class_count(name, own, num_classes, label_names)
     if count is None:
@@ -158,11 +171,42 @@ def _from_builder(
         except NotImplementedError as error:
             raise ValueError(
                 f"{name} in {builder.data_dir} is stored as {builder.info.file_format.value}, "
-                "which has no random access; prepare it with --file_format=array_record"
+                f"which has no random access; {_prepare(builder.info.name, builder.data_dir)} "
+                "in another data_dir"
             ) from error
     return TfdsCatalog(
         source, f"{name}/{split}", num_classes=count, label_names=names, keys=keys, root=root
     )
+
+
+def _check_features(features: Any, name: str, keys: Keys) -> None:
+    import tensorflow_datasets as tfds
+
+    for key in keys:
+        if key is not None and key not in features:
+            raise ValueError(
+                f"{name} has no feature {key!r}, but {sorted(features)}; "
+                "choose with tfds:NAME?video=KEY&label=KEY"
+            )
+    video, label = features[keys.video], features[keys.label]
+    if isinstance(video, tfds.features.Video):
+        raise ValueError(
+            f"feature {keys.video!r} of {name} is a features.Video: TFDS stores it as one image "
+            "per frame, not as an encoded video. Store the file's bytes (or its path) instead, in "
+            "features.Text() or features.Tensor(shape=(), dtype=np.object_)"
+        )
+    if video.shape != () or video.np_dtype not in (np.object_, np.str_, np.bytes_):
+        raise ValueError(f"feature {keys.video!r} of {name} holds no bytes or path, but {video!r}")
+    if label.shape != () or not np.issubdtype(label.np_dtype, np.integer):
+        raise ValueError(f"feature {keys.label!r} of {name} is no class number, but {label!r}")
+    captions = None if keys.captions is None else features[keys.captions]
+    if isinstance(captions, tfds.features.Sequence):
+        captions = captions.feature
+    if not (captions is None or isinstance(captions, tfds.features.Text)):
+        raise ValueError(
+            f"feature {keys.captions!r} of {name} is no text and no sequence of texts, but "
+            f"{captions!r}"
+        )
 
 
 def _is_path(value: bytes) -> bool:

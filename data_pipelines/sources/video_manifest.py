@@ -8,7 +8,7 @@ import os
 import pathlib
 from collections.abc import Iterable, Sequence
 
-from data_pipelines.sources.list_files import ListFile
+from data_pipelines.sources.path_catalog import PathCatalog
 
 _MAX_REPORTED = 5
 
@@ -95,7 +95,7 @@ def _entry(line: str) -> Entry:
     return entry
 
 
-def bad_videos(paths: Sequence[str], catalogs: Sequence[ListFile]) -> dict[str, str]:
+def bad_videos(paths: Sequence[str], catalogs: Sequence[PathCatalog]) -> dict[str, str]:
     """Video -> error, of the videos that the manifests call bad.
 
     Args:
@@ -109,9 +109,10 @@ def bad_videos(paths: Sequence[str], catalogs: Sequence[ListFile]) -> dict[str, 
     for path in paths:
         entries |= read(path)
     for catalog in catalogs:
-        if not isinstance(catalog, ListFile):
+        if not isinstance(catalog, PathCatalog):
             raise ValueError(
-                "data.manifests are of list files; data sets of TFDS are checked when prepared"
+                "data.manifests are of lists and folders of videos; data sets of TFDS are checked "
+                "when prepared"
             )
         names = (catalog.video_path(index) for index in range(len(catalog)))
         missing = [name for name in names if name not in entries]

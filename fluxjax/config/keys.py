@@ -69,7 +69,7 @@ def base_config(model: str = "fluxvit_ti14", task: str = "classify") -> ConfigDi
     config.data.separator = placeholder(str)  # of list files; None: white space
     config.data.classes = ()  # names or numbers of the classes to keep, renumbered; () is all
     config.data.sampling = (
-        "sparse"  # ssv2, dense:STRIDE: which frames (data_pipelines.clips.sampling)
+        "sparse"  # ssv2, dense:STRIDE, time:SECONDS: which frames (data_pipelines.clips.sampling)
     )
     config.data.crop_scale = (0.08, 1.0)  # share of the picture's area
     config.data.crop_ratio = (3 / 4, 4 / 3)  # width / height

@@ -177,6 +177,8 @@ def preprocessing(model: nn.Module, sampling: str) -> dict[str, Any]:
         "dense": f"s = max(n - (T - 1) * {stride} - 1, 0) // 2; "
         f"frame i is min(s + {stride} * i, n - 1)",
         "sparse": "s = (n - 1) / T; frame i is min(round(s * i) + floor(s / 2), n - 1)",
+        "time": f"frame i is the one on display {stride} * (i + 1 / 2) / T seconds after "
+        f"max(D - {stride}, 0) / 2, where the video lasts D seconds",
         "ssv2": "frame i is floor(n / T * (i + 1 / 2))",
     }
     return {
