@@ -78,7 +78,7 @@ class VideoData:
             catalog = open_source(data[name], split=data[f"{name}_split"], num_classes=classes)
             if not len(catalog):
                 raise ValueError(f"config.data.{name}={data[name]!r} holds no video")
-            classes = classes or catalog.num_classes
+            classes = classes or catalog.num_classes or None  # 0: records without labels
             opened[name] = catalog
         catalogs = tuple(opened.values())
         listed = bad_videos(data.manifests, catalogs) if data.manifests else {}

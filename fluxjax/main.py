@@ -86,7 +86,7 @@ def run(config: ConfigDict, workdir: pathlib.Path) -> None:
         return
     with hosts.first_goes_ahead(f"corpus of {workdir.name}"):  # the demo's is made on first use
         data = VideoData.open(config, jax.process_index(), jax.process_count(), workdir)
-    config.num_classes = config.num_classes or data.train.num_classes
+    config.num_classes = config.num_classes or data.train.num_classes or None
     workdir.mkdir(parents=True, exist_ok=True)
     first = jax.process_index() == 0
     with locked(workdir) if first else contextlib.nullcontext():
@@ -98,7 +98,7 @@ def run(config: ConfigDict, workdir: pathlib.Path) -> None:
         task = create_task(config)
         log.info(
             "%s: %d train and %d test videos, %d classes, %s",
-            workdir, len(data.train), len(data.test), config.num_classes, task.example(),
+            workdir, len(data.train), len(data.test), config.num_classes or 0, task.example(),
         )  # fmt: skip
         _train_and_evaluate(Trainer.create(task, mesh), data, workdir)
     log.info("done; checkpoints, model, TensorBoard logs and tables are in %s", workdir)

@@ -1,4 +1,4 @@
-"""A system of its own trains, is evaluated and resumes through the commands, and adds files only."""
+"""A system of its own: trained, evaluated and repeated through the commands; files only."""
 
 import json
 import pathlib
