@@ -8,7 +8,6 @@ import re
 import signal
 import subprocess
 import sys
-import tempfile
 
 import jax
 import numpy as np
@@ -20,7 +19,6 @@ from fluxjax.training import signals
 from tests.data_pipelines import video_files
 
 ROOT = pathlib.Path(__file__).parents[1]
-COMPILED = tempfile.TemporaryDirectory(prefix="fluxjax-tests-")  # the same commands run repeatedly
 
 
 @pytest.fixture(scope="module")
@@ -61,7 +59,7 @@ def environment():
     flags += " --xla_backend_optimization_level=0"  # compiles in half the time
     return os.environ | {
         "XLA_FLAGS": flags, "JAX_PLATFORMS": "cpu", "PYTHONUNBUFFERED": "1",
-        "JAX_COMPILATION_CACHE_DIR": COMPILED.name,
+
     }  # fmt: skip
 
 
