@@ -5,7 +5,6 @@ repository OpenGVLab/efficient-video-recognition.
 """
 
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 import flax.linen as nn
 import jax
@@ -15,13 +14,12 @@ from fluxjax.models.clip import (
     ClipTower,
     LayerFeatures,
     TowerFeatures,
-    one_grid,
-    pixel_tokens,
-    take_places,
+    TowerFields,
     tower_fields,
     tower_layer_id,
 )
 from fluxjax.models.evl_decoder import Decoder
+from fluxjax.models.frames import one_grid, pixel_tokens, take_places
 from fluxjax.models.layers import LayerNorm, uniform_init
 from fluxjax.tokens.selection import group_dynamic_scores, top_places
 from fluxjax.tokens.tokens import CLIP_PIXELS, Tokens, gather
@@ -29,7 +27,7 @@ from fluxjax.tokens.tokens import CLIP_PIXELS, Tokens, gather
 SELECT_AT = ("input", "features")
 
 
-class Evl(nn.Module):
+class Evl(TowerFields, kw_only=True):
     """EVL classifier.
 
     Attributes:
@@ -43,11 +41,9 @@ class Evl(nn.Module):
       select: where a budget takes effect: "input" runs the tower on the kept tokens only, which
         saves most; "features" runs it on whole frames and shows the decoder the kept tokens.
       tower_dtype: of the tower's computation and of the features, such as "bfloat16"; None: dtype.
-      width, depth, num_heads, mlp_ratio, grid, patch, ln_pre, patch_bias, position_scale: of the
-        image tower, see `fluxjax.models.clip.ClipTower`.
       tower_gelu: of the image tower; the decoder's is always "quick".
       dtype: of the decoder's computation; parameters stay float32.
-      attention: back end of the tower, see `fluxjax.models.attention`.
+      The rest is of the image tower, see `fluxjax.models.clip.TowerFields`.
     """
 
     num_classes: int = 400
@@ -64,18 +60,7 @@ class Evl(nn.Module):
     train_tower: bool = False
     select: str = "input"
     tower_dtype: str | None = None
-    width: int = 768
-    depth: int = 12
-    num_heads: int = 12
-    mlp_ratio: float = 4.0
-    grid: tuple[int, int] = (14, 14)
-    patch: int = 16
-    ln_pre: bool = True
-    patch_bias: bool = False
-    position_scale: float | None = None
     tower_gelu: str = "quick"
-    dtype: Any = jnp.float32
-    attention: str = "xla"
 
     pixels = CLIP_PIXELS
     one_grid = True

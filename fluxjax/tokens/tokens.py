@@ -141,6 +141,15 @@ def normalize_pixels(values: jax.Array, stats: PixelStats = IMAGENET_PIXELS) -> 
     return (values.astype(jnp.float32) - mean) / std
 
 
+def check_patch(tokens: Tokens, patch: int) -> None:
+    """Raises ValueError unless `tokens` hold the pixels of patches, [B, N, patch*patch*3]."""
+    if tokens.values.shape[-1] != patch**2 * 3:
+        raise ValueError(
+            f"tokens hold {tokens.values.shape[-1]} values each, patches of {patch} "
+            f"pixels have {patch**2 * 3}; were they packed with another patch size?"
+        )
+
+
 def gather(tokens: Tokens, index: jax.Array, valid: jax.Array) -> Tokens:
     """Takes tokens by slot number.
 
