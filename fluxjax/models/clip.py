@@ -158,9 +158,12 @@ class ClipTower(TowerFields, kw_only=True):
         """Features of every frame.
 
         Args:
-          tokens: pixels of clips on one static grid, without padding.
+          tokens: pixels [B, N, patch*patch*3] of clips on one static grid, without padding.
           budget: tokens kept a clip before the first block, cls tokens not counted: the places
             that change most over the clip, the same in all frames (see `top_places`). None: all.
+
+        Returns:
+          Features [B, T, 1+K, ..] in the compute dtype of every block.
 
         Raises:
           ValueError: on padded tokens or another patch size.

@@ -66,7 +66,7 @@ class ClipImage(TowerFields, kw_only=True):
         return jnp.mean(x.astype(jnp.float32), axis=1)
 
     def layers(self, video_or_tokens: jax.Array | Tokens) -> TowerFeatures:
-        """The features of every block, see `TowerFeatures`."""
+        """Images or clips as in `__call__` -> features [B, T, 1+K, ..] of every block."""
         return self.tower(pixel_tokens(video_or_tokens, self.patch))
 
     def frozen(self, path: Sequence[str]) -> bool:

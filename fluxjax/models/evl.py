@@ -147,7 +147,7 @@ class Evl(TowerFields, kw_only=True):
     def kept_tokens(
         self, video_or_tokens: jax.Array | Tokens, budget: int | None, selection: str = "places"
     ) -> Tokens:
-        """The tokens of pixels that `__call__` would keep; their `position` says which."""
+        """The tokens of pixels [B, budget, D] that `__call__` would keep, with their positions."""
         del selection
         tokens = pixel_tokens(video_or_tokens, self.patch)
         places = self._selected(tokens, budget).places
@@ -173,7 +173,10 @@ class Evl(TowerFields, kw_only=True):
     def tower_features(
         self, video_or_tokens: jax.Array | Tokens, budget: int | None = None
     ) -> TowerFeatures:
-        """The last `decoder_layers` blocks' features; without gradient if the tower is frozen."""
+        """The last `decoder_layers` blocks' features [B, T, 1+K, ..] of clips as in `__call__`.
+
+        They are without gradient if the tower is frozen.
+        """
         features = self.tower(pixel_tokens(video_or_tokens, self.patch), budget)
         features = features._replace(layers=features.layers[-self.decoder_layers :])
         return features if self.train_tower else jax.lax.stop_gradient(features)
@@ -185,7 +188,7 @@ class Evl(TowerFields, kw_only=True):
         budget: int | None = None,
         train: bool = False,
     ) -> jax.Array:
-        """Logits of `tower_features` on frames of `grid` (h, w) patches; see `__call__`."""
+        """Logits [B, num_classes] of `tower_features` on frames of `grid` (h, w) patches."""
         if budget is not None:
             features = _kept(features, grid, budget)
         return self._logits(self._query(features, grid, train), train)
@@ -210,7 +213,7 @@ class Evl(TowerFields, kw_only=True):
         budget: int | None = None,
         train: bool = False,
     ) -> jax.Array:
-        """Logits of `features` on frames of `grid` (h, w) patches; see `__call__`."""
+        """Logits [B, num_classes] of `features` on frames of `grid` (h, w) patches."""
         layers = tuple(
             LayerFeatures(*(features[name][:, i] if name in features else None
                             for name in LayerFeatures._fields))

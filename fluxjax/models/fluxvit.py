@@ -162,14 +162,14 @@ class FluxViT(nn.Module):
           train: drop paths are active.
 
         Returns:
-          A `BudgetOutput` for each budget.
+          A `BudgetOutput` for each budget, logits [B, num_classes] float32 and so on.
         """
         budgets = self.budgets if budgets is None else tuple(budgets)
         embedded, positions = self.embed(video_or_tokens)
         return self._all_budgets(embedded, positions, budgets, train)
 
     def embed(self, video_or_tokens: jax.Array | Tokens) -> tuple[Tokens, "PositionTable"]:
-        """Pixels -> embedded tokens without positions, and where to look positions up."""
+        """Clips as in `__call__` -> tokens [B, N, C] without positions, and the table of these."""
         if isinstance(video_or_tokens, Tokens):
             tokens = video_or_tokens
         else:
@@ -185,7 +185,7 @@ class FluxViT(nn.Module):
         budget: int | None,
         selection: str = "group_dynamic",
     ) -> Tokens:
-        """The embedded tokens that `__call__` would keep; their `position` says which."""
+        """The embedded tokens [B, K, C] that `__call__` would keep; `position` says which."""
         embedded, _ = self.embed(video_or_tokens)
         if budget is None or budget >= embedded.valid.shape[1]:
             return embedded

@@ -164,6 +164,9 @@ class InternVideo2(nn.Module):
           video_or_tokens: as in `__call__`.
           layers: blocks whose outputs are taught, see `return_layers`; a set, as in the reference.
 
+        Returns:
+          Layers [K, B, 1+N, C], pooled features [B, pooled] and attention [B, N], all float32.
+
         Raises:
           ValueError: on a wrong shape or layer.
         """

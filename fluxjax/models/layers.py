@@ -25,7 +25,7 @@ GELUS = ("tanh", "exact", "quick")
 
 
 def gelu(x: jax.Array, kind: str) -> jax.Array:
-    """GELU, "exact" (erf), its "tanh" approximation, or CLIP's "quick" x * sigmoid(1.702 x).
+    """GELU [..] -> [..]: "exact" (erf), "tanh" (approximated), CLIP's "quick" x * sigmoid(1.702 x).
 
     Raises:
       ValueError: on another kind.

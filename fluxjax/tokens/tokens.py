@@ -96,7 +96,7 @@ class Tokens:
 
     @classmethod
     def from_video(cls, video: jax.Array, patch: int = PATCH) -> "Tokens":
-        """Cuts dense clips of one grid into tokens without padding (see `patchify`)."""
+        """Cuts clips [B, T, H, W, 3] of one grid into tokens without padding (see `patchify`)."""
         values = patchify(video, patch)
         _, frames, height, width, _ = video.shape
         grid = (frames, height // patch, width // patch)
