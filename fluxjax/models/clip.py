@@ -14,7 +14,7 @@ import jax
 import jax.numpy as jnp
 
 from fluxjax.models.attention import attention
-from fluxjax.models.frames import one_grid, take_places
+from fluxjax.models.dense_clips import one_grid, take_places
 from fluxjax.models.layers import LayerNorm, Mlp, uniform_init
 from fluxjax.tokens.positions import resample_table, sincos_3d
 from fluxjax.tokens.selection import group_dynamic_scores, top_places

@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 
 from fluxjax.models.clip import ClipTower, TowerFeatures, TowerFields, tower_fields, tower_layer_id
-from fluxjax.models.frames import pixel_tokens
+from fluxjax.models.dense_clips import pixel_tokens
 from fluxjax.models.layers import LayerNorm
 from fluxjax.tokens.tokens import CLIP_PIXELS, Tokens
 

@@ -18,8 +18,8 @@ from fluxjax.models.clip import (
     tower_fields,
     tower_layer_id,
 )
+from fluxjax.models.dense_clips import one_grid, pixel_tokens, take_places
 from fluxjax.models.evl_decoder import Decoder
-from fluxjax.models.frames import one_grid, pixel_tokens, take_places
 from fluxjax.models.layers import LayerNorm, uniform_init
 from fluxjax.tokens.selection import group_dynamic_scores, top_places
 from fluxjax.tokens.tokens import CLIP_PIXELS, Tokens, gather

@@ -1,4 +1,4 @@
-"""Tokens of clips that are all on one grid, for models that work frame by frame."""
+"""Tokens of models that work frame by frame: all clips of a batch on one grid, no padding."""
 
 import math
 
