@@ -1,4 +1,4 @@
-"""CLIP weights <-> `fluxjax.models.clip.ClipImage`: OpenAI's, open_clip's and Hugging Face's names.
+"""CLIP weights <-> `ClipImage`: OpenAI's, open_clip's and Hugging Face's names.
 
 Sources: names and shapes of openai/CLIP (TorchScript archives), mlfoundations/open_clip and
 transformers' CLIPModel and CLIPVisionModelWithProjection. The image encoder is read; the text
@@ -24,7 +24,7 @@ from fluxjax.convert.mapping import (
     to_variables,
     vector,
 )
-from fluxjax.models.clip import ClipImage
+from fluxjax.models.clip_image import ClipImage
 from fluxjax.tokens.positions import resampled
 from fluxjax.weight_files.errors import WeightsError
 

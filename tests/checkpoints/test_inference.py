@@ -52,6 +52,8 @@ def test_the_round_trip_is_exact(saved):
     [
         ("internvideo2_s14", FIELDS | {"grid": (2, 2, 2)}),
         ("fluxvit_b14", {"dtype": jnp.bfloat16, "layer_scale": None, "gelu": "exact"}),
+        ("fluxvit_s14", {"attention": "xla"}),  # as all were stored before there was "auto"
+        ("evl_b16", {"attention": "blockwise", "tower_gelu": "exact"}),
     ],
 )
 def test_fields_of_other_models(tmp_path, name, fields):
@@ -60,6 +62,7 @@ def test_fields_of_other_models(tmp_path, name, fields):
     fluxjax.save(tmp_path / "m", model, variables)
     found, arrays = fluxjax.load(tmp_path / "m")
     assert found == model and found.dtype == model.dtype
+    assert found.attention == fields.get("attention", "auto")
     assert arrays["params"]["x"].dtype == jnp.bfloat16 and set(arrays) == set(variables)
 
 
