@@ -15,9 +15,9 @@ import numpy as np
 from data_pipelines.clips.views import eval_views
 from data_pipelines.demo.encode import encode_h264
 from data_pipelines.reading.errors import VideoError
-from data_pipelines.sources.labels import read_class_names
 from data_pipelines.sources.records import Record
 from data_pipelines.sources.remote import check_schemes, source_of
+from data_pipelines.sources.text_files import lines_of
 from fluxjax.budgets.planner import plan
 from fluxjax.budgets.points import read_report
 from fluxjax.serving.checkpoint import Checkpoint, Prediction, Predictor, open_checkpoint
@@ -90,7 +90,8 @@ def read_labels(options: argparse.Namespace, checkpoint: Checkpoint) -> tuple[st
     """
     if options.labels is None:
         return checkpoint.labels
-    names = read_class_names(options.labels)
+    lines = lines_of(pathlib.Path(options.labels).read_text(encoding="utf-8"))
+    names = tuple(line.strip() for line in lines if line.strip())
     if len(names) != checkpoint.model.num_classes:
         raise ValueError(
             f"--labels={options.labels} has {len(names)} names, the model "

@@ -177,5 +177,5 @@ def test_predict_reads_what_lists_read(run, videos, capsys):
     remote, gone, local = (json.loads(line) for line in output.out.splitlines())
     assert remote["predictions"] == local["predictions"]
     assert gone == {"video": names[1], "error": "there is no file ram://predict/gone.mp4"}
-    assert predict.main(["--checkpoint", str(run), videos[0], "https://host/a.mp4"]) == 2
+    assert predict.main(["--checkpoint", str(run), videos[0], "https://host/a.mp4"]) == 1
     assert "https:// cannot be read here (https://host/a.mp4)" in capsys.readouterr().err
