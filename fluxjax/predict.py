@@ -16,6 +16,8 @@ from data_pipelines.clips.views import eval_views
 from data_pipelines.demo.encode import encode_h264
 from data_pipelines.reading.errors import VideoError
 from data_pipelines.sources.records import Record
+from data_pipelines.sources.remote import check_schemes, source_of
+from data_pipelines.sources.text_files import lines_of
 from fluxjax.budgets.planner import plan
 from fluxjax.budgets.points import read_report
 from fluxjax.serving.checkpoint import Checkpoint, Prediction, Predictor, open_checkpoint
@@ -88,7 +90,7 @@ def read_labels(options: argparse.Namespace, checkpoint: Checkpoint) -> tuple[st
     """
     if options.labels is None:
         return checkpoint.labels
-    lines = pathlib.Path(options.labels).read_text(encoding="utf-8").splitlines()
+    lines = lines_of(pathlib.Path(options.labels).read_text(encoding="utf-8"))
     names = tuple(line.strip() for line in lines if line.strip())
     if len(names) != checkpoint.model.num_classes:
         raise ValueError(
@@ -103,8 +105,8 @@ def predictions(
 ) -> Iterator[Prediction | VideoError]:
     """For each video what the model says, or why it could not be read."""
     for path in options.videos:
-        record = Record(path, label=-1, name=path)
         try:
+            record = Record(source_of(path), label=-1, name=path)
             views = eval_views(record, setting.grid, sampling, options.clips, options.crops)
         except VideoError as error:
             yield error
@@ -156,7 +158,7 @@ def draw(path: str, target: str, predictor: Predictor, setting: Setting, samplin
     Raises:
       VideoError: if the video cannot be read.
     """
-    record = Record(path, label=-1, name=path)
+    record = Record(source_of(path), label=-1, name=path)
     groups = predictor.groups(eval_views(record, setting.grid, sampling)[0], setting)
     frames = lit(eval_views(record, setting.grid, sampling, pixels=DRAWN_PIXELS)[0], groups)
     shown = np.repeat(frames, round(DRAWN_SECONDS * DRAWN_FPS), axis=0)
@@ -170,6 +172,7 @@ def check(options: argparse.Namespace) -> None:
       ValueError: naming the option.
     """
     check_positive(options, "clips", "crops", "top")
+    check_schemes(options.videos)
     if options.draw and len(options.videos) > 1:
         raise ValueError(f"--draw is for one video, {len(options.videos)} are given")
     if options.draw and not options.draw.endswith(".mp4"):

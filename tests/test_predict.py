@@ -164,3 +164,18 @@ def test_a_limit_in_milliseconds_chooses_from_the_report(run, videos, tmp_path, 
         assert (line["grid"], line["budget"], line["method"]) == expected
     assert predict.main([*options, "--limit-ms", "1"]) == 1
     assert "at most 1 ms; the least are 3 ms" in capsys.readouterr().err
+
+
+def test_predict_reads_what_lists_read(run, videos, capsys):
+    """A video of another file system (ram:// stands for gs://), one that is gone, a bad scheme."""
+    tf = pytest.importorskip("tensorflow")
+    with tf.io.gfile.GFile("ram://predict/a.mp4", "wb") as file:
+        file.write(pathlib.Path(videos[0]).read_bytes())
+    names = ["ram://predict/a.mp4", "ram://predict/gone.mp4", videos[0]]
+    assert predict.main(["--checkpoint", str(run), "--json", *names]) == 1
+    output = capsys.readouterr()
+    remote, gone, local = (json.loads(line) for line in output.out.splitlines())
+    assert remote["predictions"] == local["predictions"]
+    assert gone == {"video": names[1], "error": "there is no file ram://predict/gone.mp4"}
+    assert predict.main(["--checkpoint", str(run), videos[0], "https://host/a.mp4"]) == 1
+    assert "https:// cannot be read here (https://host/a.mp4)" in capsys.readouterr().err
