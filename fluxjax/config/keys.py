@@ -114,7 +114,8 @@ def base_config(model: str = "fluxvit_ti14", task: str = "classify") -> ConfigDi
     config.optim.layer_decay = 1.0
     config.optim.clip_norm = placeholder(float)
     config.optim.accumulate_steps = 1  # steps whose mean gradient makes one optimizer update
-    config.optim.ema = placeholder(float)  # decay of the moving average, e.g. 0.9999
+    config.optim.ema = placeholder(float)  # decay of the parameters' moving average, e.g. 0.9999
+    config.optim.ema_warmup = True  # from a decay of 0.1 on, so that short runs forget their start
 
     config.eval = ConfigDict()
     config.eval.grids = ("8x56",)
