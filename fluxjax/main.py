@@ -35,13 +35,12 @@ from fluxjax.training.nonfinite import NonFiniteError
 from fluxjax.training.profiling import StepProfiler
 from fluxjax.training.signals import EXIT_STOPPED, Stopped, StopSignals
 from fluxjax.training.state import TrainState
+from fluxjax.training.workdir import CONFIG, MODEL, PRETRAIN, check_resume
 
 if TYPE_CHECKING:
     from data_pipelines.from_config import VideoData
 
 log = logging.getLogger("fluxjax.main")
-
-CONFIG = "config.json"  # in the workdir: the resolved config
 
 _CONFIG = config_flags.DEFINE_config_file(
     "config",
@@ -90,17 +89,19 @@ def run(config: ConfigDict, workdir: pathlib.Path) -> None:
     workdir.mkdir(parents=True, exist_ok=True)
     first = jax.process_index() == 0
     with locked(workdir) if first else contextlib.nullcontext():
-        if first:
+        task = create_task(config)
+        trainer = Trainer.create(task, mesh)
+        check_resume(workdir, config, trainer.abstract_state)
+        if first:  # from here on the workdir is this run's
             stored_config.write(config, workdir / CONFIG)
         if config.pretrain is not None and config.init_from is None:
-            config.init_from = _pretrained(config.pretrain, workdir / "pretrain")
+            config.init_from = _pretrained(config.pretrain, workdir / PRETRAIN)
         hosts.meet(f"data of {workdir.name}")
-        task = create_task(config)
         log.info(
             "%s: %d train and %d test videos, %d classes, %s",
             workdir, len(data.train), len(data.test), config.num_classes or 0, task.example(),
         )  # fmt: skip
-        _train_and_evaluate(Trainer.create(task, mesh), data, workdir)
+        _train_and_evaluate(trainer, data, workdir)
     log.info("done; checkpoints, model, TensorBoard logs and tables are in %s", workdir)
 
 
@@ -134,7 +135,7 @@ def _train_and_evaluate(trainer: Trainer, data: "VideoData", workdir: pathlib.Pa
         state = train(trainer, batches, checkpoints, report, evaluate, stop, profiler)
         variables = hosts.whole(state.eval_variables(), trainer.mesh)
         if jax.process_index() == 0:
-            labels, model = data.train.label_names, workdir / "model"
+            labels, model = data.train.label_names, workdir / MODEL
             save(model, task.model, variables, labels=labels, overwrite=True)
         step = int(state.step)
         stop.call(functools.partial(evaluate, step, state), step)
@@ -142,7 +143,7 @@ def _train_and_evaluate(trainer: Trainer, data: "VideoData", workdir: pathlib.Pa
 
 def _pretrained(config: ConfigDict, workdir: pathlib.Path) -> str:
     """The model of a run that comes first: trained now, or what an earlier run has left."""
-    model = workdir / "model"
+    model = workdir / MODEL
     if not model.exists():  # it appears once the run is done
         log.info("first a run of its own, in %s", workdir)
         run(config, workdir)

@@ -80,6 +80,10 @@ def final_state(workdir, step):
     return ocp.StandardCheckpointer().restore(path)
 
 
+def contents(folder):
+    return {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
 @pytest.mark.slow
 def test_train_evaluate_repeat_stop_kill_and_resume(video_list, tmp_path):
     whole = run(video_list, tmp_path / "whole")
@@ -106,6 +110,16 @@ def test_train_evaluate_repeat_stop_kill_and_resume(video_list, tmp_path):
     again = json.loads((tmp_path / "looked" / "evaluation.json").read_text())
     assert measured(again) == measured(table)
     assert before == {path: path.stat().st_mtime_ns for path in (tmp_path / "whole").rglob("*")}
+
+    # Nothing changes in a workdir whose run is another one's.
+    before = contents(tmp_path / "whole")
+    for option, message in (
+        ("--config.model.width=32", "config.model.width=32 (was 16)"),
+        ("--config.seed=1", "config.seed=1 (was 0)"),
+    ):
+        refused = run(video_list, tmp_path / "whole", option)
+        assert refused.returncode == 1 and message in refused.stderr, refused.stderr
+        assert contents(tmp_path / "whole") == before
 
     # Repeated from its stored config, asked to stop once and killed once.
     broken = tmp_path / "broken"
