@@ -133,7 +133,7 @@ def test_the_tables_name_keys_that_there_are():
 def test_an_average_that_stays_where_it_began_is_warned_of(
     tmp_path, state, caplog, ema, warmup, step, share
 ):
-    """After six updates; the last run had no warm-up in its first four."""  # 0.9999^4 (5 / 14) (6 / 15)
+    # After six updates. Without warm-up in the first four: 0.9999^4 (5 / 14) (6 / 15).
     config = tiny.get_config()
     config.optim.ema, config.optim.ema_warmup = ema, bool(warmup)
     if step:
