@@ -146,29 +146,32 @@ def test_half_given_addresses_are_an_error():
     assert not jax.distributed.is_initialized()
 
 
-def test_a_process_that_comes_alone_says_whom_it_awaits_and_gives_up():
-    """Under srun for two, of which the other never starts."""
+def started_alone(environment):
     program = """
 import logging
 logging.basicConfig(level=logging.INFO)
 from fluxjax.training import hosts
 hosts.start(seconds=3)
 """
-    step = {"SLURM_JOB_ID": "7", "SLURM_STEP_ID": "0", "SLURM_STEP_NUM_TASKS": "2",
-            "SLURM_NTASKS": "2", "SLURM_PROCID": "0", "SLURM_LOCALID": "0",
-            "SLURM_STEP_NODELIST": "localhost"}  # fmt: skip
-    result = subprocess.run(
+    return subprocess.run(
         [sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, timeout=120,
-        env=os.environ | {"JAX_PLATFORMS": "cpu"} | step,
+        env=os.environ | {"JAX_PLATFORMS": "cpu"} | environment,
     )  # fmt: skip
+
+
+def test_a_process_that_comes_alone_says_whom_it_awaits_and_gives_up():
+    """Under srun for two, of which the other never starts."""
+    result = started_alone({"SLURM_JOB_ID": "7", "SLURM_STEP_ID": "0", "SLURM_STEP_NUM_TASKS": "2",
+                            "SLURM_NTASKS": "2", "SLURM_PROCID": "0", "SLURM_LOCALID": "0",
+                            "SLURM_STEP_NODELIST": "localhost"})  # fmt: skip
     assert result.returncode == 1, result.stderr
     assert "waiting up to 3 s for the 2 processes of this srun" in result.stderr
     assert "the 2 processes of this srun did not all come within 3 s" in result.stderr
     assert "--distributed=off" in result.stderr
 
 
-def test_what_jax_cannot_detect_is_said_with_the_remedy(monkeypatch):
-    monkeypatch.setenv("TPU_WORKER_HOSTNAMES", "10.0.0.1,10.0.0.2")  # on no TPU machine
-    monkeypatch.setenv("TPU_WORKER_ID", "0")
-    with pytest.raises(ValueError, match="cannot find the 2 hosts of this TPU pod.*--coordinator"):
-        hosts.start()
+def test_what_jax_cannot_detect_is_said_with_the_remedy():
+    pod = {"TPU_WORKER_HOSTNAMES": "10.0.0.1,10.0.0.2", "TPU_WORKER_ID": "0"}  # on no TPU machine
+    result = started_alone(pod)
+    assert "ValueError: JAX cannot find the 2 hosts of this TPU pod" in result.stderr
+    assert "give --coordinator" in result.stderr
