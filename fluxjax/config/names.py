@@ -92,7 +92,7 @@ def unknown_key(key: str, config: ConfigDict) -> str:
         if near := difflib.get_close_matches(last, names, n=1):
             keys = sorted(homes[near[0]], key=lambda k: _section(k) != section)
             return f"{message}; did you mean config.{keys[0]}?"
-    return f"{message}; known: {', '.join(sorted(siblings or homes))}"
+    return f"{message}; known: {', '.join(sorted(siblings or config))}"
 
 
 def all_keys(config: ConfigDict, section: str = "") -> list[str]:

@@ -5,6 +5,7 @@
 
 import json
 import logging
+import os
 import pathlib
 from typing import Any
 
@@ -47,7 +48,8 @@ def get_config(path: str) -> ConfigDict:
 
 
 def as_flag_value(path: str) -> str:
-    """What `--config` must be given for a .json file; other paths stay as they are."""
+    """What `--config` must be given for a path; a .json file is read through this module."""
+    path = os.path.expanduser(path)
     return f"{__file__}:{path}" if path.endswith(".json") else path
 
 

@@ -7,6 +7,7 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
+from fluxjax.checkpoints.paths import local_path
 from fluxjax.checkpoints.training import check_fits, newest_manifest
 from fluxjax.config import resume
 from fluxjax.config import stored as stored_config
@@ -18,6 +19,21 @@ CONFIG = "config.json"  # the resolved config
 MODEL = "model"  # the inference checkpoint
 PRETRAIN = "pretrain"  # the run that config.pretrain describes
 _MUCH = 0.1  # of the initial weights in the average at the end
+
+
+def check_folder(path: str) -> pathlib.Path:
+    """The folder that --workdir names.
+
+    Raises:
+      ValueError: if it is remote, or a file.
+    """
+    try:
+        folder = pathlib.Path(local_path(path))
+    except ValueError as error:
+        raise ValueError(f"--workdir: {error}") from error
+    if folder.exists() and not folder.is_dir():
+        raise ValueError(f"--workdir={folder} is a file; name a folder, which may not exist yet")
+    return folder
 
 
 def check_resume(workdir: pathlib.Path, config: ConfigDict, abstract_state: Any) -> None:
