@@ -186,6 +186,13 @@ def test_a_tower_is_trained_first_then_stands_still(video_list, tmp_path):
         (["--config.seed=x"], "seed"),
         (["--config=missing/config.json"], "missing/config.json"),
         (["surplus"], "unexpected arguments"),
+        (["--config.lr=1"], "unknown config key config.lr; did you mean config.optim.lr?"),
+        (["--config.model=fluxvit_s14"], "did you mean --config.model.name=fluxvit_s14?"),
+        (["--config.optim=adamw"], "config.optim is a section, no value; set one of its keys: "),
+        (["--config.model.dtype=bf16"], "config.model.dtype='bf16' must be one of float32, bf"),
+        (["--config.init_from=gs://a/b"], "config.init_from: gs://a/b is remote"),
+        (["--workdir=gs://a/b"], "--workdir: gs://a/b is remote"),
+        (["--workdir=setup.py"], "--workdir=setup.py is a file; name a folder"),
     ],
 )
 def test_mistakes_are_named_before_anything_is_compiled(video_list, tmp_path, options, message):
@@ -194,3 +201,14 @@ def test_mistakes_are_named_before_anything_is_compiled(video_list, tmp_path, op
     assert message in result.stderr + result.stdout
     assert "compiled" not in result.stderr and "Traceback" not in result.stderr
     assert not (tmp_path / "run").exists(), "something was written"
+    assert not (ROOT / "gs:").exists()
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [([], "error: --config is missing: a recipe such as"), (["--config_help"], "config.optim.lr")],
+)
+def test_without_a_recipe(options, message):
+    result = finished([sys.executable, "-m", "fluxjax.main", *options])
+    assert message in result.stdout + result.stderr
+    assert result.returncode == (0 if options else 1) and "Traceback" not in result.stderr

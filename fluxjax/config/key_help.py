@@ -11,6 +11,7 @@ from fluxjax.config.names import all_keys
 from fluxjax.config.ranges import get
 
 _INDENT = " " * 34
+_SECTIONS = {"base_config": "", "_model_config": "model."}  # what the functions there fill
 
 
 def key_help(model: str = "fluxvit_ti14") -> str:
@@ -40,16 +41,16 @@ def meanings() -> dict[str, str]:
         if token.type == tokenize.COMMENT:
             comments[token.start[0]] = token.string.lstrip("# ")
     found = {}
-    for node in ast.walk(ast.parse(source)):
-        if not isinstance(node, ast.Assign) or not ast.unparse(node.targets[0]).startswith(
-            "config"
-        ):
-            continue
-        key = ast.unparse(node.targets[0]).removeprefix("config").lstrip(".")
-        key = key.replace("[field]", ".*")
-        numbers = list(range(node.lineno, node.end_lineno + 1))
-        while lines[numbers[0] - 2].lstrip().startswith("#"):
-            numbers.insert(0, numbers[0] - 1)
-        if text := " ".join(comments[number] for number in numbers if number in comments):
-            found.setdefault(key, text)
+    for function in ast.parse(source).body:
+        section = _SECTIONS.get(getattr(function, "name", ""))
+        for node in ast.walk(function) if section is not None else ():
+            target = ast.unparse(node.targets[0]) if isinstance(node, ast.Assign) else ""
+            if not target.startswith("config"):
+                continue
+            key = section + target.removeprefix("config").lstrip(".").replace("[field]", ".*")
+            numbers = list(range(node.lineno, node.end_lineno + 1))
+            while lines[numbers[0] - 2].lstrip().startswith("#"):
+                numbers.insert(0, numbers[0] - 1)
+            if text := " ".join(comments[number] for number in numbers if number in comments):
+                found.setdefault(key, text)
     return found

@@ -12,7 +12,7 @@ from fluxjax.config.keys import base_config
 from fluxjax.config.names import all_keys
 from fluxjax.tasks import create_task
 from fluxjax.training.loop import Trainer
-from fluxjax.training.workdir import check_resume
+from fluxjax.training.workdir import check_folder, check_resume
 from tests import tiny
 
 
@@ -77,6 +77,15 @@ def test_what_may_change_is_said(tmp_path, state, key, value, caplog):
     check_resume(tmp_path, changed(tiny.get_config(), key, value), state)
     (message,) = caplog.messages
     assert f"going on with config.{key}={value!r} (was " in message
+
+
+def test_folders_as_users_write_them(tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert check_folder("~/x") == tmp_path / "x"
+    (tmp_path / "file").touch()
+    for path, message in (("~/file", "is a file"), ("s3://bucket/x", "s3://bucket/x is remote")):
+        with pytest.raises(ValueError, match=message):
+            check_folder(path)
 
 
 def test_a_finished_run_only_changes_what_nothing_was_learnt_from(tmp_path, state):
