@@ -17,6 +17,7 @@ from ml_collections import ConfigDict
 from fluxjax.checkpoints.training import Checkpoints
 from fluxjax.tasks.base import Plan, Task
 from fluxjax.training import mesh as meshes
+from fluxjax.training.averaging import replaced_share
 from fluxjax.training.compilation import compile_program
 from fluxjax.training.nonfinite import FINITE, NonFiniteWatch, gradient_paths, guard, verdict
 from fluxjax.training.optimizers import learning_rate, make_optimizer, num_updates
@@ -123,9 +124,8 @@ class Trainer:
         if ema is not None:
             # While gradients only accumulate, averaging would weigh the same parameters again.
             moved = num_updates(opt_state) > done
-            ema = optax.incremental_update(
-                params, ema, jnp.where(moved, 1.0 - config.optim.ema, 0.0)
-            )
+            share = jnp.where(moved, replaced_share(config.optim, done), 0.0)
+            ema = optax.incremental_update(params, ema, share)
         metrics = {
             "loss": total,
             **{name: value for name, (value, _) in output.terms.items()},
