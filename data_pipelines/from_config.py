@@ -49,6 +49,7 @@ class VideoData:
         processes: int = 1,
         workdir: str | os.PathLike | None = None,
         splits: Sequence[str] = ("train", "test"),
+        label_names: Sequence[str] | None = None,
     ) -> "VideoData":
         """Opens the catalogs; the demo corpus is made if it is not there yet.
 
@@ -57,6 +58,7 @@ class VideoData:
           process, processes: number of this process, and how many there are.
           workdir: where quarantine.jsonl lists unreadable videos; None for nowhere.
           splits: which to open; test alone needs config.num_classes.
+          label_names: of the classes in their order; None: as the training data say.
 
         Raises:
           ValueError: on a source that cannot be used, or labels beyond config.num_classes.
@@ -77,7 +79,13 @@ class VideoData:
         for name in ("train", "test"):
             if name not in splits:
                 continue
-            catalog = open_source(data[name], split=data[f"{name}_split"], num_classes=classes)
+            catalog = open_source(
+                data[name],
+                split=data[f"{name}_split"],
+                num_classes=classes,
+                label_names=label_names,
+                training=opened.get("train"),
+            )
             if not len(catalog):
                 raise ValueError(f"config.data.{name}={data[name]!r} holds no video")
             classes = classes or catalog.num_classes or None  # 0: records without labels

@@ -20,6 +20,7 @@ from fluxjax.evaluation.writer import format_table, write_tables
 from fluxjax.serving.checkpoint import open_checkpoint
 from fluxjax.serving.command import (
     add_process_options,
+    add_sampling_option,
     add_view_options,
     command_parser,
     numbers,
@@ -36,6 +37,7 @@ def parser() -> argparse.ArgumentParser:
     """The command's options."""
     options = command_parser("fluxjax.evaluate", __doc__)
     add_view_options(options, default=None)
+    add_sampling_option(options)
     add_process_options(options)
     add = options.add_argument
     add("--data", help="demo[:easy|:hard], tfds:NAME or a list file; default: the run's test data")
@@ -43,7 +45,6 @@ def parser() -> argparse.ArgumentParser:
     add("--data-dir", help="cache of the demo corpus and TFDS")
     add("--root", help="joined to relative paths of list files")
     add("--separator", help="of list files; default: white space")
-    add("--sampling", help="which frames: sparse, ssv2, dense:STRIDE")
     add("--grids", help="FRAMESxPIXELS, comma-separated")
     add("--budgets", help="tokens, comma-separated")
     add("--evaluators", help="classification, held_out, knn, linear_probe, comma-separated; "
@@ -107,15 +108,24 @@ def run(options: argparse.Namespace) -> int:
     apply_options(config, options)
     if not config.data.test:
         raise ValueError(f"{checkpoint.folder} belongs to no run; pass --data")
-    if checkpoint.run is None and not options.grids:
-        raise ValueError(f"{checkpoint.folder} belongs to no run; pass --grids, e.g. 8x224")
+    if not config.eval.grids:
+        raise ValueError(
+            f"{checkpoint.folder} does not say which sampling grid it was trained for; pass "
+            "--grids, e.g. 8x224"
+        )
     config.data.train = config.data.train or config.data.test
     check_config(config)
     mesh = make_mesh(config.mesh)
     check_devices(config, batch_shards(mesh))
     task = create_task(config)
     reads = splits_read(task)
-    data = VideoData.open(config, jax.process_index(), jax.process_count(), splits=reads)
+    data = VideoData.open(
+        config,
+        jax.process_index(),
+        jax.process_count(),
+        splits=reads,
+        label_names=checkpoint.labels,
+    )
     evaluators = make_evaluators(task, mesh, data)
     variables = jax.device_put(checkpoint.variables, shardings(checkpoint.variables, mesh))
     tables = [evaluator.run(variables) for evaluator in evaluators]

@@ -18,6 +18,7 @@ from data_pipelines.clips.sampling import frame_sampler
 from fluxjax.checkpoints.inference import load, read_architecture
 from fluxjax.checkpoints.paths import local_path
 from fluxjax.checkpoints.usage import Usage
+from fluxjax.config.keys import import_modules
 from fluxjax.evaluation.views import mean_probabilities
 from fluxjax.serving.settings import Setting, forward, token_groups
 from fluxjax.tokens.grids import Grid, parse_grid
@@ -104,11 +105,14 @@ def open_checkpoint(path: str | os.PathLike) -> Checkpoint:
         run = folder.parent
     if run is None and (folder / CONFIG).is_file():
         raise WeightsError(f"{folder} is a training run without a model yet; let it end first")
-    architecture = read_architecture(folder)
-    model, variables = load(folder)
-    config, usage = None, architecture.usage
+    config = None
     if run is not None:
         config = json.loads((run / CONFIG).read_text(encoding="utf-8"))
+        import_modules(config.get("imports", ()))  # which know the model's class
+    architecture = read_architecture(folder)
+    model, variables = load(folder)
+    usage = architecture.usage
+    if run is not None:
         usage = Usage.of_run(config) if usage is None else usage
     return Checkpoint(folder, model, variables, architecture.labels, usage, run, config)
 

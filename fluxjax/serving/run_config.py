@@ -40,6 +40,11 @@ def _around(checkpoint: Checkpoint) -> ConfigDict:
     budgets = getattr(model, "budgets", None)
     config.budgets = tuple(budgets or ())
     config.method = "flux_multi" if budgets else "cross_entropy"
-    config.eval.budgets = config.budgets
+    usage, evaluation = checkpoint.usage, config.eval
+    evaluation.budgets, evaluation.grids = config.budgets, ()
+    if usage is not None:
+        config.data.sampling = usage.sampling
+        evaluation.budgets, evaluation.grids = usage.budgets, usage.grids
+        evaluation.clips, evaluation.crops = usage.clips, usage.crops
     config.data.train = config.data.test = ""
     return config
