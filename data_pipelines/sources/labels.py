@@ -128,6 +128,14 @@ def number_labels(
             "its labels are numbers, those of the training data are names "
             f"({_some(training.label_names)}); give names to both, or a classes.txt beside both"
         )
+    moved = [
+        name for i, name in enumerate(classes.names or ()) if name.isdecimal() and name != str(i)
+    ]
+    if moved and max(labels, default=NO_LABEL) >= 0:
+        raise ValueError(
+            f"its labels are numbers, and so are names of classes, in another order "
+            f"({_some(classes.names)}); name the classes in words"
+        )
     top = MAX_CLASSES if classes.count is None else classes.count
     allowed = "0, 1, 2, ..." if classes.count is None else f"0..{top - 1}"
     outside = {
@@ -166,6 +174,7 @@ def _by_name(labels, videos, classes: Classes, problems) -> tuple[np.ndarray, di
     names = classes.names
     if names is None:
         names = tuple(found)
+        _warn_of_spellings(names)
         if not problems:
             class_count("their names", names, classes.count, None)
     numbers = {name: i for i, name in enumerate(names)}
@@ -175,6 +184,18 @@ def _by_name(labels, videos, classes: Classes, problems) -> tuple[np.ndarray, di
                 f"label {label!r} of {video!r} is no known class; {_nearest(label, names)}"
             )
     return np.array([numbers.get(label, NO_LABEL) for label in labels], np.int64), problems
+
+
+def _warn_of_spellings(names: Sequence[str]) -> None:
+    spellings: dict[str, list[str]] = {}
+    for name in names:
+        spellings.setdefault(name.casefold(), []).append(name)
+    alike = [" and ".join(same) for same in spellings.values() if len(same) > 1]
+    if alike:
+        log.warning(
+            "classes that differ in capitals only are different classes: %s; a classes.txt beside "
+            "the list says which there are", _some(alike),
+        )  # fmt: skip
 
 
 def count_classes(numbers: np.ndarray, where: str) -> int:

@@ -6,6 +6,7 @@ import pytest
 from data_pipelines.sources.array_records import ArrayCatalog
 from data_pipelines.sources.catalog import ListFile, open_catalog
 from data_pipelines.sources.labels import parse_label
+from data_pipelines.sources.rows import some
 
 
 def opened(path, **options):
@@ -139,3 +140,25 @@ def test_no_labels_at_all(write):
     with pytest.raises(ValueError, match="line 1: label -1 of 'a.mp4' is outside"):
         opened(write("a.mp4 -1\nb.mp4 run\n"))
     assert isinstance(catalog, ListFile)
+
+
+def test_names_that_are_numbers_are_not_taken_for_positions(write):
+    path = write("a.mp4 1\nb.mp4 0\n")
+    with pytest.raises(ValueError, match="its labels are numbers, and so are names of classes"):
+        opened(path, label_names=("1", "0"))
+    assert opened(path, label_names=("0", "1")).labels().tolist() == [1, 0]
+    assert opened(path, label_names=("3d", "7up")).labels().tolist() == [1, 0]
+
+
+def test_two_spellings_are_two_classes_and_are_said(write, caplog):
+    assert opened(write("a.mp4 Run\nb.mp4 run\nc.mp4 sit\n")).num_classes == 3
+    assert "differ in capitals only are different classes: Run and run" in caplog.text
+
+
+def test_some_rows_keep_labels_groups_and_names(write):
+    catalog = opened(write("a.mp4 sit\nb.mp4 run\nc.mp4 sit\nd.mp4 run\n"))
+    rows = some(catalog, 2)
+    assert [record.name for record in rows] == ["a.mp4", "d.mp4"]
+    assert rows.labels().tolist() == [1, 0] and rows.groups().tolist() == [0, 3]
+    with pytest.raises(ValueError, match="its labels are numbers, those of the training data"):
+        opened(write("a.mp4 0\n", "test.txt"), training=rows)
