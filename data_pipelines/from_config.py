@@ -29,7 +29,7 @@ class VideoData:
 
     Attributes:
       train, test: what to read; None for a split that was not asked for.
-      bad: counts unreadable videos of both.
+      bad: counts unreadable training videos; every evaluation counts afresh.
       config: see `fluxjax.config.keys.base_config`.
       process, processes: number of this process, and how many there are.
     """
@@ -71,6 +71,7 @@ class VideoData:
             root=data.root,
             separator=data.separator,
             classes=tuple(data.classes),
+            label_names=label_names or tuple(data.class_names) or None,
         )
         if set(splits) == {"train", "test"}:
             _check_same_kind(data.train, data.test)
@@ -83,7 +84,6 @@ class VideoData:
                 data[name],
                 split=data[f"{name}_split"],
                 num_classes=classes,
-                label_names=label_names,
                 training=opened.get("train"),
             )
             if not len(catalog):
@@ -95,7 +95,8 @@ class VideoData:
         if listed:
             log.info("%d videos are bad by data.manifests and are not tried", len(listed))
         path = None if workdir is None else os.path.join(workdir, QUARANTINE)
-        bad = BadVideos(data.max_bad_share, path, listed)
+        videos = len(catalogs[0])  # those trained on; an evaluation counts afresh
+        bad = BadVideos(data.max_bad_share, path, listed, videos)
         return cls(opened.get("train"), opened.get("test"), bad, config, process, processes)
 
     def train_batches(self, spec: ExampleSpec, first_step: int) -> Generator[Item, None, None]:
@@ -138,11 +139,15 @@ class VideoData:
           split: test or train.
           videos: this many, evenly spaced; None, or more than there are: all.
         """
-        config = self.config
+        config, catalog = self.config, some(self.catalog(split), videos)
         examples = EvalExamples(
-            some(self.catalog(split), videos),
+            catalog,
             spec,
-            bad=self.bad,
+            bad=self.bad.fresh(
+                loader.eval_rows(
+                    len(catalog), config.eval.batch_size, self.process, self.processes
+                )
+            ),
             sampling=config.data.sampling,
             clips=config.eval.clips,
             crops=config.eval.crops,

@@ -105,6 +105,13 @@ def eval_batches(
     yield from _stream(lambda local: examples.item(index(local)), first, last, rows, workers)
 
 
+def eval_rows(videos: int, videos_per_batch: int, process: int = 0, processes: int = 1) -> int:
+    """How many of the videos `eval_batches` gives to a process."""
+    rows = videos_per_batch // processes
+    starts = range(process * rows, videos, videos_per_batch)
+    return sum(min(rows, videos - start) for start in starts)
+
+
 def _stream(
     item: Callable[[int], Item], first: int, last: int, rows: int, workers: int
 ) -> Generator[Item, None, None]:

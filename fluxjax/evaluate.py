@@ -84,8 +84,7 @@ def apply_options(config: ConfigDict, options: argparse.Namespace) -> None:
             section, name = key.split(".")
             config[section][name] = value
     if options.data is not None:
-        # Of other data nothing else is known: spans, classes and defects were the run's own.
-        config.data.manifests = ()
+        config.data.manifests = ()  # of the run's own videos
     if options.grids:
         config.eval.grids = tuple(str(parse_grid(text)) for text in options.grids.split(","))
     if options.budgets:
@@ -124,7 +123,8 @@ def run(options: argparse.Namespace) -> int:
         jax.process_index(),
         jax.process_count(),
         splits=reads,
-        label_names=checkpoint.labels,
+        # Kept classes are found by the names of their own data.
+        label_names=None if config.data.classes else checkpoint.labels,
     )
     evaluators = make_evaluators(task, mesh, data)
     variables = jax.device_put(checkpoint.variables, shardings(checkpoint.variables, mesh))

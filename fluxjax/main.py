@@ -120,7 +120,8 @@ def _train_and_evaluate(trainer: Trainer, data: "VideoData", workdir: pathlib.Pa
     batches = functools.partial(data.train_batches, task.example())
 
     def report(step: int, line: str, scalars: Mapping[str, float]) -> None:
-        bad = f" | bad videos {data.bad.count}" if data.bad.count else ""
+        unreadable = len(data.bad.unreadable)
+        bad = f" | bad videos {unreadable}" if unreadable else ""
         log.info("%s", line + bad)
         writer.write_scalars(step, {f"train/{name}": value for name, value in scalars.items()})
 

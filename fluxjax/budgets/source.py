@@ -83,7 +83,7 @@ class SweepData:
             self.catalog,
             grid,
             slots=grid.tokens(patch),
-            bad=BadVideos(options.max_bad_share),
+            bad=BadVideos(options.max_bad_share, videos=self._left(first_batch)),
             patch=patch,
             sampling=self.sampling,
             clips=options.clips,
@@ -92,6 +92,10 @@ class SweepData:
         return loader.eval_batches(
             clips, options.batch_size, workers=options.workers, first_batch=first_batch
         )
+
+    def _left(self, first_batch: int) -> int:
+        """Videos from a batch on."""
+        return max(self.num_videos - first_batch * self.options.batch_size, 0)
 
     def subject(self) -> dict[str, Any]:
         """What was measured, for `points.Report`."""

@@ -67,6 +67,7 @@ def base_config(model: str = "fluxvit_ti14", task: str = "classify") -> ConfigDi
     config.data.dir = placeholder(str)  # cache of the demo corpus and TFDS; None: ~/.cache/fluxjax
     config.data.root = ""  # joined to relative paths of list files
     config.data.separator = placeholder(str)  # of list files; None: white space
+    config.data.class_names = ()  # numbered in this order; (): classes.txt beside the list, or sorted
     config.data.classes = ()  # names or numbers of the classes to keep, renumbered; () is all
     config.data.sampling = (
         "sparse"  # ssv2, dense:STRIDE, time:SECONDS: which frames (data_pipelines.clips.sampling)
@@ -132,7 +133,7 @@ def base_config(model: str = "fluxvit_ti14", task: str = "classify") -> ConfigDi
     config.probe.k = 20  # nearest neighbours
     config.probe.temperature = 0.07  # of their votes
     config.probe.l2 = 1e-3  # penalty of the linear probe
-    config.probe.steps = 200  # of L-BFGS
+    config.probe.iterations = 200  # of L-BFGS
 
     config.checkpoint = ConfigDict()
     config.checkpoint.every_steps = 100

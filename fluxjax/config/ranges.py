@@ -90,7 +90,7 @@ RANGES: dict[str, tuple[_Check, str]] = {
     "probe.k": _AT_LEAST_1,
     "probe.temperature": _POSITIVE,
     "probe.l2": _NOT_NEGATIVE,
-    "probe.steps": _AT_LEAST_1,
+    "probe.iterations": _AT_LEAST_1,
     "checkpoint.every_steps": _AT_LEAST_1,
     "checkpoint.keep": _AT_LEAST_1,
 }

@@ -96,7 +96,7 @@ class LinearProbe(Probe):
         """[M] class numbers, see `linear_classes`."""
         return linear_classes(
             train.values, train.labels, test.values, self._task.config.num_classes,
-            l2=options.l2, steps=options.steps,
+            l2=options.l2, iterations=options.iterations,
         )  # fmt: skip
 
 
@@ -144,7 +144,7 @@ def linear_classes(
     test: np.ndarray,
     classes: int,
     l2: float = 1e-3,
-    steps: int = 200,
+    iterations: int = 200,
 ) -> np.ndarray:
     """Classes by multinomial logistic regression, fitted by L-BFGS from zeros.
 
@@ -157,7 +157,7 @@ def linear_classes(
       test: [M, E] float32.
       classes: K.
       l2: strength of the penalty.
-      steps: of L-BFGS.
+      iterations: of L-BFGS.
 
     Returns:
       [M] int.
@@ -167,12 +167,12 @@ def linear_classes(
     train, test = (train - mean) / scale, (test - mean) / scale
 
     with jax.default_matmul_precision("highest"):
-        params = jax.device_get(_fit_linear(train, labels, classes, l2, steps))
+        params = jax.device_get(_fit_linear(train, labels, classes, l2, iterations))
     return np.argmax(test @ params["kernel"] + params["bias"], axis=1)
 
 
-@functools.partial(jax.jit, static_argnames=("classes", "l2", "steps"))
-def _fit_linear(train: jax.Array, labels: jax.Array, classes: int, l2: float, steps: int) -> dict:
+@functools.partial(jax.jit, static_argnames=("classes", "l2", "iterations"))
+def _fit_linear(train: jax.Array, labels: jax.Array, classes: int, l2: float, iterations: int) -> dict:
     """kernel [E, K] and bias [K] float32 of `linear_classes`."""
 
     def loss(params):
@@ -190,5 +190,5 @@ def _fit_linear(train: jax.Array, labels: jax.Array, classes: int, l2: float, st
         return (optax.apply_updates(params, updates), state), None
 
     params = {"kernel": jnp.zeros((train.shape[1], classes)), "bias": jnp.zeros(classes)}
-    (params, _), _ = jax.lax.scan(step, (params, solver.init(params)), length=steps)
+    (params, _), _ = jax.lax.scan(step, (params, solver.init(params)), length=iterations)
     return params
