@@ -22,6 +22,7 @@ from ml_collections import ConfigDict
 from benchmarks.report import interleaved, publish, spread
 from fluxjax.config.keys import base_config
 from fluxjax.evaluation.compute import count_flops
+from fluxjax.models.attention_choice import plain_attention
 from fluxjax.tasks import create_task
 from fluxjax.tokens.grids import parse_grid
 from fluxjax.training import loop
@@ -141,7 +142,8 @@ def step_flops(task) -> float:
     def forward(variables, video):
         return task.model.apply(variables, video, task.budgets, method="forward_budgets")
 
-    return 3 * count_flops(jax.make_jaxpr(forward)(variables, video))
+    with plain_attention():
+        return 3 * count_flops(jax.make_jaxpr(forward)(variables, video))
 
 
 def peak_flops(dtype: str) -> float:

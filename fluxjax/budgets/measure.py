@@ -12,6 +12,7 @@ import numpy as np
 
 from fluxjax.evaluation.classification import counts
 from fluxjax.evaluation.compute import count_flops
+from fluxjax.models.attention_choice import plain_attention
 from fluxjax.serving.settings import Setting, forward
 from fluxjax.tokens.tokens import Tokens
 
@@ -38,9 +39,10 @@ def trace_single(model: nn.Module, variables: Mapping[str, Any], setting: Settin
     return function.trace(_shapes(variables), clip, jax.random.key(0))
 
 
-def gmacs(traced) -> float:
-    """Giga multiply-accumulates of a traced program, as `evaluation.compute.forward_gmacs`."""
-    return count_flops(traced.jaxpr) / 2e9
+def gmacs(model: nn.Module, variables: Mapping[str, Any], setting: Setting) -> float:
+    """Giga multiply-accumulates of a clip, as `evaluation.compute.forward_gmacs`."""
+    with plain_attention():
+        return count_flops(trace_single(model, variables, setting).jaxpr) / 2e9
 
 
 def lower_counts(

@@ -163,12 +163,13 @@ class Sweep:
         sums, batch, programs = self._count(grid, tuple(traced), advance)
         views = batch["patches"].shape[0] * batch["patches"].shape[1]
         singles = {s: program.lower().compile() for s, program in traced.items()}
+        gmacs = {s: measure.gmacs(self._model, self._variables, s) for s in traced}
         times = self._times(singles, programs, batch, views)
         for setting, (top1, top5, videos, unreadable) in sums.items():
             low, high = wilson_interval(top1, videos)
             self._points[setting] = Point(
                 grid=str(grid), tokens=grid.tokens(self._model.patch), budget=setting.budget,
-                method=setting.method, head=setting.head, gmacs=measure.gmacs(traced[setting]),
+                method=setting.method, head=setting.head, gmacs=gmacs[setting],
                 top1=top1 / videos, top1_low=low, top1_high=high, top5=top5 / videos,
                 videos=round(videos), unreadable=round(unreadable), **times[setting],
             )  # fmt: skip

@@ -69,8 +69,8 @@ def rungs_of(options: argparse.Namespace, checkpoint: Checkpoint) -> list[Rung]:
             setting = make_setting(model, grid, budget)
             if report is not None:
                 point = next((p for p in report.points if p.setting == setting), None)
-        traced = measure.trace_single(model, checkpoint.variables, setting)
-        rungs.append(Rung(setting, measure.gmacs(traced), point))
+        gmacs = measure.gmacs(model, checkpoint.variables, setting)
+        rungs.append(Rung(setting, gmacs, point))
     return _distinct(rungs)
 
 

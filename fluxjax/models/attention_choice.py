@@ -4,8 +4,11 @@ The choice is made while tracing. A program that is traced on a mesh (`jax.set_m
 mesh's devices, any other one where JAX puts arrays by default.
 """
 
+import contextlib
+import contextvars
 import functools
 import logging
+from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 import flax.linen as nn
@@ -119,6 +122,19 @@ def _obstacle_to_pallas(place: Place, sizes: Sizes) -> str | None:
     return None
 
 
+_plain = contextvars.ContextVar("plain attention", default=False)
+
+
+@contextlib.contextmanager
+def plain_attention() -> Iterator[None]:
+    """Programs traced in this context use "xla" whatever was named: XLA counts no other's FLOP."""
+    token = _plain.set(True)
+    try:
+        yield
+    finally:
+        _plain.reset(token)
+
+
 def resolve(name: str, place: Place, sizes: Sizes) -> str:
     """The back end of a name: itself if it can be used; what "auto" stands for, said in the log.
 
@@ -127,6 +143,8 @@ def resolve(name: str, place: Place, sizes: Sizes) -> str:
     """
     if name not in BACKENDS:
         raise ValueError(f"unknown attention back end {name!r}; choose one of {BACKENDS}")
+    if _plain.get():
+        return "xla"
     if name == "auto":
         chosen = choose_attention(place, sizes)
         _say(*chosen)

@@ -6,6 +6,8 @@ import pytest
 
 from fluxjax.config.keys import base_config
 from fluxjax.evaluation.compute import count_flops, forward_gmacs, wilson_interval
+from fluxjax.models import attention
+from fluxjax.models.attention_choice import Place
 from fluxjax.tasks import create_task
 from fluxjax.tokens.grids import Grid
 
@@ -44,6 +46,12 @@ def test_the_other_published_figures(name, frames, published):
 def test_selection_pays_for_the_whole_grid_once():
     # Specification: 512 tokens picked from 12 x 224^2 cost 14.17 G, those of 2 x 224^2 13.59 G.
     assert gmacs("fluxvit_s14", Grid(12, 224), 512) == pytest.approx(14.17, rel=0.03)
+
+
+def test_kernels_of_accelerators_do_not_change_the_count(monkeypatch):
+    here = gmacs("fluxvit_ti14", Grid(12, 112))
+    monkeypatch.setattr(attention, "place_of_tracing", lambda: Place("tpu"))
+    assert gmacs("fluxvit_ti14", Grid(12, 112)) == here
 
 
 def test_wilson_interval():
