@@ -144,9 +144,7 @@ class VideoData:
             catalog,
             spec,
             bad=self.bad.fresh(
-                loader.eval_rows(
-                    len(catalog), config.eval.batch_size, self.process, self.processes
-                )
+                loader.eval_rows(len(catalog), config.eval.batch_size, self.process, self.processes)
             ),
             sampling=config.data.sampling,
             clips=config.eval.clips,

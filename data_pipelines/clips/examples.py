@@ -57,7 +57,7 @@ class TrainExamples:
 
     def __post_init__(self):
         put = functools.partial(object.__setattr__, self)  # the dataclass is frozen
-        put("_shuffle", seeding.Shuffle(self.seed, len(self.catalog)))
+        put("_order", seeding.order(self.seed, len(self.catalog), self.catalog.weights()))
         put("_per_video", PerVideo(self.catalog, self.spec))
 
     def item(self, position: int) -> Item:
@@ -73,7 +73,7 @@ class TrainExamples:
         Raises:
           VideoError: if no readable video is found, or too many are bad.
         """
-        epoch, example = self._shuffle.at(position)
+        epoch, example = self._order.at(position)
         step = position // self.videos_per_batch
         for attempt in range(MAX_REPLACEMENTS):
             draws = self._draws(step, epoch, example)

@@ -117,7 +117,8 @@ class CachedTrainClips:
     videos_per_batch: int
 
     def __post_init__(self):
-        object.__setattr__(self, "_shuffle", seeding.Shuffle(self.seed, len(self.catalog)))
+        order = seeding.order(self.seed, len(self.catalog), self.catalog.weights())
+        object.__setattr__(self, "_order", order)
 
     def item(self, position: int) -> Item:
         """Features [1, ..] of each name, label [1] int32, example [1] int64.
@@ -125,7 +126,7 @@ class CachedTrainClips:
         Raises:
           VideoError: if no readable video is found.
         """
-        epoch, example = self._shuffle.at(position)
+        epoch, example = self._order.at(position)
         for attempt in range(MAX_REPLACEMENTS):
             label = int(self.store.labels[example])
             if label >= 0:

@@ -96,3 +96,44 @@ class Shuffle:
             if len(self._permutations) > self._CACHED_EPOCHS:
                 self._permutations.popitem(last=False)
             return self._permutations[epoch]
+
+
+class WeightedDraws:
+    """Examples drawn with replacement, each as often as its weight says.
+
+    For mixes of sources that count differently. Draw p is keyed by (seed, p); an epoch is as many
+    draws as there are examples. `at` may be asked from several threads.
+    """
+
+    def __init__(self, seed: int, weights: np.ndarray):
+        """Draws from len(weights) examples.
+
+        Args:
+          seed: of the draws.
+          weights: [N] float, not negative; only their ratios matter.
+
+        Raises:
+          ValueError: if a weight is negative or not finite, or none is positive.
+        """
+        weights = np.asarray(weights, np.float64)
+        if not (np.isfinite(weights).all() and (weights >= 0).all() and weights.sum() > 0):
+            raise ValueError("weights must be finite and not negative, and one must be positive")
+        self.seed, self.size = seed, len(weights)
+        self._cumulative = np.cumsum(weights / weights.sum())
+
+    def at(self, position: int) -> tuple[int, int]:
+        """(epoch, example) at a global position, epoch * size + place in the epoch.
+
+        Raises:
+          ValueError: if the position is negative.
+        """
+        if position < 0:
+            raise ValueError(f"position must not be negative, got {position}")
+        point = rng(self.seed, int(position), Stream.SHUFFLE).random() * self._cumulative[-1]
+        example = int(np.searchsorted(self._cumulative, point, side="right"))
+        return int(position) // self.size, min(example, self.size - 1)
+
+
+def order(seed: int, size: int, weights: np.ndarray | None) -> Shuffle | WeightedDraws:
+    """The order of training: every example once an epoch, or by weights where there are some."""
+    return Shuffle(seed, size) if weights is None else WeightedDraws(seed, weights)

@@ -53,6 +53,11 @@ class ClassSubset(Catalog):
         old = self.whole.labels()[self._index]
         return np.array([self._renumbered[int(label)] for label in old], np.int64)
 
+    def weights(self) -> np.ndarray | None:
+        """See `Catalog.weights`."""
+        weights = self.whole.weights()
+        return None if weights is None else weights[self._index]
+
     def groups(self) -> np.ndarray:
         """Group of every record [len] int64, see `Catalog.groups`."""
         return self.whole.groups()[self._index]

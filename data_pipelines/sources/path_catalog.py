@@ -116,6 +116,11 @@ class PathCatalog(Catalog):
         """Class number of every example, [len] int64."""
         return self._labels
 
+    def weights(self) -> np.ndarray | None:
+        """Weight of every example, [len] float64; None where all are 1. Reads no video."""
+        weights = np.array([entry.weight for entry in self._entries])
+        return None if (weights == 1).all() else weights
+
     def groups(self) -> np.ndarray:
         """Group of every example, [len] int64, see `Catalog.groups`; reads no video."""
         return group_numbers(entry.captions for entry in self._entries)

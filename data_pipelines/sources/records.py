@@ -60,6 +60,10 @@ class Catalog(Protocol):
         """Class number of every example, [len] int64; may read the whole data set."""
         return np.array([self[i].label for i in range(len(self))], np.int64)
 
+    def weights(self) -> np.ndarray | None:
+        """How often each example is drawn, [len] float64; None: all alike."""
+        return None
+
     def groups(self) -> np.ndarray:
         """Group of every example, [len] int64; may read the whole data set.
 

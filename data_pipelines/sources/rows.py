@@ -27,6 +27,11 @@ class Rows(Catalog):
         """Class number of every record, [len] int64."""
         return self._catalog.labels()[self._rows]
 
+    def weights(self) -> np.ndarray | None:
+        """See `Catalog.weights`."""
+        weights = self._catalog.weights()
+        return None if weights is None else weights[self._rows]
+
     def groups(self) -> np.ndarray:
         """Group of every record, [len] int64, see `Catalog.groups`."""
         return self._catalog.groups()[self._rows]

@@ -65,6 +65,7 @@ class SweepData:
             separator=options.separator or known.get("separator"),
             num_classes=checkpoint.model.num_classes,
             classes=tuple(known.get("classes", ())),
+            label_names=None if known.get("classes") else checkpoint.labels,
         )
         if options.videos is not None and not 1 <= options.videos <= len(catalog):
             raise ValueError(f"--videos={options.videos}; there are 1 to {len(catalog)}")

@@ -67,7 +67,7 @@ def base_config(model: str = "fluxvit_ti14", task: str = "classify") -> ConfigDi
     config.data.dir = placeholder(str)  # cache of the demo corpus and TFDS; None: ~/.cache/fluxjax
     config.data.root = ""  # joined to relative paths of list files
     config.data.separator = placeholder(str)  # of list files; None: white space
-    config.data.class_names = ()  # numbered in this order; (): classes.txt beside the list, or sorted
+    config.data.class_names = ()  # in their order; (): classes.txt beside the list, or sorted
     config.data.classes = ()  # names or numbers of the classes to keep, renumbered; () is all
     config.data.sampling = (
         "sparse"  # ssv2, dense:STRIDE, time:SECONDS: which frames (data_pipelines.clips.sampling)

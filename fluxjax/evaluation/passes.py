@@ -96,7 +96,8 @@ class Passes:
                 lambda variables, batch: function(variables, batch, plan),
                 out_shardings=meshes.replicated(self._mesh),
             )
-            self._programs[key] = jitted.lower(variables, placed).compile()
+            with meshes.activations_on(self._mesh):
+                self._programs[key] = jitted.lower(variables, placed).compile()
         return self._programs[key]
 
     def put(self, batch: HostBatch) -> dict[str, jax.Array]:

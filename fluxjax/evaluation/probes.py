@@ -172,7 +172,9 @@ def linear_classes(
 
 
 @functools.partial(jax.jit, static_argnames=("classes", "l2", "iterations"))
-def _fit_linear(train: jax.Array, labels: jax.Array, classes: int, l2: float, iterations: int) -> dict:
+def _fit_linear(
+    train: jax.Array, labels: jax.Array, classes: int, l2: float, iterations: int
+) -> dict[str, jax.Array]:
     """kernel [E, K] and bias [K] float32 of `linear_classes`."""
 
     def loss(params):

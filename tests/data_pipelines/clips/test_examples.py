@@ -149,3 +149,12 @@ def test_videos_without_captions_are_named(vocabulary):
 def test_specs_that_cannot_be_made(make, message):
     with pytest.raises(ValueError, match=message):
         make()
+
+
+def test_weights_of_records_are_drawn_by():
+    class Weighted(Captioned):
+        def weights(self):
+            return np.array([0.0, 1.0, 1.0])
+
+    examples = train(ExampleSpec((SHORT,)), Weighted())
+    assert {int(examples.item(position)["example"][0]) for position in range(20)} == {1, 2}

@@ -86,3 +86,19 @@ def test_shuffle_refuses_what_it_cannot_order():
         Shuffle(0, 0)
     with pytest.raises(ValueError, match="-1"):
         Shuffle(0, 3).at(-1)
+
+
+def test_weighted_draws_follow_the_weights_and_are_functions_of_the_position():
+    draws = seeding.order(5, 4, np.array([1.0, 0.0, 3.0, 0.0]))
+    found = [draws.at(position) for position in range(4000)]
+    assert [epoch for epoch, _ in found[:9]] == [0, 0, 0, 0, 1, 1, 1, 1, 2]
+    counts = np.bincount([example for _, example in found], minlength=4)
+    assert counts[1] == counts[3] == 0 and abs(counts[2] / counts[0] - 3) < 0.3
+    assert draws.at(1234) == seeding.WeightedDraws(5, [2, 0, 6, 0]).at(1234)
+    assert isinstance(seeding.order(5, 4, None), seeding.Shuffle)
+
+
+@pytest.mark.parametrize("weights", [[-1.0, 2.0], [0.0, 0.0], [np.nan, 1.0], [np.inf, 1.0]])
+def test_weights_that_cannot_be_drawn_from(weights):
+    with pytest.raises(ValueError, match="weights must be finite"):
+        seeding.WeightedDraws(0, weights)
