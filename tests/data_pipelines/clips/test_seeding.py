@@ -7,6 +7,7 @@ import threading
 import numpy as np
 import pytest
 
+from data_pipelines.clips import seeding
 from data_pipelines.clips.seeding import Shuffle, Stream, rng
 
 
