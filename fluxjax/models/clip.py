@@ -5,7 +5,6 @@ and the official repository openai/CLIP; per-block features as EVL uses them (ar
 OpenGVLab/efficient-video-recognition).
 """
 
-import math
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
@@ -14,10 +13,11 @@ import jax
 import jax.numpy as jnp
 
 from fluxjax.models.attention import attention
+from fluxjax.models.dense_clips import one_grid, pixel_tokens, take_places
 from fluxjax.models.layers import LayerNorm, Mlp, uniform_init
 from fluxjax.tokens.positions import resample_table, sincos_3d
 from fluxjax.tokens.selection import group_dynamic_scores, top_places
-from fluxjax.tokens.tokens import CLIP_PIXELS, Tokens, normalize_pixels
+from fluxjax.tokens.tokens import CLIP_PIXELS, PixelStats, Tokens, normalize_pixels
 
 _xavier = nn.initializers.xavier_uniform()
 
@@ -107,6 +107,7 @@ class ClipTower(nn.Module):
       position_scale: factor on a sin-cos table as initial positions; None: CLIP's small random
         ones, from which a small tower hardly learns where things are.
       gelu: "quick" as OpenAI trained, "exact" as most of open_clip's.
+      pixels: (mean, std) that uint8 pixels are normalised by.
       dtype: of the computation; parameters stay float32.
       attention: back end, see `fluxjax.models.attention`.
     """
@@ -121,6 +122,7 @@ class ClipTower(nn.Module):
     patch_bias: bool = False
     position_scale: float | None = None
     gelu: str = "quick"
+    pixels: PixelStats = CLIP_PIXELS
     dtype: Any = jnp.float32
     attention: str = "xla"
 
@@ -162,7 +164,7 @@ class ClipTower(nn.Module):
                 f"tokens hold {tokens.values.shape[-1]} values each, patches of {self.patch} "
                 f"pixels have {self.patch**2 * 3}; were they packed with another patch size?"
             )
-        pixels = normalize_pixels(tokens.values, CLIP_PIXELS)
+        pixels = normalize_pixels(tokens.values, self.pixels)
         x = self.patch_embed(pixels.astype(self.dtype))
         places = None
         if budget is not None and budget < x.shape[1]:
@@ -205,14 +207,15 @@ class ClipImage(nn.Module):
 
     Attributes:
       num_classes: K of a linear head on the normed cls token; None: CLIP's own projection instead.
-      embedding: E, width of the projection.
+      embedding: E, width of the projection; None: there is none, the output is the normed cls token
+        [B, width].
       train_tower: False freezes the tower: only the norm and the head (or projection) are trained.
       width, depth, num_heads, mlp_ratio, grid, patch, ln_pre, patch_bias, position_scale, gelu,
-        dtype, attention: see `ClipTower`.
+        pixels, dtype, attention: see `ClipTower`.
     """
 
     num_classes: int | None = None
-    embedding: int = 512
+    embedding: int | None = 512
     train_tower: bool = True
     width: int = 768
     depth: int = 12
@@ -224,20 +227,24 @@ class ClipImage(nn.Module):
     patch_bias: bool = False
     position_scale: float | None = None
     gelu: str = "quick"
+    pixels: PixelStats = CLIP_PIXELS
     dtype: Any = jnp.float32
     attention: str = "xla"
 
-    pixels = CLIP_PIXELS
     one_grid = True
+
+    def __post_init__(self):
+        self.pixels = PixelStats(*self.pixels)  # a stored model's are plain tuples
+        super().__post_init__()
 
     def setup(self):
         """Builds the layers."""
         self.tower = ClipTower(**tower_fields(self), gelu=self.gelu, dtype=self.dtype)
         self.ln_post = LayerNorm(dtype=self.dtype)
-        if self.num_classes is None:
+        if self.num_classes is None and self.embedding is not None:
             init = nn.initializers.normal(self.width**-0.5)
             self.proj = nn.Dense(self.embedding, use_bias=False, kernel_init=init, dtype=self.dtype)
-        else:
+        elif self.num_classes is not None:
             self.head = nn.Dense(self.num_classes, dtype=self.dtype)
 
     def __call__(
@@ -247,7 +254,7 @@ class ClipImage(nn.Module):
 
         Args:
           video_or_tokens: images [B, H, W, 3] or clips [B, T, H, W, 3], float normalised by
-            `CLIP_PIXELS` or uint8; or `Tokens` holding pixels, all on one grid without padding.
+            `pixels` or uint8; or `Tokens` holding pixels, all on one grid without padding.
           budget: tokens kept a clip, see `ClipTower`.
           train: changes nothing: there is no dropout.
 
@@ -257,7 +264,10 @@ class ClipImage(nn.Module):
         del train
         features = self.tower(pixel_tokens(video_or_tokens, self.patch), budget)
         x = self.ln_post(features.layers[-1].out[:, :, 0])
-        x = self.proj(x) if self.num_classes is None else self.head(x)
+        if self.num_classes is not None:
+            x = self.head(x)
+        elif self.embedding is not None:
+            x = self.proj(x)
         return jnp.mean(x.astype(jnp.float32), axis=1)
 
     def layers(self, video_or_tokens: jax.Array | Tokens) -> TowerFeatures:
@@ -276,7 +286,8 @@ class ClipImage(nn.Module):
 def tower_fields(model: Any) -> dict[str, Any]:
     """The fields of a tower that a model around it has under the same names."""
     names = ("width", "depth", "num_heads", "mlp_ratio", "grid", "patch", "ln_pre", "patch_bias")
-    return {name: getattr(model, name) for name in (*names, "position_scale", "attention")}
+    names = (*names, "position_scale", "pixels", "attention")
+    return {name: getattr(model, name) for name in names}
 
 
 def tower_layer_id(path: Sequence[str], depth: int) -> int:
@@ -286,36 +297,3 @@ def tower_layer_id(path: Sequence[str], depth: int) -> int:
     if path[1].startswith("blocks_"):
         return int(path[1].removeprefix("blocks_")) + 1
     return 0
-
-
-def pixel_tokens(video_or_tokens: jax.Array | Tokens, patch: int) -> Tokens:
-    """Images [B, H, W, 3] or clips [B, T, H, W, 3] as tokens; tokens pass unchanged."""
-    if isinstance(video_or_tokens, Tokens):
-        return video_or_tokens
-    if video_or_tokens.ndim == 4:
-        video_or_tokens = video_or_tokens[:, None]
-    return Tokens.from_video(video_or_tokens, patch)
-
-
-def one_grid(tokens: Tokens, what: str) -> tuple[int, int, int]:
-    """The static grid (T, H, W) of all clips.
-
-    Raises:
-      ValueError: if it is not known while tracing.
-    """
-    if tokens.static_grid is None:
-        raise ValueError(
-            f"{what} works frame by frame and needs all clips on one grid that is known while "
-            "tracing: pass dense videos [B, T, H, W, 3], not packed tokens"
-        )
-    grid = tokens.static_grid
-    assert math.prod(grid) == tokens.values.shape[1]
-    return grid
-
-
-def take_places(x: jax.Array, places: jax.Array | None) -> jax.Array:
-    """Of every frame the tokens at `places` [B, K]: [B, T, N, ..] -> [B, T, K, ..]."""
-    if places is None:
-        return x
-    index = places.reshape(places.shape[0], 1, -1, *[1] * (x.ndim - 3))
-    return jnp.take_along_axis(x, index, axis=2)

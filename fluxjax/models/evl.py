@@ -15,16 +15,14 @@ from fluxjax.models.clip import (
     ClipTower,
     LayerFeatures,
     TowerFeatures,
-    one_grid,
-    pixel_tokens,
-    take_places,
     tower_fields,
     tower_layer_id,
 )
+from fluxjax.models.dense_clips import one_grid, pixel_tokens, take_places
 from fluxjax.models.evl_decoder import Decoder
 from fluxjax.models.layers import LayerNorm, uniform_init
 from fluxjax.tokens.selection import group_dynamic_scores, top_places
-from fluxjax.tokens.tokens import CLIP_PIXELS, Tokens, gather
+from fluxjax.tokens.tokens import CLIP_PIXELS, PixelStats, Tokens, gather
 
 SELECT_AT = ("input", "features")
 
@@ -46,6 +44,7 @@ class Evl(nn.Module):
       width, depth, num_heads, mlp_ratio, grid, patch, ln_pre, patch_bias, position_scale: of the
         image tower, see `fluxjax.models.clip.ClipTower`.
       tower_gelu: of the image tower; the decoder's is always "quick".
+      pixels: (mean, std) that uint8 pixels are normalised by.
       dtype: of the decoder's computation; parameters stay float32.
       attention: back end of the tower, see `fluxjax.models.attention`.
     """
@@ -74,20 +73,21 @@ class Evl(nn.Module):
     patch_bias: bool = False
     position_scale: float | None = None
     tower_gelu: str = "quick"
+    pixels: PixelStats = CLIP_PIXELS
     dtype: Any = jnp.float32
     attention: str = "xla"
 
-    pixels = CLIP_PIXELS
     one_grid = True
     selections = ("places",)
     merges = False
     # What `features` depends on, besides the tower's parameters.
     feature_fields = (
-        "num_heads", "patch", "ln_pre", "patch_bias", "tower_gelu", "tower_dtype", "dtype",
-        "decoder_layers", "temporal_attention",
+        "num_heads", "patch", "ln_pre", "patch_bias", "tower_gelu", "pixels", "tower_dtype",
+        "dtype", "decoder_layers", "temporal_attention",
     )  # fmt: skip
 
     def __post_init__(self):
+        self.pixels = PixelStats(*self.pixels)  # a stored model's are plain tuples
         if self.select not in SELECT_AT:
             raise ValueError(f"select={self.select!r} is unknown; choose one of {SELECT_AT}")
         if not 1 <= self.decoder_layers <= self.depth:
@@ -133,7 +133,7 @@ class Evl(nn.Module):
         """Classifies clips.
 
         Args:
-          video_or_tokens: [B, T, H, W, 3], float normalised by `CLIP_PIXELS` or uint8; or `Tokens`
+          video_or_tokens: [B, T, H, W, 3], float normalised by `pixels` or uint8; or `Tokens`
             holding pixels, all on one grid without padding.
           budget: tokens kept a clip, cls tokens not counted, the same places in every frame; None
             keeps all.

@@ -10,7 +10,7 @@ import ml_dtypes
 import numpy as np
 import pytest
 
-from fluxjax.convert import fluxvit, states
+from fluxjax.convert import fluxvit, shapes
 from fluxjax.convert.initialize import init_fluxvit_from_internvideo2
 from fluxjax.convert.load import load_torch, to_torch
 from fluxjax.models import create_model
@@ -116,8 +116,8 @@ def test_without_layer_scale():
 def test_other_mlp_sizes_and_grids():
     """Hidden sizes that are no multiple of the width; grids of any shape."""
     model, _ = load(CASE.params)
-    assert all(int(w * states.ratio_of(h, w)) == h for w in (48, 1408, 96) for h in range(1, 700))
-    model = model.clone(mlp_ratio=states.ratio_of(209, 48), grid=(3, 2, 5), budgets=(9, 5))
+    assert all(int(w * shapes.ratio_of(h, w)) == h for w in (48, 1408, 96) for h in range(1, 700))
+    model = model.clone(mlp_ratio=shapes.ratio_of(209, 48), grid=(3, 2, 5), budgets=(9, 5))
     state = random_state(model)
     found, variables = load(state, num_frames=None, image_size=(28, 70), budgets=(9, 5))
     assert found == model
