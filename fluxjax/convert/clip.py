@@ -51,6 +51,8 @@ RELEASED_HEADS = {
 }
 _EPSILON = 1e-5
 _QUICK = "OpenAI's weights and open_clip's -quickgelu have quick, open_clip's others exact"
+_LAION_WIDTH = 1024  # of the one release with other pixel statistics than CLIP's
+_LAION_PIXELS = "open_clip's ViT-L-14 of LAION-2B has mean and std of 0.5"
 _NAMES_OF_OUTPUT = re.compile(r"ln_post\.|proj$")
 
 
@@ -150,7 +152,10 @@ def _described(
         raise ValueError(
             f"{told['epsilon'].source} has LayerNorms of epsilon {epsilon}; only {_EPSILON} is run"
         )
-    pixels = untold.choose("pixels", fields.get("pixels"), released=CLIP_PIXELS)
+    released = None if width == _LAION_WIDTH else CLIP_PIXELS
+    pixels = untold.choose(
+        "pixels", fields.get("pixels"), released=released, assumed=CLIP_PIXELS, why=_LAION_PIXELS
+    )
     rows = np.shape(state.get("positional_embedding", (0, 0)))[0] - 1
     model = ClipImage(
         num_classes=None,

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from fluxjax.convert.untold import Told
-from fluxjax.tokens.tokens import PixelStats
+from fluxjax.tokens.tokens import CLIP_PIXELS, PixelStats
 
 logger = logging.getLogger(__name__)
 
@@ -49,6 +49,7 @@ def told_of(
     told: dict[str, Told] = {}
     if _MARKS <= set(state):
         told["gelu"] = Told("quick", "an archive of OpenAI's")
+        told["pixels"] = Told(CLIP_PIXELS, "an archive of OpenAI's")
     if source is None:
         return told
     source = Path(source)
@@ -92,25 +93,31 @@ def _read(folder: Path, name: str) -> dict[str, Any]:
     return config if isinstance(config, dict) else {}
 
 
+def _object(config: Mapping[str, Any], key: str) -> dict[str, Any]:
+    value = config.get(key)
+    return value if isinstance(value, dict) else {}
+
+
 def _of_open_clip(folder: Path) -> dict[str, Told]:
     source = "open_clip_config.json"
     config = _read(folder, source)
-    model = config.get("model_cfg", {})
-    vision = model.get("vision_cfg", {})
-    if not isinstance(vision.get("layers"), int):
+    model = _object(config, "model_cfg")
+    vision = _object(model, "vision_cfg")
+    width, layers = vision.get("width", 768), vision.get("layers")
+    head_width = vision.get("head_width", 64)
+    if not all(type(size) is int and size > 0 for size in (width, layers, head_width)):
         return {}  # absent, or a tower of timm's or a ResNet, whose names are not read
-    width = vision.get("width", 768)
     gelu = "quick" if model.get("quick_gelu") else "exact"
-    if (vision.get("act_kwargs") or {}).get("approximate") == "tanh":
+    if _object(vision, "act_kwargs").get("approximate") == "tanh":
         gelu = "tanh"
     found = {
-        "sizes": (width, vision["layers"]),
-        "num_heads": width // vision.get("head_width", 64),
+        "sizes": (width, layers),
+        "num_heads": width // head_width,
         "gelu": gelu,
         "image_size": _image_size(vision.get("image_size")),
-        "pixels": _pixels(config.get("preprocess_cfg", {}), "mean", "std"),
+        "pixels": _pixels(_object(config, "preprocess_cfg"), "mean", "std"),
         "pooling": vision.get("pool_type", "tok"),
-        "epsilon": (vision.get("norm_kwargs") or {}).get("eps", 1e-5),
+        "epsilon": _object(vision, "norm_kwargs").get("eps", 1e-5),
     }
     return {name: Told(value, source) for name, value in found.items() if value is not None}
 
@@ -121,7 +128,7 @@ def _of_transformers(folder: Path) -> dict[str, Told]:
     if config.get("model_type") not in ("clip", "clip_vision_model"):
         return {}
     # What it leaves out has the default of transformers' CLIPVisionConfig.
-    vision = config.get("vision_config") or config
+    vision = _object(config, "vision_config") if "vision_config" in config else config
     act = vision.get("hidden_act", "quick_gelu")
     if act not in _GELU_OF_HF:
         raise ValueError(
@@ -142,10 +149,16 @@ def _of_transformers(folder: Path) -> dict[str, Told]:
 
 
 def _image_size(value: Any) -> int | tuple[int, int] | None:
-    return tuple(value) if isinstance(value, list) else value
+    if isinstance(value, list) and len(value) == 2 and all(type(side) is int for side in value):
+        return tuple(value)
+    return value if type(value) is int else None
 
 
 def _pixels(config: Mapping[str, Any], mean: str, std: str) -> PixelStats | None:
-    if mean not in config or std not in config:
-        return None
-    return PixelStats(tuple(config[mean]), tuple(config[std]))
+    stats = [config.get(mean), config.get(std)]
+    for values in stats:
+        if not isinstance(values, list) or len(values) != 3:
+            return None
+        if not all(type(value) in (int, float) for value in values):
+            return None
+    return PixelStats(*map(tuple, stats))

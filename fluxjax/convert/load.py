@@ -16,7 +16,7 @@ from fluxjax.models.evl import Evl
 from fluxjax.models.fluxvit import FluxViT
 from fluxjax.models.internvideo2 import InternVideo2
 
-_FAMILIES = {"clip": clip, "evl": evl, "fluxvit": fluxvit, "internvideo2": internvideo2}
+FAMILIES = {"clip": clip, "evl": evl, "fluxvit": fluxvit, "internvideo2": internvideo2}
 _TABLES = {
     ClipImage: clip.rows_of,
     Evl: evl.rows_of,
@@ -51,12 +51,12 @@ def load_torch(
       WeightsError: if the file cannot be read safely, or listing all names that are missing,
         unexpected or misshaped.
     """
-    if family not in _FAMILIES:
-        near = difflib.get_close_matches(family, _FAMILIES, n=1)
+    if family not in FAMILIES:
+        near = difflib.get_close_matches(family, FAMILIES, n=1)
         hint = f"; did you mean {near[0]!r}?" if near else ""
-        raise ValueError(f"unknown family {family!r}{hint} (known: {sorted(_FAMILIES)})")
+        raise ValueError(f"unknown family {family!r}{hint} (known: {sorted(FAMILIES)})")
     source = None if isinstance(weights, Mapping) else weights
-    return _FAMILIES[family].load(state_of(weights), source, **overrides)
+    return FAMILIES[family].load(state_of(weights), source, **overrides)
 
 
 def to_torch(model: nn.Module, variables: Mapping[str, Any]) -> dict[str, np.ndarray]:

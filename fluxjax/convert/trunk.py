@@ -12,6 +12,7 @@ from fluxjax.convert import shapes
 from fluxjax.convert.mapping import PATCH_KERNEL, Row, dense, kernel, layer_norm, vector
 from fluxjax.convert.untold import Untold, checked_gelu, checked_heads
 from fluxjax.tokens.grids import PATCH
+from fluxjax.tokens.tokens import IMAGENET_PIXELS
 
 # (width, depth) -> heads of the transformer, of the pooling projectors: FluxViT S and B,
 # InternVideo2 S, B, L, 1B and 6B; the first is our own "ti".
@@ -75,7 +76,7 @@ def trunk_fields(
         "pool_num_heads", pool_num_heads, released=pool_heads, assumed=16, why=why
     )
     gelu = untold.choose("gelu", gelu, released=tanh, assumed="tanh", why=why)
-    untold.known("pixels", "ImageNet's mean and std", "the official recipe")
+    untold.known("pixels", IMAGENET_PIXELS, "the official recipe")
     untold.known("epsilon", "1e-6 in RMSNorm, 1e-5 in LayerNorm", "the official code")
     return {
         "width": width,

@@ -8,6 +8,8 @@ import os
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+from fluxjax.tokens.tokens import CLIP_PIXELS, IMAGENET_PIXELS
+
 logger = logging.getLogger(__name__)
 
 GELUS = ("quick", "exact", "tanh")
@@ -53,7 +55,9 @@ class Untold:
         told = self.told.get(name)
         if given is not None:
             if told is not None and told.value != given:
-                self._doubtful.append(f"{name}={given} was passed, {told.source} says {told.value}")
+                self._doubtful.append(
+                    f"{name}={_text(given)} was passed, {told.source} says {_text(told.value)}"
+                )
             return given
         if told is not None:
             return self.known(name, told.value, told.source)
@@ -68,12 +72,14 @@ class Untold:
 
     def known(self, name: str, value: Any, source: str) -> Any:
         """Notes a value that something tells; returns it."""
-        self._known.append(f"{name}={value} ({source})")
+        self._known.append(f"{name}={_text(value)} ({source})")
         return value
 
     def doubtful(self, name: str, value: Any, why: str) -> Any:
         """Notes a value that nothing tells; returns it."""
-        self._doubtful.append(f"{name}={value} is assumed ({why}); if it is not so, pass {name}=")
+        self._doubtful.append(
+            f"{name}={_text(value)} is assumed ({why}); if it is not so, pass {name}="
+        )
         return value
 
     def say(self) -> None:
@@ -83,6 +89,13 @@ class Untold:
             logger.info("%s: %s", what, ", ".join(self._known))
         if self._doubtful:
             logger.warning("%s: %s", what, "; ".join(self._doubtful))
+
+
+_PIXELS = {IMAGENET_PIXELS: "ImageNet's", CLIP_PIXELS: "CLIP's"}
+
+
+def _text(value: Any) -> str:
+    return _PIXELS.get(value, str(value)) if isinstance(value, tuple) else str(value)
 
 
 def checked_heads(keyword: str, width: int, heads: int) -> int:
