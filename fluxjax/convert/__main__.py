@@ -44,8 +44,11 @@ def parser() -> argparse.ArgumentParser:
     add("decoder_heads", type=int, help="heads of an evl's decoder")
     add("num_classes", type=int, help="cut the heads: 400 of 710 takes the first 400 rows")
     add("budgets", type=_numbers, help="tokens that heads 0, 1, .. of a fluxvit were trained for")
-    add("gelu", choices=GELUS, help="of the blocks (of an evl: of its image tower); default: as "
-        "files beside CLIP's weights say, else quick (clip, evl) or tanh")  # fmt: skip
+    options.add_argument(
+        *("--gelu", "--tower_gelu", "--tower-gelu"), choices=GELUS,
+        help="of the blocks (of an evl: of its image tower); default: as files beside CLIP's "
+        "weights say, else quick (clip, evl) or tanh",
+    )  # fmt: skip
     return options
 
 

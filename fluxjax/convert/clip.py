@@ -118,7 +118,9 @@ def load_tower(
       WeightsError, ValueError: as `load`.
     """
     fields = {} if pixels is None else {"pixels": pixels}
-    model, state, untold = _described(state, source, num_heads, image_size, gelu, fields)
+    model, state, untold = _described(
+        state, source, num_heads, image_size, gelu, fields, gelu_keyword="tower_gelu"
+    )
     state = {n: value for n, value in state.items() if not _NAMES_OF_OUTPUT.match(n)}
     table = [row.without(VISUAL) for row in rows_of(model) if row.paths[0].startswith("tower/")]
     variables = to_variables(state, table, untold.what)
@@ -133,6 +135,7 @@ def _described(
     image_size: Any,
     gelu: str | None,
     fields: Mapping[str, Any],
+    gelu_keyword: str = "gelu",
 ) -> tuple[ClipImage, dict[str, Any], Untold]:
     """The model that a state dict belongs to, its tensors under OpenAI's names, and the log."""
     whole = vision_part(state)
@@ -146,7 +149,7 @@ def _described(
     told = told_of(whole, source, width, depth)
     untold = Untold(f"a CLIP image encoder of width {width}", told, source)
     num_heads = untold.choose("num_heads", num_heads, released=RELEASED_HEADS.get((width, depth)))
-    gelu = untold.choose("gelu", gelu, assumed="quick", why=_QUICK)
+    gelu = untold.choose("gelu", gelu, assumed="quick", why=_QUICK, keyword=gelu_keyword)
     epsilon = untold.choose("epsilon", None, released=_EPSILON)
     if epsilon != _EPSILON:
         raise ValueError(
@@ -168,7 +171,7 @@ def _described(
         patch=patch,
         ln_pre=any(name.startswith("ln_pre.") for name in state),
         patch_bias="conv1.bias" in state,
-        gelu=checked_gelu("gelu", gelu),
+        gelu=checked_gelu(gelu_keyword, gelu),
         **{**fields, "pixels": pixels},
     )
     return model, state, untold
@@ -193,7 +196,8 @@ def _check_pooling(model: ClipImage, untold: Untold) -> None:
             "answers; such weights serve as the tower of an EVL only (clip=)"
         )
     if pooling is None and not model.ln_pre:
-        untold.doubtful("pooling", "cls", "open_clip's CLIPA, without ln_pre too, has the mean")
+        why = "open_clip's CLIPA, without ln_pre too, has the mean"
+        untold.doubtful("pooling", "cls", why, "use the weights as the tower of an EVL only")
 
 
 def on_grid(

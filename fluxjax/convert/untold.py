@@ -38,16 +38,24 @@ class Untold:
         self._doubtful: list[str] = []
 
     def choose(
-        self, name: str, given: Any, *, released: Any = None, assumed: Any = None, why: str = ""
+        self,
+        name: str,
+        given: Any,
+        *,
+        released: Any = None,
+        assumed: Any = None,
+        why: str = "",
+        keyword: str | None = None,
     ) -> Any:
         """The value of a keyword: what is given, else told, else released, else assumed.
 
         Args:
-          name: of the keyword, which is named as the remedy.
+          name: of the value.
           given: what the caller passed, or None.
           released: what the released model of these sizes has, or None.
           assumed: for want of anything better; None: that would be a guess.
           why: of `assumed`.
+          keyword: named as the remedy; default: `name`.
 
         Raises:
           ValueError: if nothing tells the value.
@@ -65,20 +73,20 @@ class Untold:
             return self.known(name, released, "as released")
         if assumed is None:
             raise ValueError(
-                f"shapes do not tell the {name} of {self.what}; pass {name}=, as the model was "
-                "trained with"
+                f"shapes do not tell the {name} of {self.what}; pass {keyword or name}=, as the "
+                "model was trained with"
             )
-        return self.doubtful(name, assumed, why)
+        return self.doubtful(name, assumed, why, f"pass {keyword or name}=")
 
     def known(self, name: str, value: Any, source: str) -> Any:
         """Notes a value that something tells; returns it."""
         self._known.append(f"{name}={_text(value)} ({source})")
         return value
 
-    def doubtful(self, name: str, value: Any, why: str) -> Any:
+    def doubtful(self, name: str, value: Any, why: str, remedy: str) -> Any:
         """Notes a value that nothing tells; returns it."""
         self._doubtful.append(
-            f"{name}={_text(value)} is assumed ({why}); if it is not so, pass {name}="
+            f"{name}={_text(value)} is assumed ({why}); if it is not so, {remedy}"
         )
         return value
 

@@ -345,3 +345,35 @@ def test_a_model_without_projection_is_written_back_and_stored(tmp_path):
     again, stored = fluxjax.load(tmp_path / "m")
     assert again == model and again.pixels.mean == HALF.mean
     same(stored, variables)
+
+
+def test_an_evl_with_a_backbone_of_unknown_size(caplog):
+    from fluxjax.convert.evl import rows_of
+    from fluxjax.models.evl import Evl
+
+    fields = {name: SMALL[name] for name in ("width", "depth", "num_heads", "patch", "grid")}
+    model = Evl(
+        num_classes=3, num_frames=2, decoder_layers=1, qkv_width=32, decoder_heads=2, **fields
+    )
+    state = {row.name: np.ones(row.shape, np.float32) for row in rows_of(model)}
+    with pytest.raises(ValueError, match="pass num_heads="):
+        load_torch("evl", state, decoder_heads=2)
+    with caplog.at_level(logging.INFO, "fluxjax"):
+        found, _ = load_torch("evl", state, num_heads=4, decoder_heads=2)
+    assert found == model
+    for text in ("tower_gelu=quick (as released)", "pixels=CLIP's (as released)"):
+        assert text in caplog.text
+    assert not [record for record in caplog.records if record.levelno >= logging.WARNING]
+    changed, _ = load_torch("evl", state, num_heads=4, decoder_heads=2, tower_gelu="exact")
+    assert changed.tower_gelu == "exact"
+
+
+def test_pixels_of_a_width_that_was_released_with_two_kinds(monkeypatch, caplog):
+    """open_clip's ViT-L-14 of LAION-2B was trained on pixels from -1 to 1, OpenAI's was not."""
+    check = lambda state, rows, what: mapping.check(state, list(rows), what)  # noqa: E731
+    monkeypatch.setattr(clip, "to_variables", check)
+    load_torch("clip", state_of_size(1024, 24, 4096), gelu="exact")
+    assert "pixels=CLIP's is assumed (open_clip's ViT-L-14 of LAION-2B" in caplog.text
+    caplog.clear()
+    load_torch("clip", state_of_size(768, 12, 3072), gelu="exact")
+    assert not caplog.records

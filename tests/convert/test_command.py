@@ -8,6 +8,8 @@ import pytest
 import fluxjax
 from fluxjax.convert import __main__ as command_line
 from fluxjax.weight_files.readers import write_safetensors
+from tests.convert.make_data import DATA
+from tests.convert.test_clip import evl_state
 from tests.golden import fixture
 
 CASE = fixture("fluxvit", "v02")
@@ -140,3 +142,23 @@ def test_what_is_assumed_is_printed_once(source, tmp_path, capsys):
     assert printed.count("gelu=tanh is assumed (as in all released models)") == 1
     assert printed.count("pool_num_heads=16 is assumed") == 1
     assert "budgets=(3072, 2048, 1024) (as released)" in printed
+
+
+def test_an_evl_of_a_decoder_and_a_folder_of_its_clip(tmp_path, capsys):
+    clip = DATA / "clip_vision_exact"
+    write_safetensors(tmp_path / "decoder.safetensors", evl_state({"depth": 2}))
+    given = {"family": "evl", "source": tmp_path / "decoder.safetensors", "target": tmp_path / "m"}
+    assert run(**given, clip=clip, decoder_heads=4) == 0
+    model = fluxjax.load(tmp_path / "m")[0]
+    assert (model.tower_gelu, model.num_heads, model.decoder_heads) == ("exact", 16, 4)
+    assert run(**given, clip=clip, decoder_heads=4, gelu="tanh", overwrite=True) == 0
+    assert fluxjax.load(tmp_path / "m")[0].tower_gelu == "tanh"
+    assert "gelu=tanh was passed, config.json says exact" in capsys.readouterr().err
+
+
+def test_a_folder_of_a_clip_without_projection(tmp_path, capsys):
+    target = tmp_path / "m"
+    assert run(family="clip", source=DATA / "clip_vision_quick", target=target, verify=True) == 0
+    printed = capsys.readouterr()
+    assert "ClipImage without classes is in" in printed.out
+    assert ": 32 outputs" in printed.out and "gelu=quick (config.json)" in printed.err
