@@ -227,14 +227,14 @@ class ClipImage(nn.Module):
     patch_bias: bool = False
     position_scale: float | None = None
     gelu: str = "quick"
-    pixels: PixelStats = CLIP_PIXELS
+    pixels: tuple[tuple[float, ...], tuple[float, ...]] = CLIP_PIXELS
     dtype: Any = jnp.float32
     attention: str = "xla"
 
     one_grid = True
 
     def __post_init__(self):
-        self.pixels = PixelStats(*self.pixels)  # a stored model's are plain tuples
+        self.pixels = PixelStats(*map(tuple, self.pixels))  # a stored model's are plain
         super().__post_init__()
 
     def setup(self):

@@ -73,7 +73,7 @@ class Evl(nn.Module):
     patch_bias: bool = False
     position_scale: float | None = None
     tower_gelu: str = "quick"
-    pixels: PixelStats = CLIP_PIXELS
+    pixels: tuple[tuple[float, ...], tuple[float, ...]] = CLIP_PIXELS
     dtype: Any = jnp.float32
     attention: str = "xla"
 
@@ -87,7 +87,7 @@ class Evl(nn.Module):
     )  # fmt: skip
 
     def __post_init__(self):
-        self.pixels = PixelStats(*self.pixels)  # a stored model's are plain tuples
+        self.pixels = PixelStats(*map(tuple, self.pixels))  # a stored model's are plain
         if self.select not in SELECT_AT:
             raise ValueError(f"select={self.select!r} is unknown; choose one of {SELECT_AT}")
         if not 1 <= self.decoder_layers <= self.depth:

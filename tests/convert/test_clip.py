@@ -11,6 +11,7 @@ import pytest
 from fluxjax.convert import clip, mapping
 from fluxjax.convert.load import load_torch, to_torch
 from fluxjax.models.clip import ClipImage
+from fluxjax.models.registry import create_model, model_fields
 from fluxjax.tokens.tokens import CLIP_PIXELS, PixelStats
 from fluxjax.weight_files.readers import WeightsError, write_safetensors
 from tests.convert.make_data import DATA
@@ -377,3 +378,11 @@ def test_pixels_of_a_width_that_was_released_with_two_kinds(monkeypatch, caplog)
     caplog.clear()
     load_torch("clip", state_of_size(768, 12, 3072), gelu="exact")
     assert not caplog.records
+
+
+@pytest.mark.parametrize("name", ["clip_ti8", "evl_ti8"])
+def test_pixels_out_of_a_config_or_a_json_file(name):
+    """Flags know how to read tuples; JSON gives lists, and fields of modules must be hashable."""
+    assert model_fields(name)["pixels"] is tuple
+    model = create_model(name, pixels=[list(HALF.mean), list(HALF.std)])
+    assert model.pixels.std == HALF.std and hash(model)
