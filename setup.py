@@ -27,6 +27,7 @@ REQUIRED = [
     "tensorboard>=2.18,<3",
     "tensorflow>=2.18,<3",
     "tensorflow-datasets>=4.9.9,<5",
+    "tokenizers>=0.21,<0.24",
 ]
 
 setup(

@@ -104,7 +104,7 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--forward", type=int, default=1024, help="one of the budgets")
     parser.add_argument("--batch", type=int, default=1)
     parser.add_argument("--dtype", default="float32", choices=("float32", "bfloat16"))
-    parser.add_argument("--attention", default="xla")
+    parser.add_argument("--attention", default="auto")
     parser.add_argument("--torch_python", default=sys.executable)
     parser.add_argument("--torch_compile", action="store_true")
     parser.add_argument("--only", default="forward,train")

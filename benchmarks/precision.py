@@ -37,7 +37,7 @@ def main() -> None:
     parser.add_argument("--grid", default="12x224")
     parser.add_argument("--budgets", default="3072,2048,1024")
     parser.add_argument("--batch", type=int, default=4)
-    parser.add_argument("--attention", default="xla", help="of the bfloat16 side")
+    parser.add_argument("--attention", default="auto", help="of the bfloat16 side")
     parser.add_argument("--json", default=None, help="file to write")
     arguments = parser.parse_args()
     grid = parse_grid(arguments.grid)

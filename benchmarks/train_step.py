@@ -51,7 +51,7 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--batch", nargs="+", type=int, default=[1], help="clips on all devices")
     parser.add_argument("--dtype", nargs="+", default=["float32"])
     parser.add_argument("--mesh", nargs="+", default=[""], help="e.g. data=2,fsdp=2,tensor=2")
-    parser.add_argument("--attention", default="xla")
+    parser.add_argument("--attention", default="auto")
     parser.add_argument("--remat", default="none")
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--json", default=None, help="file to write")

@@ -13,6 +13,7 @@ one frame alone 27.0 %; the linear classifier of single frames 25.8 % (chance 25
 """
 
 from fluxjax.config.keys import base_config
+from fluxjax.config.recipes.demo import demo
 
 SIDE, PATCH = 48, 8
 TOWER = {
@@ -21,26 +22,23 @@ TOWER = {
 }  # fmt: skip
 
 
-def demo(model, frames):
+def small(model, frames):
     config = base_config(model)
     config.model.update(TOWER)
-    config.method, config.budgets = "cross_entropy", ()
     tokens = frames * (SIDE // PATCH) ** 2
-    config.grids.frames, config.grids.resolutions = (frames,), (SIDE,)
-    config.grids.min_tokens = config.grids.max_tokens = tokens
+    demo(config, budgets=(), frames=(frames,), resolutions=(SIDE,), tokens=(tokens, tokens))
+    config.method = "cross_entropy"
     config.eval.grids, config.eval.budgets = (f"{frames}x{SIDE}",), (tokens,)
     config.eval.batch_size = 64
-    config.data.flip = False  # it would turn left into right
-    config.data.crop_scale = (0.6, 1.0)
     config.batch_size, config.log_every = 32, 20
-    config.optim.warmup_steps, config.optim.b2, config.optim.clip_norm = 40, 0.98, 1.0
+    config.optim.warmup_steps = 40
     config.checkpoint.every_steps = 200
     return config
 
 
 def digits():
     """The tower, from single frames."""
-    config = demo("clip_ti8", frames=1)
+    config = small("clip_ti8", frames=1)
     config.data.train = config.data.test = "demo:easy?label=digit"
     config.num_classes = 10
     config.total_steps, config.optim.lr = 450, 1.6e-2
@@ -51,11 +49,11 @@ def digits():
 
 def get_config(variant="motion"):
     if variant == "frame":
-        config = demo("clip_ti8", frames=1)
+        config = small("clip_ti8", frames=1)
         config.model.train_tower = False
         config.total_steps, config.optim.lr = 200, 1e-2
         return config
-    config = demo("evl_ti8", frames=8)
+    config = small("evl_ti8", frames=8)
     config.model.update({"num_frames": 8, "decoder_layers": 2, "qkv_width": 64,
                          "mlp_dropout": 0.1, "head_dropout": 0.1})  # fmt: skip
     config.total_steps, config.optim.lr = 200, 2.4e-2

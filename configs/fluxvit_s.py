@@ -16,6 +16,7 @@ python -m fluxjax.main --config configs/fluxvit_s.py:ssv2 \
 """
 
 from fluxjax.config.keys import base_config
+from fluxjax.config.recipes.demo import demo
 from fluxjax.config.recipes.fluxvit import apply_recipe
 
 
@@ -28,20 +29,10 @@ def get_config(variant=None):
     config.model.position_scale = 4.0
     config.total_steps = 220
     config.batch_size = 16
-    config.budgets = (32, 16, 8)
-    config.grids.frames = (4, 6, 8)
-    config.grids.resolutions = (42, 56)
-    config.grids.min_tokens = 36
-    config.grids.max_tokens = 128
-    config.data.flip = False  # it would turn left into right
-    config.data.crop_scale = (0.6, 1.0)
     config.optim.lr = 4e-3
     config.optim.warmup_steps = 20
-    config.optim.b2 = 0.98
-    config.optim.clip_norm = 1.0
     config.eval.grids = ("8x56", "4x56")
-    config.eval.budgets = (32, 16, 8)
     config.eval.batch_size = 32
     config.log_every = 10
     config.checkpoint.every_steps = 110
-    return config
+    return demo(config, budgets=(32, 16, 8))

@@ -11,6 +11,7 @@ Score: 99.0 % held-out top-1 on 8x56 at 48 tokens, 93.2 % at 12; one frame alone
 """
 
 from fluxjax.config.keys import base_config
+from fluxjax.config.recipes.demo import demo
 
 
 def get_config():
@@ -20,20 +21,10 @@ def get_config():
     config.model.position_scale = 4.0
     config.total_steps = 600
     config.batch_size = 32
-    config.budgets = (48, 24, 12)
-    config.grids.frames = (4, 6, 8)
-    config.grids.resolutions = (42, 56)
-    config.grids.min_tokens = 36
-    config.grids.max_tokens = 128
-    config.data.flip = False  # it would turn left into right
-    config.data.crop_scale = (0.6, 1.0)
     config.optim.lr = 8e-3
     config.optim.warmup_steps = 40
-    config.optim.b2 = 0.98
-    config.optim.clip_norm = 1.0
     config.eval.grids = ("8x56", "6x56", "4x56", "1x56")
-    config.eval.budgets = (48, 24, 12)
     config.eval.batch_size = 64
     config.log_every = 20
     config.checkpoint.every_steps = 100
-    return config
+    return demo(config, budgets=(48, 24, 12))

@@ -23,7 +23,7 @@ from data_pipelines.reading.decode import Video, open_video
 from data_pipelines.reading.errors import VideoError, VideoTimeoutError
 from data_pipelines.reading.time_limit import limited
 from data_pipelines.sources import video_manifest
-from data_pipelines.sources.list_files import ListFile
+from data_pipelines.sources.catalog import open_path
 from data_pipelines.sources.remote import source_of
 from data_pipelines.sources.video_manifest import Entry
 
@@ -132,7 +132,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("list", help="one video a line: path label, or path start end label")
+    parser.add_argument("list", help="list file, annotation file or class folder")
     parser.add_argument("--root", default="", help="folder put before relative paths")
     parser.add_argument("--separator", default=None, help="of the fields; white space by default")
     parser.add_argument("--output", default=None, help="manifest to write; LIST.manifest.jsonl")
@@ -142,12 +142,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if options.workers < 1 or not options.seconds > 0:
         parser.error("--workers must be at least 1, --seconds more than 0")
     try:
-        catalog = ListFile(options.list, root=options.root, separator=options.separator)
+        catalog = open_path(options.list, root=options.root, separator=options.separator)
     except (ValueError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
     paths = list(dict.fromkeys(catalog.video_path(index) for index in range(len(catalog))))
-    output = pathlib.Path(options.output or f"{options.list}.manifest.jsonl")
+    output = pathlib.Path(options.output or f"{catalog.path}.manifest.jsonl")
     entries = []
     columns = (
         rich.progress.BarColumn(), rich.progress.MofNCompleteColumn(),

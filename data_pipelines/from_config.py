@@ -70,6 +70,8 @@ class VideoData:
             separator=data.separator,
             classes=tuple(data.classes),
         )
+        if set(splits) == {"train", "test"}:
+            _check_same_kind(data.train, data.test)
         opened: dict[str, Catalog] = {}
         classes = config.num_classes
         for name in ("train", "test"):
@@ -156,3 +158,18 @@ class VideoData:
         if found is None:
             raise ValueError(f"the {split} videos were not opened; ask for them in splits")
         return found
+
+
+def _check_same_kind(train: str, test: str) -> None:
+    """Refuses a training list of one's own beside the demo's test videos, and the other way round.
+
+    Blank training videos measure speed; what they are tested on does not matter.
+    """
+    kinds = [source.partition(":")[0] for source in (train, test)]
+    if "demo" in kinds and set(kinds) not in ({"demo"}, {"demo", "dummy"}):
+        ours, own = ("test", "train") if kinds[1] == "demo" else ("train", "test")
+        value = test if ours == "test" else train
+        raise ValueError(
+            f"config.data.{ours}={value!r} is the demo corpus, which has nothing to do with "
+            f"config.data.{own}; name {ours} videos of the same classes"
+        )

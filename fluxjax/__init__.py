@@ -6,6 +6,7 @@ logits = model.apply(variables, video, budget=1024)
 """
 
 from fluxjax.checkpoints.inference import load, save
+from fluxjax.checkpoints.usage import Usage
 from fluxjax.convert.initialize import init_fluxvit_from_internvideo2
 from fluxjax.convert.load import load_torch, to_torch
 from fluxjax.models import create_model, list_models
@@ -15,6 +16,7 @@ from fluxjax.weight_files.errors import WeightsError
 
 __all__ = [
     "Tokens",
+    "Usage",
     "WeightsError",
     "__version__",
     "create_model",

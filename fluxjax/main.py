@@ -17,8 +17,11 @@ from ml_collections import ConfigDict, config_flags
 from data_pipelines.reading.errors import VideoError
 from fluxjax.checkpoints.inference import save
 from fluxjax.checkpoints.training import Checkpoints
+from fluxjax.checkpoints.usage import Usage
 from fluxjax.config import stored as stored_config
+from fluxjax.config.command_line import parse_flags
 from fluxjax.config.keys import check_config
+from fluxjax.config.paths import expand_paths
 from fluxjax.config.ranges import check_devices
 from fluxjax.evaluation.registry import make_evaluators
 from fluxjax.evaluation.writer import format_table, write_scalars, write_tables
@@ -35,13 +38,12 @@ from fluxjax.training.nonfinite import NonFiniteError
 from fluxjax.training.profiling import StepProfiler
 from fluxjax.training.signals import EXIT_STOPPED, Stopped, StopSignals
 from fluxjax.training.state import TrainState
+from fluxjax.training.workdir import CONFIG, MODEL, PRETRAIN, check_folder, check_resume
 
 if TYPE_CHECKING:
     from data_pipelines.from_config import VideoData
 
 log = logging.getLogger("fluxjax.main")
-
-CONFIG = "config.json"  # in the workdir: the resolved config
 
 _CONFIG = config_flags.DEFINE_config_file(
     "config",
@@ -54,6 +56,9 @@ _WORKDIR = flags.DEFINE_string(
     None,
     "Folder of checkpoints, logs and results; a run found there is resumed. "
     "Default: a dated folder under ./runs.",
+)
+_CONFIG_HELP = flags.DEFINE_boolean(
+    "config_help", False, "List the keys of a config with default and meaning, and end."
 )
 _DISTRIBUTED = flags.DEFINE_enum(
     "distributed", "auto", hosts.MODES, "Join several processes: TPU pods, Slurm and Open MPI are "
@@ -74,6 +79,7 @@ def run(config: ConfigDict, workdir: pathlib.Path) -> None:
     """
     from data_pipelines.from_config import VideoData  # needs PyAV, and TensorFlow for tf.data
 
+    expand_paths(config)
     check_config(config)
     if config.compile_cache is not None:
         jax.config.update("jax_compilation_cache_dir", config.compile_cache)
@@ -90,17 +96,19 @@ def run(config: ConfigDict, workdir: pathlib.Path) -> None:
     workdir.mkdir(parents=True, exist_ok=True)
     first = jax.process_index() == 0
     with locked(workdir) if first else contextlib.nullcontext():
-        if first:
+        task = create_task(config)
+        trainer = Trainer.create(task, mesh)
+        check_resume(workdir, config, trainer.abstract_state)
+        if first:  # from here on the workdir is this run's
             stored_config.write(config, workdir / CONFIG)
         if config.pretrain is not None and config.init_from is None:
-            config.init_from = _pretrained(config.pretrain, workdir / "pretrain")
+            config.init_from = _pretrained(config.pretrain, workdir / PRETRAIN)
         hosts.meet(f"data of {workdir.name}")
-        task = create_task(config)
         log.info(
             "%s: %d train and %d test videos, %d classes, %s",
             workdir, len(data.train), len(data.test), config.num_classes or 0, task.example(),
         )  # fmt: skip
-        _train_and_evaluate(Trainer.create(task, mesh), data, workdir)
+        _train_and_evaluate(trainer, data, workdir)
     log.info("done; checkpoints, model, TensorBoard logs and tables are in %s", workdir)
 
 
@@ -134,15 +142,16 @@ def _train_and_evaluate(trainer: Trainer, data: "VideoData", workdir: pathlib.Pa
         state = train(trainer, batches, checkpoints, report, evaluate, stop, profiler)
         variables = hosts.whole(state.eval_variables(), trainer.mesh)
         if jax.process_index() == 0:
-            labels, model = data.train.label_names, workdir / "model"
-            save(model, task.model, variables, labels=labels, overwrite=True)
+            labels, model = data.train.label_names, workdir / MODEL
+            usage = Usage.of_run(config)
+            save(model, task.model, variables, labels=labels, usage=usage, overwrite=True)
         step = int(state.step)
         stop.call(functools.partial(evaluate, step, state), step)
 
 
 def _pretrained(config: ConfigDict, workdir: pathlib.Path) -> str:
     """The model of a run that comes first: trained now, or what an earlier run has left."""
-    model = workdir / "model"
+    model = workdir / MODEL
     if not model.exists():  # it appears once the run is done
         log.info("first a run of its own, in %s", workdir)
         run(config, workdir)
@@ -171,9 +180,9 @@ def main(argv: list[str]) -> None:
     if len(argv) > 1:
         raise app.UsageError(f"unexpected arguments {argv[1:]}; options start with --")
     config_path = config_flags.get_config_filename(flags.FLAGS["config"])
-    workdir = pathlib.Path(_WORKDIR.value) if _WORKDIR.value else default_workdir(config_path)
     set_up_logging()
     try:
+        workdir = check_folder(_WORKDIR.value) if _WORKDIR.value else default_workdir(config_path)
         hosts.start(_DISTRIBUTED.value, _COORDINATOR.value, _NUM_PROCESSES.value, _PROCESS_ID.value)
         if jax.process_count() > 1 and not _WORKDIR.value:
             raise ValueError("runs of several processes need --workdir, a folder that all share")
@@ -198,27 +207,5 @@ def _end(status: int) -> NoReturn:
     os._exit(status)
 
 
-def parse_flags(argv: list[str]) -> list[str]:
-    """absl's parser, with one line in the place of ml_collections' traceback on a wrong key."""
-    try:
-        return app.parse_flags_with_usage(_with_stored_config(argv))
-    except (AttributeError, KeyError, TypeError, ValueError, OSError) as error:
-        text = str(error.args[0] if len(error.args) == 1 else error)
-        sys.exit("error: " + text.strip("'\"").replace("\\n", "; ").replace("\\'", "'"))
-
-
-def _with_stored_config(argv: list[str]) -> list[str]:
-    """Arguments in which a config.json is read through `fluxjax.config.stored`."""
-    argv = list(argv)
-    for i, argument in enumerate(argv[1:], 1):
-        name, equals, value = argument.partition("=")
-        if name in ("--config", "-config") and equals:
-            argv[i] = f"{name}={stored_config.as_flag_value(value)}"
-        elif argv[i - 1] in ("--config", "-config"):
-            argv[i] = stored_config.as_flag_value(argument)
-    return argv
-
-
 if __name__ == "__main__":
-    flags.mark_flag_as_required("config")
     app.run(main, flags_parser=parse_flags)

@@ -16,10 +16,14 @@ from data_pipelines.clips.views import eval_views
 from data_pipelines.demo.encode import encode_h264
 from data_pipelines.reading.errors import VideoError
 from data_pipelines.sources.records import Record
+from data_pipelines.sources.remote import check_schemes, source_of
+from data_pipelines.sources.text_files import lines_of
 from fluxjax.budgets.planner import plan
 from fluxjax.budgets.points import read_report
+from fluxjax.checkpoints.paths import path_argument
 from fluxjax.serving.checkpoint import Checkpoint, Prediction, Predictor, open_checkpoint
 from fluxjax.serving.command import (
+    add_sampling_option,
     add_view_options,
     check_positive,
     command_parser,
@@ -37,20 +41,30 @@ DRAWN_FPS = 10
 def parser() -> argparse.ArgumentParser:
     """The command's options."""
     options = command_parser("fluxjax.predict", __doc__)
-    add_view_options(options)
+    add_view_options(options, default=None)
+    add_sampling_option(options)
     add = options.add_argument
     add("videos", nargs="+", metavar="VIDEO")
     add("--grid", help="FRAMESxPIXELS; default: the first that the run was evaluated on")
     add("--budget", type=int, help="tokens kept a view; default: the largest of the model")
     add("--limit-ms", type=float, help="the best setting of the report that takes no longer a view")
-    add("--report", help="budgets.json to choose from; default with --limit-ms: the run's own")
-    add("--labels", metavar="FILE", help="class names, one a line; default: the checkpoint's")
+    add(
+        "--report",
+        type=path_argument,
+        help="budgets.json to choose from; default with --limit-ms: the run's own",
+    )
+    add(
+        "--labels",
+        metavar="FILE",
+        type=path_argument,
+        help="class names, one a line; default: the checkpoint's",
+    )
     add("--top", type=int, default=5, help="classes named a video")
     add("--json", action="store_true", help="one JSON object a line")
-    add("--embed", metavar="FILE", help="also write the pooled features [videos, E] float32 as "
-        ".npy; rows of NaN for unreadable videos")  # fmt: skip
-    add("--draw", metavar="FILE", help="also write the clip as .mp4 with the kept tokens lit "
-        "(one video, first view)")  # fmt: skip
+    add("--embed", metavar="FILE", type=path_argument, help="also write the pooled features "
+        "[videos, E] float32 as .npy; rows of NaN for unreadable videos")  # fmt: skip
+    add("--draw", metavar="FILE", type=path_argument, help="also write the clip as .mp4 with the "
+        "kept tokens lit (one video, first view)")  # fmt: skip
     return options
 
 
@@ -88,7 +102,7 @@ def read_labels(options: argparse.Namespace, checkpoint: Checkpoint) -> tuple[st
     """
     if options.labels is None:
         return checkpoint.labels
-    lines = pathlib.Path(options.labels).read_text(encoding="utf-8").splitlines()
+    lines = lines_of(pathlib.Path(options.labels).read_text(encoding="utf-8"))
     names = tuple(line.strip() for line in lines if line.strip())
     if len(names) != checkpoint.model.num_classes:
         raise ValueError(
@@ -103,8 +117,8 @@ def predictions(
 ) -> Iterator[Prediction | VideoError]:
     """For each video what the model says, or why it could not be read."""
     for path in options.videos:
-        record = Record(path, label=-1, name=path)
         try:
+            record = Record(source_of(path), label=-1, name=path)
             views = eval_views(record, setting.grid, sampling, options.clips, options.crops)
         except VideoError as error:
             yield error
@@ -156,7 +170,7 @@ def draw(path: str, target: str, predictor: Predictor, setting: Setting, samplin
     Raises:
       VideoError: if the video cannot be read.
     """
-    record = Record(path, label=-1, name=path)
+    record = Record(source_of(path), label=-1, name=path)
     groups = predictor.groups(eval_views(record, setting.grid, sampling)[0], setting)
     frames = lit(eval_views(record, setting.grid, sampling, pixels=DRAWN_PIXELS)[0], groups)
     shown = np.repeat(frames, round(DRAWN_SECONDS * DRAWN_FPS), axis=0)
@@ -170,6 +184,7 @@ def check(options: argparse.Namespace) -> None:
       ValueError: naming the option.
     """
     check_positive(options, "clips", "crops", "top")
+    check_schemes(options.videos)
     if options.draw and len(options.videos) > 1:
         raise ValueError(f"--draw is for one video, {len(options.videos)} are given")
     if options.draw and not options.draw.endswith(".mp4"):
@@ -187,8 +202,10 @@ def run(options: argparse.Namespace) -> int:
     check(options)
     checkpoint = open_checkpoint(options.checkpoint)
     setting = choose_setting(options, checkpoint)
-    labels, sampling = read_labels(options, checkpoint), checkpoint.sampling
-    print(f"{setting}", file=sys.stderr)
+    labels, sampling = read_labels(options, checkpoint), checkpoint.sampling(options.sampling)
+    options.clips, options.crops = checkpoint.views(options.clips, options.crops)
+    views = f"{options.clips} x {options.crops} views"
+    print(f"{setting}, {views}, frames {sampling}", file=sys.stderr)
     predictor = Predictor(checkpoint.model, checkpoint.variables)
     rows, failed = [], False
     found = predictions(options, predictor, setting, sampling)

@@ -194,3 +194,20 @@ def test_the_core_files_stay_short():
         if len(path.read_text(encoding="utf-8").splitlines()) > 320
     ]
     assert not long, f"look for the second idea in: {long}"
+
+
+def functions(text):
+    """(name, lines from `def` to the last one, docstring included) of all functions."""
+    for node in ast.walk(ast.parse(text)):
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+            yield node.name, node.end_lineno - node.lineno + 1
+
+
+def test_functions_stay_short():
+    long = [
+        f"{path.relative_to(ROOT)}: {name}: {lines}"
+        for path in modules("fluxjax", "data_pipelines", "configs")
+        for name, lines in functions(path.read_text(encoding="utf-8"))
+        if lines > 60 and name != "base_config"  # which is a list of keys
+    ]
+    assert not long, f"look for the second idea in: {long}"

@@ -8,7 +8,6 @@ import re
 import signal
 import subprocess
 import sys
-import tempfile
 
 import jax
 import numpy as np
@@ -20,7 +19,6 @@ from fluxjax.training import signals
 from tests.data_pipelines import video_files
 
 ROOT = pathlib.Path(__file__).parents[1]
-COMPILED = tempfile.TemporaryDirectory(prefix="fluxjax-tests-")  # the same commands run repeatedly
 
 
 @pytest.fixture(scope="module")
@@ -61,7 +59,7 @@ def environment():
     flags += " --xla_backend_optimization_level=0"  # compiles in half the time
     return os.environ | {
         "XLA_FLAGS": flags, "JAX_PLATFORMS": "cpu", "PYTHONUNBUFFERED": "1",
-        "JAX_COMPILATION_CACHE_DIR": COMPILED.name,
+
     }  # fmt: skip
 
 
@@ -78,6 +76,10 @@ def finished(command):
 def final_state(workdir, step):
     path = workdir / "checkpoints" / str(step) / "state"
     return ocp.StandardCheckpointer().restore(path)
+
+
+def contents(folder):
+    return {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
 
 @pytest.mark.slow
@@ -106,6 +108,16 @@ def test_train_evaluate_repeat_stop_kill_and_resume(video_list, tmp_path):
     again = json.loads((tmp_path / "looked" / "evaluation.json").read_text())
     assert measured(again) == measured(table)
     assert before == {path: path.stat().st_mtime_ns for path in (tmp_path / "whole").rglob("*")}
+
+    # Nothing changes in a workdir whose run is another one's.
+    before = contents(tmp_path / "whole")
+    for option, message in (
+        ("--config.model.width=32", "config.model.width=32 (was 16)"),
+        ("--config.seed=1", "config.seed=1 (was 0)"),
+    ):
+        refused = run(video_list, tmp_path / "whole", option)
+        assert refused.returncode == 1 and message in refused.stderr, refused.stderr
+        assert contents(tmp_path / "whole") == before
 
     # Repeated from its stored config, asked to stop once and killed once.
     broken = tmp_path / "broken"
@@ -172,6 +184,13 @@ def test_a_tower_is_trained_first_then_stands_still(video_list, tmp_path):
         (["--config.seed=x"], "seed"),
         (["--config=missing/config.json"], "missing/config.json"),
         (["surplus"], "unexpected arguments"),
+        (["--config.lr=1"], "unknown config key config.lr; did you mean config.optim.lr?"),
+        (["--config.model=fluxvit_s14"], "did you mean --config.model.name=fluxvit_s14?"),
+        (["--config.optim=adamw"], "config.optim is a section, no value; set one of its keys: "),
+        (["--config.model.dtype=bf16"], "config.model.dtype='bf16' must be one of float32, bf"),
+        (["--config.init_from=gs://a/b"], "config.init_from: gs://a/b is remote"),
+        (["--workdir=gs://a/b"], "--workdir: gs://a/b is remote"),
+        (["--workdir=setup.py"], "--workdir=setup.py is a file; name a folder"),
     ],
 )
 def test_mistakes_are_named_before_anything_is_compiled(video_list, tmp_path, options, message):
@@ -180,3 +199,14 @@ def test_mistakes_are_named_before_anything_is_compiled(video_list, tmp_path, op
     assert message in result.stderr + result.stdout
     assert "compiled" not in result.stderr and "Traceback" not in result.stderr
     assert not (tmp_path / "run").exists(), "something was written"
+    assert not (ROOT / "gs:").exists()
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [([], "error: --config is missing: a recipe such as"), (["--config_help"], "config.optim.lr")],
+)
+def test_without_a_recipe(options, message):
+    result = finished([sys.executable, "-m", "fluxjax.main", *options])
+    assert message in result.stdout + result.stderr
+    assert result.returncode == (0 if options else 1) and "Traceback" not in result.stderr

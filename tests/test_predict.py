@@ -3,6 +3,7 @@
 import importlib.metadata
 import json
 import pathlib
+import shutil
 
 import jax
 import numpy as np
@@ -164,3 +165,63 @@ def test_a_limit_in_milliseconds_chooses_from_the_report(run, videos, tmp_path, 
         assert (line["grid"], line["budget"], line["method"]) == expected
     assert predict.main([*options, "--limit-ms", "1"]) == 1
     assert "at most 1 ms; the least are 3 ms" in capsys.readouterr().err
+
+
+def test_predict_reads_what_lists_read(run, videos, capsys):
+    """A video of another file system (ram:// stands for gs://), one that is gone, a bad scheme."""
+    tf = pytest.importorskip("tensorflow")
+    with tf.io.gfile.GFile("ram://predict/a.mp4", "wb") as file:
+        file.write(pathlib.Path(videos[0]).read_bytes())
+    names = ["ram://predict/a.mp4", "ram://predict/gone.mp4", videos[0]]
+    assert predict.main(["--checkpoint", str(run), "--json", *names]) == 1
+    output = capsys.readouterr()
+    remote, gone, local = (json.loads(line) for line in output.out.splitlines())
+    assert remote["predictions"] == local["predictions"]
+    assert gone == {"video": names[1], "error": "there is no file ram://predict/gone.mp4"}
+    assert predict.main(["--checkpoint", str(run), videos[0], "https://host/a.mp4"]) == 1
+    assert "https:// cannot be read here (https://host/a.mp4)" in capsys.readouterr().err
+
+
+@pytest.fixture(scope="module")
+def dense(tmp_path_factory):
+    """The model of a run with dense sampling and six views, moved away from its run."""
+    folder = tmp_path_factory.mktemp("moved")
+    run = tiny_run.write_run(folder / "run")
+    model, variables = fluxjax.load(run / "model")
+    usage = fluxjax.Usage("dense:2", ("2x28",), (8, 4), clips=3, crops=2)
+    fluxjax.save(folder / "elsewhere", model, variables, labels=tiny_run.LABELS, usage=usage)
+    return folder / "elsewhere"
+
+
+def test_a_moved_model_is_run_as_it_was_trained(dense, videos, capsys):
+    assert predict.main(["--checkpoint", str(dense), "--json", videos[1]]) == 0
+    shown = capsys.readouterr()
+    assert "3 x 2 views, frames dense:2" in shown.err and "assuming" not in shown.err
+    line = json.loads(shown.out)
+    assert line["grid"] == "2x28"
+    model, variables = fluxjax.load(dense)
+    clips = eval_views(Record(videos[1], -1, ""), Grid(2, 28), "dense:2", 3, 2)
+    assert len(clips) == 6
+    expected = np.asarray(jax.nn.softmax(model.apply(variables, np.stack(clips)))).mean(0)
+    for entry in line["predictions"]:
+        assert entry["probability"] == pytest.approx(expected[entry["class"]], abs=1e-4)
+    assert predict.main(["--checkpoint", str(dense), "--json", "--sampling", "ssv2", "--clips",
+                         "1", "--crops", "1", videos[1]]) == 0  # fmt: skip
+    shown = capsys.readouterr()
+    assert "1 x 1 views, frames ssv2" in shown.err and json.loads(shown.out) != line
+
+
+def test_what_is_assumed_is_said(run, videos, tmp_path, capsys, caplog):
+    shutil.copytree(run / "model", tmp_path / "model")
+    model = ["--checkpoint", str(tmp_path / "model"), "--grid", "4x28", videos[0]]
+    assert predict.main(model) == 0
+    assert "assuming --sampling=sparse" in capsys.readouterr().err
+    assert predict.main([*model, "--sampling", "sparse"]) == 0
+    assert "assuming" not in capsys.readouterr().err
+    assert predict.main([*model, "--sampling", "dence:4"]) == 1
+    assert "--sampling=dence:4" in capsys.readouterr().err
+    assert predict.main(["--checkpoint", str(tmp_path / "model"), videos[0]]) == 1
+    assert "pass --grid FRAMESxPIXELS" in capsys.readouterr().err
+    with pytest.raises(SystemExit):
+        predict.main([*model, "--embed", "gs://bucket/x.npy"])
+    assert "gs://bucket/x.npy is remote" in capsys.readouterr().err

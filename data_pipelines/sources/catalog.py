@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
+from typing import Any
 
 from data_pipelines.sources.annotations import AnnotationFile, is_annotation_file
 from data_pipelines.sources.array_records import open_dummy
@@ -93,14 +94,26 @@ def _open(source, split, data_dir, root, separator, num_classes, label_names, tr
     elif kind == "tfds":
         catalog = open_tfds(rest, split, data_dir, root, num_classes, label_names)
     else:
-        path = source.replace("{split}", split)
-        return _open_path(path, root, separator, num_classes, label_names, training)
+        return open_path(
+            source.replace("{split}", split),
+            root=root,
+            separator=separator,
+            num_classes=num_classes,
+            label_names=label_names,
+            training=training,
+        )
     _check_names(source, catalog, training)
     return catalog
 
 
-def _open_path(path, root, separator, num_classes, label_names, training) -> PathCatalog:
-    known = {"num_classes": num_classes, "label_names": label_names, "training": training}
+def open_path(
+    path: str, *, root: str = "", separator: str | None = None, **known: Any
+) -> PathCatalog:
+    """A list file, an annotation file or a class folder; `known` of classes as in `open_catalog`.
+
+    Raises:
+      ValueError, OSError: see `open_catalog`.
+    """
     if is_folder(os.path.expanduser(path)):
         for option, value in (("root", root), ("separator", separator)):
             if value:

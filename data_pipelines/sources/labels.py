@@ -76,8 +76,8 @@ def read_class_names(path: str) -> tuple[str, ...]:
     names = tuple(line.strip() for line in lines_of(read_text(path)) if line.strip())
     twice = [name for name, count in Counter(names).items() if count > 1]
     if twice or not names:
-        raise ValueError(f"{path} must name every class once, a line each; {twice or 'it is empty'}"
-                         f"{' come twice' if twice else ''}")  # fmt: skip
+        wrong = f"these come twice: {_some(twice)}" if twice else "it is empty"
+        raise ValueError(f"{path} must name every class once, a line each; {wrong}")
     return names
 
 

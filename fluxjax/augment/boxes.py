@@ -29,7 +29,7 @@ def inside_box(position: jax.Array, box: jax.Array, patch: int) -> jax.Array:
 
 
 def pixel_patch_side(tokens: Tokens) -> int:
-    """Side of a patch in pixels.
+    """Side of a patch in pixels, of tokens [B, N, patch*patch*3].
 
     Raises:
       ValueError: if the tokens are not pixels: patch * patch * 3 values each.

@@ -26,7 +26,9 @@ def erase(
     area: tuple[float, float] = (0.02, 1 / 3),
     aspect: tuple[float, float] = (0.3, 1 / 0.3),
 ) -> Tokens:
-    """Draws a box for every clip and fills it; see `draw` and `apply`.
+    """Draws a box for every clip of tokens [B, N, patch*patch*3] and fills it.
+
+    See `draw` and `apply`.
 
     Raises:
       ValueError: as `draw` and `apply` do.

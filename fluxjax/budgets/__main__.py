@@ -13,6 +13,7 @@ from fluxjax.budgets.points import format_points, pareto
 from fluxjax.budgets.publish import publish
 from fluxjax.budgets.source import SweepData
 from fluxjax.budgets.sweep import Sweep, sweep_settings
+from fluxjax.checkpoints.paths import path_argument
 from fluxjax.serving.checkpoint import open_checkpoint
 from fluxjax.serving.command import (
     add_data_options,
@@ -32,7 +33,12 @@ def parser() -> argparse.ArgumentParser:
     add_view_options(options)
     add_data_options(options, default="the run's test data")
     add = options.add_argument
-    add("--output", metavar="DIR", help="where results go; default: --checkpoint")
+    add(
+        "--output",
+        metavar="DIR",
+        type=path_argument,
+        help="where results go; default: --checkpoint",
+    )
     add("--grids", help="FRAMESxPIXELS, comma-separated; default: those of the run's evaluation, "
         "and for each budget the largest grid within it")  # fmt: skip
     add("--budgets", help="tokens, comma-separated; default: those the model was trained for")

@@ -13,7 +13,6 @@ import numpy as np
 from data_pipelines import loader
 from data_pipelines.clips.clips import EvalClips
 from data_pipelines.clips.examples import Item
-from data_pipelines.clips.sampling import frame_sampler
 from data_pipelines.sources.catalog import Catalog, open_catalog
 from data_pipelines.sources.quarantine import BadVideos
 from data_pipelines.sources.rows import some
@@ -57,11 +56,7 @@ class SweepData:
         # Where the data are others, what is known of the run's own does not apply.
         known = {} if options.data else known
         split = options.split or known.get("test_split") or "test"
-        sampling = options.sampling or checkpoint.sampling
-        try:
-            frame_sampler(sampling)
-        except ValueError as error:
-            raise ValueError(f"--sampling={sampling}: {error}") from error
+        sampling = checkpoint.sampling(options.sampling)
         catalog = open_catalog(
             source,
             split=split,
@@ -113,8 +108,8 @@ class SweepData:
 
     def default_budgets(self) -> tuple[int, ...]:
         """Those the model was trained for, or those of the run's evaluation."""
-        config = self.checkpoint.config or {"eval": {"budgets": ()}}
-        return getattr(self.checkpoint.model, "budgets", tuple(config["eval"]["budgets"]))
+        usage = self.checkpoint.usage
+        return getattr(self.checkpoint.model, "budgets", () if usage is None else usage.budgets)
 
     def default_grids(self, budgets: Sequence[int]) -> list[Grid]:
         """The grids of the run's evaluation, and for each budget the largest grid within it.
@@ -122,14 +117,16 @@ class SweepData:
         The latter show what each budget gives without dropping tokens.
 
         Raises:
-          ValueError: for a checkpoint without a run.
+          ValueError: where nothing is known of the evaluation.
         """
-        config, patch = self.checkpoint.config, self.checkpoint.model.patch
-        if config is None:
-            raise ValueError(f"{self.checkpoint.folder} belongs to no run; pass --grids, e.g. "
-                             "--grids 4x224,8x224,16x224")  # fmt: skip
-        grids = [parse_grid(text) for text in config["eval"]["grids"]]
-        frames = config["grids"]["frames"] or PLAIN_FRAMES
+        usage, patch = self.checkpoint.usage, self.checkpoint.model.patch
+        if usage is None:
+            raise ValueError(
+                f"{self.checkpoint.folder} does not say on which grids it was evaluated; pass "
+                "--grids, e.g. --grids 4x224,8x224,16x224"
+            )
+        grids = [parse_grid(text) for text in usage.grids]
+        frames = usage.frames or PLAIN_FRAMES
         return grids + [plain_grid(budget, frames, patch) for budget in budgets]
 
 

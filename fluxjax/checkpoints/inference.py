@@ -1,6 +1,7 @@
 """Inference checkpoints: a folder with the weights, and the architecture that they belong to.
 
-DIRECTORY/architecture.json   class and fields of the model, version of fluxjax, label names
+DIRECTORY/architecture.json   class and fields of the model, version of fluxjax, label names, pixel
+                              statistics, and how the model was run in training
 DIRECTORY/weights/            the variables, written by Orbax
 DIRECTORY/manifest.json       sizes and sha256 of all that, see `fluxjax.checkpoints.manifest`
 """
@@ -22,6 +23,8 @@ import numpy as np
 import orbax.checkpoint as ocp
 
 from fluxjax.checkpoints import manifest
+from fluxjax.checkpoints.paths import local_path
+from fluxjax.checkpoints.usage import Usage
 from fluxjax.models.registry import model_classes
 from fluxjax.version import __version__
 from fluxjax.weight_files.errors import WeightsError
@@ -40,11 +43,13 @@ class Architecture:
       model: the flax module, without parameters.
       version: of the fluxjax that wrote it.
       labels: name of each class, or None.
+      usage: how it was run where it was trained, or None where nothing is known of that.
     """
 
     model: nn.Module
     version: str
     labels: tuple[str, ...] | None
+    usage: Usage | None = None
 
 
 def save(
@@ -53,6 +58,7 @@ def save(
     variables: Mapping[str, Any],
     *,
     labels: Sequence[str] | None = None,
+    usage: Usage | None = None,
     overwrite: bool = False,
 ) -> None:
     """Writes an inference checkpoint: `load` gives the same model and variables back.
@@ -66,6 +72,7 @@ def save(
       model: of a class that `create_model` builds.
       variables: of that model.
       labels: name of each class, in order.
+      usage: how the model was run where it was trained; `predict`, `budgets` and `export` go by it.
       overwrite: replace the checkpoint that `directory` holds.
 
     Raises:
@@ -73,13 +80,15 @@ def save(
         such a checkpoint.
       ValueError: on a model or labels that cannot be stored.
     """
-    directory = pathlib.Path(directory).absolute()
+    directory = pathlib.Path(local_path(directory)).absolute()
     check_vacant(directory, overwrite)
     architecture = {
         "format": _FORMAT,
         "fluxjax": __version__,
         "model": {"class": _known_class(model), "fields": _fields(model)},
         "labels": _checked_labels(labels, model),
+        "pixels": _pixels(model),
+        "usage": None if usage is None else dataclasses.asdict(usage),
     }
     arrays = jax.tree.map(np.asarray, dict(variables))
     directory.parent.mkdir(parents=True, exist_ok=True)
@@ -98,7 +107,7 @@ def load(directory: str | os.PathLike) -> tuple[nn.Module, dict[str, Any]]:
       FileNotFoundError: if there is no such folder.
       WeightsError: if it is no inference checkpoint, or a damaged one.
     """
-    directory = pathlib.Path(directory).absolute()
+    directory = pathlib.Path(local_path(directory)).absolute()
     model = read_architecture(directory).model
     try:
         manifest.verify(directory)
@@ -122,7 +131,7 @@ def read_architecture(directory: str | os.PathLike) -> Architecture:
       FileNotFoundError: if there is no such folder.
       WeightsError: if it is no inference checkpoint, or a damaged one.
     """
-    directory = pathlib.Path(directory)
+    directory = pathlib.Path(local_path(directory))
     if not directory.is_dir():
         raise FileNotFoundError(f"{directory} is not a folder; expected an inference checkpoint")
     path = directory / _ARCHITECTURE
@@ -137,18 +146,26 @@ def read_architecture(directory: str | os.PathLike) -> Architecture:
         version, form = stored["fluxjax"], stored["format"]
         kind, fields = stored["model"]["class"], dict(stored["model"]["fields"])
         labels = None if stored["labels"] is None else tuple(stored["labels"])
+        usage = stored.get("usage")  # not there in folders of version 0.1
+        usage = None if usage is None else Usage.from_json(usage)
     except (KeyError, TypeError, ValueError) as error:
         raise WeightsError(f"{path} is damaged: {type(error).__name__}: {error}") from error
     if not isinstance(kind, str) or not isinstance(version, str):
         raise WeightsError(f"{path} is damaged: the class or the version is no text")
     if form != _FORMAT:
         raise WeightsError(f"{path} has format {form!r}, this fluxjax reads {_FORMAT}; update it")
-    return Architecture(_built(kind, fields, f"{path}, written by {version},"), version, labels)
+    model = _built(kind, fields, f"{path}, written by {version},")
+    if stored.get("pixels", _pixels(model)) != _pixels(model):
+        raise WeightsError(
+            f"{path}, written by {version}, is of a {kind} for pixels of {stored['pixels']}; here "
+            f"they are {_pixels(model)}"
+        )
+    return Architecture(model, version, labels, usage)
 
 
 def check_vacant(directory: str | os.PathLike, overwrite: bool) -> None:
     """Raises FileExistsError unless a checkpoint may be written to `directory`; see `save`."""
-    directory = pathlib.Path(directory)
+    directory = pathlib.Path(local_path(directory))
     if not directory.exists() or (directory.is_dir() and not any(directory.iterdir())):
         return
     if not (directory / _ARCHITECTURE).is_file():
@@ -185,6 +202,12 @@ def _replaced(directory: pathlib.Path) -> Iterator[pathlib.Path]:
         new.rename(directory)
     finally:
         shutil.rmtree(scratch)
+
+
+def _pixels(model: nn.Module) -> dict[str, list[float]] | None:
+    """Mean and standard deviation that the model normalises pixels by; None for other models."""
+    stats = getattr(model, "pixels", None)
+    return None if stats is None else {k: list(v) for k, v in stats._asdict().items()}
 
 
 def _known_class(model: nn.Module) -> str:

@@ -51,6 +51,23 @@ def write(folder: str | os.PathLike, tree: Any, **more: Any) -> None:
     (folder / CHECKSUM).write_text(_checksum_line(text), encoding="ascii")
 
 
+def read(folder: str | os.PathLike) -> dict[str, Any]:
+    """The manifest, once its checksum and its form are right; the files are not looked at.
+
+    Raises:
+      DamagedError: naming what is wrong with it.
+      OSError: if it cannot be read.
+    """
+    folder = pathlib.Path(folder)
+    for name in (MANIFEST, CHECKSUM):
+        if not (folder / name).is_file():
+            raise DamagedError(f"{folder} has no {name}: it is incomplete, or of an older fluxjax")
+    text = (folder / MANIFEST).read_bytes()
+    if (folder / CHECKSUM).read_bytes() != _checksum_line(text).encode():
+        raise DamagedError(f"{folder} is damaged: {MANIFEST} or {CHECKSUM} has changed")
+    return _checked(text, folder)
+
+
 def verify(folder: str | os.PathLike) -> dict[str, Any]:
     """Reads every file and compares it with the manifest, which is returned.
 
@@ -59,7 +76,7 @@ def verify(folder: str | os.PathLike) -> dict[str, Any]:
     """
     folder = pathlib.Path(folder)
     try:
-        record = _read(folder)
+        record = read(folder)
         listed = record["files"]
         found = _files(folder)
         problems = [f"{name} is not in the manifest" for name in sorted(found - set(listed))]
@@ -130,17 +147,6 @@ def _compare(path: pathlib.Path, about: Mapping[str, Any]) -> str | None:
 
 def _checksum_line(text: bytes) -> str:
     return f"{hashlib.sha256(text).hexdigest()}  {MANIFEST}\n"
-
-
-def _read(folder: pathlib.Path) -> dict[str, Any]:
-    """The manifest, once its checksum and its form are right."""
-    for name in (MANIFEST, CHECKSUM):
-        if not (folder / name).is_file():
-            raise DamagedError(f"{folder} has no {name}: it is incomplete, or of an older fluxjax")
-    text = (folder / MANIFEST).read_bytes()
-    if (folder / CHECKSUM).read_bytes() != _checksum_line(text).encode():
-        raise DamagedError(f"{folder} is damaged: {MANIFEST} or {CHECKSUM} has changed")
-    return _checked(text, folder)
 
 
 def _checked(text: bytes, folder: pathlib.Path) -> dict[str, Any]:

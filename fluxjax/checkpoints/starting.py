@@ -11,19 +11,15 @@ import numpy as np
 from flax.traverse_util import flatten_dict, unflatten_dict
 
 from fluxjax.checkpoints.inference import load
-from fluxjax.models.clip import ClipImage
-from fluxjax.models.evl import Evl
-from fluxjax.models.fluxvit import FluxViT
-from fluxjax.models.internvideo2 import InternVideo2
 from fluxjax.tokens.positions import resampled
 from fluxjax.weight_files.errors import WeightsError
 
 log = logging.getLogger(__name__)
 
-_TABLE = "position_table"
+POSITION_TABLE = "position_table"
 _OFFSETS = re.compile(r".*/cross_attention/w[12]$")  # [2h-1, 2w-1, C]
 _TEMPORAL = re.compile(r".*/temporal/position$")  # [T, C]
-_HEAD = re.compile(r"head(s_\d+)?/")
+HEAD = re.compile(r"head(s_\d+)?/")  # of any number of classes
 
 
 class Rule(NamedTuple):
@@ -45,7 +41,21 @@ class Rule(NamedTuple):
     renamed: Callable[[dict[str, Any], nn.Module], dict[str, Any]] = lambda given, model: given
 
 
-_NOTHING = re.compile("(?!)")
+_rules: dict[type[nn.Module], tuple[Rule, ...]] = {}
+
+
+def register_start(model_class: type[nn.Module], *rules: Rule) -> None:
+    """Lets models of a class start from checkpoints: the first rule of the source's class counts.
+
+    Those of the models here are in `start_rules`; a new system registers its own where its task
+    is defined.
+
+    Raises:
+      ValueError: if the class has rules already.
+    """
+    if model_class in _rules:
+        raise ValueError(f"{model_class.__name__} has rules already; give all of them at once")
+    _rules[model_class] = rules
 
 
 class Start(NamedTuple):
@@ -61,13 +71,8 @@ def start_model(directory: str, model: nn.Module, variables: Mapping[str, Any]) 
     """Variables of a model that start from an inference checkpoint; logs what was taken.
 
     Parameters of equal name and shape are taken, position tables are resampled to the model's
-    grid, heads of another number of classes keep their initial values. What a model may start from:
-
-    - a FluxViT from a FluxViT or, as in the paper's pre-training, from an InternVideo2, whose
-      pooling projector and head start all of FluxViT's; the modules it does not have (dual patch
-      norm, LPE, GPE, decoders) keep their initial values;
-    - an EVL from an EVL, or with a fresh decoder from a CLIP image encoder or classifier;
-    - a CLIP classifier from either of these.
+    grid, heads of another number of classes keep their initial values. What a model may start from
+    is registered, see `register_start` and `start_rules`.
 
     Args:
       directory: of an inference checkpoint, see `fluxjax.save`.
@@ -79,7 +84,7 @@ def start_model(directory: str, model: nn.Module, variables: Mapping[str, Any]) 
       WeightsError: if the checkpoint is damaged, or naming what does not fit.
     """
     source, stored = load(directory)
-    rules = _RULES.get(type(model), ())
+    rules = _rules.get(type(model), ())
     rule = next((rule for rule in rules if isinstance(source, rule.source)), None)
     if rule is None:
         known = " or ".join(rule.source.__name__ for rule in rules) or "nothing"
@@ -138,7 +143,7 @@ def transfer(
         elif found[-1:] == wanted[-1:] and _is_table(path):
             result[path] = _resampled(path, jnp.asarray(given[path], value.dtype), wanted)
             tables.append(path)
-        elif _HEAD.match(path) and found[:-1] == wanted[:-1]:  # another number of classes
+        elif HEAD.match(path) and found[:-1] == wanted[:-1]:  # another number of classes
             kept.append(path)
         else:
             wrong.append(f"{path} is {list(found)}, the model's {list(wanted)}")
@@ -168,7 +173,7 @@ def _flat(params: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _is_table(path: str) -> bool:
-    return path.endswith(_TABLE) or bool(_OFFSETS.match(path) or _TEMPORAL.match(path))
+    return path.endswith(POSITION_TABLE) or bool(_OFFSETS.match(path) or _TEMPORAL.match(path))
 
 
 def _resampled(path: str, table: jnp.ndarray, wanted: tuple[int, ...]) -> jnp.ndarray:
@@ -178,62 +183,3 @@ def _resampled(path: str, table: jnp.ndarray, wanted: tuple[int, ...]) -> jnp.nd
     if _TEMPORAL.match(path):
         return resampled(table[:, None, None], (wanted[0], 1, 1))[:, 0, 0]
     return resampled(table, wanted[:3])
-
-
-def _as_fluxvit(given: Mapping[str, Any], model: nn.Module) -> dict[str, Any]:
-    """Parameters of an InternVideo2 under FluxViT's names; one projector and head a budget."""
-    budgets, renamed = len(model.budgets), {}
-    for path, value in given.items():
-        top, _, rest = path.partition("/")
-        if top in ("pooler", "head"):
-            renamed.update({f"{top}s_{i}/{rest}": value for i in range(budgets)})
-        else:
-            renamed[path.replace("patch_embed/", "patch_embed/proj/")] = value
-    if "spatial_table" in renamed:  # separate tables are added
-        temporal = renamed.pop("temporal_table")[:, None, None]
-        renamed[_TABLE] = renamed.pop("spatial_table")[None] + temporal
-    return renamed
-
-
-def _as_tower(given: Mapping[str, Any], model: nn.Module) -> dict[str, Any]:
-    """A CLIP tower's parameters; without a bias of the patch embedding it starts at 0."""
-    given, bias = dict(given), "tower/patch_embed/bias"
-    if model.patch_bias and bias not in given:
-        given[bias] = np.zeros(model.width, np.float32)
-    return given
-
-
-# One of each a budget: the checkpoint may have more or fewer of them.
-_PER_BUDGET = re.compile(r"(heads|poolers|decoders)_\d+/")
-# What InternVideo2 does not have: dual patch norm, LPE, GPE, decoders; backbones have no fc_norm.
-_NOT_IN_INTERNVIDEO2 = re.compile(
-    r"patch_embed/norm(_before)?/|blocks_\d+/attn/lpe/|gpe/|(heads|decoders)_\d+/|fc_norm/"
-)
-_PROBE = re.compile(r"probe_(norm|mlp)/")
-_FLUX_FIELDS = ("depth", "num_heads", "pool_heads", "gelu")
-_TOWER_FIELDS = ("depth", "num_heads", "patch", "ln_pre", "pixels")
-_AROUND_CLIP = re.compile(r"(ln_post|proj|head)/")
-_AROUND_EVL = re.compile(r"(decoder|norm|head)/")
-
-_RULES: dict[type[nn.Module], tuple[Rule, ...]] = {
-    FluxViT: (
-        Rule(FluxViT, _FLUX_FIELDS, _PER_BUDGET, _PER_BUDGET),
-        Rule(InternVideo2, _FLUX_FIELDS, _NOT_IN_INTERNVIDEO2, _PROBE, _as_fluxvit),
-    ),
-    Evl: (
-        Rule(Evl, (*_TOWER_FIELDS, "tower_gelu", "decoder_layers", "decoder_heads"), _NOTHING,
-             _NOTHING, _as_tower),
-        Rule(ClipImage, (*_TOWER_FIELDS, ("tower_gelu", "gelu")), _AROUND_EVL, _AROUND_CLIP,
-             lambda given, model: _as_tower(_without_head(given), model)),
-    ),
-    ClipImage: (
-        Rule(ClipImage, (*_TOWER_FIELDS, "gelu"), _AROUND_CLIP, _AROUND_CLIP, _as_tower),
-        Rule(Evl, (*_TOWER_FIELDS, ("gelu", "tower_gelu")), _AROUND_CLIP, _AROUND_EVL,
-             lambda given, model: _as_tower(_without_head(given), model)),
-    ),
-}  # fmt: skip
-
-
-def _without_head(given: Mapping[str, Any]) -> dict[str, Any]:
-    """A head that read other features is none for this model."""
-    return {path: value for path, value in given.items() if not _HEAD.match(path)}

@@ -49,7 +49,7 @@ class Checkpoints:
           keep: how many checkpoints to keep, the newest.
           config: stored in the manifests, as JSON values.
         """
-        self.directory = pathlib.Path(workdir).absolute() / "checkpoints"
+        self.directory = _folder(workdir)
         self._keep, self._config = keep, config
         self._first = jax.process_index() == 0
         self._checkpointer = ocp.StandardCheckpointer()
@@ -69,8 +69,7 @@ class Checkpoints:
 
     def steps(self) -> list[int]:
         """Numbers of the finished checkpoints, the newest first; not verified."""
-        names = (path.name for path in self.directory.iterdir() if path.is_dir())
-        return sorted((int(n) for n in names if n.isascii() and n.isdigit()), reverse=True)
+        return _steps(self.directory)
 
     def latest_step(self) -> int | None:
         """Number of the newest checkpoint, finished or being finished; None without any."""
@@ -174,8 +173,7 @@ class Checkpoints:
                 damaged.append(step)
                 reasons.append(f"  {error}")
                 continue
-            if problems := manifest.tree_problems(record["tree"], abstract_state):
-                raise ValueError(self._misfit(step, problems))
+            check_fits(self.directory.parent, step, record, abstract_state)
             return step, damaged
         if damaged:
             raise CheckpointError(
@@ -183,14 +181,6 @@ class Checkpoints:
                 "another --workdir to start anew:\n" + "\n".join(reasons)
             )
         return _NONE, damaged
-
-    def _misfit(self, step: int, problems: list[str]) -> str:
-        more = f"\n  and {len(problems) - _SHOWN} more" if len(problems) > _SHOWN else ""
-        listed = "".join(f"\n  {problem}" for problem in problems[:_SHOWN]) + more
-        return (
-            f"the checkpoint of step {step} in {self.directory} does not fit this config's model "
-            f"or optimizer; use another --workdir or the config it was made with:{listed}"
-        )
 
     def _set_aside(self, damaged: list[int]) -> None:
         for step in damaged:
@@ -206,6 +196,44 @@ class Checkpoints:
         finally:
             self._pool.shutdown()
             self._checkpointer.close()
+
+
+def newest_manifest(workdir: str | pathlib.Path) -> tuple[int, dict[str, Any]] | None:
+    """(step, manifest) of the newest checkpoint with a sound one; the files are not compared."""
+    directory = _folder(workdir)
+    for step in _steps(directory) if directory.is_dir() else ():
+        try:
+            return step, manifest.read(directory / str(step))
+        except manifest.DamagedError:
+            continue  # resuming says so, once it has read all of it
+    return None
+
+
+def check_fits(
+    workdir: str | pathlib.Path, step: int, record: Mapping[str, Any], abstract_state: Any
+) -> None:
+    """Raises ValueError if a checkpoint of this manifest is of another tree than the state.
+
+    Names what differs, and the remedy.
+    """
+    if not (problems := manifest.tree_problems(record["tree"], abstract_state)):
+        return
+    more = f"\n  and {len(problems) - _SHOWN} more" if len(problems) > _SHOWN else ""
+    listed = "".join(f"\n  {problem}" for problem in problems[:_SHOWN]) + more
+    raise ValueError(
+        f"the checkpoint of step {step} in {_folder(workdir)} does not fit this config's model "
+        f"or optimizer; use another --workdir or the config it was made with:{listed}"
+    )
+
+
+def _folder(workdir: str | pathlib.Path) -> pathlib.Path:
+    return pathlib.Path(workdir).absolute() / "checkpoints"
+
+
+def _steps(directory: pathlib.Path) -> list[int]:
+    """Numbers of the finished checkpoints, the newest first."""
+    names = (path.name for path in directory.iterdir() if path.is_dir())
+    return sorted((int(n) for n in names if n.isascii() and n.isdigit()), reverse=True)
 
 
 def _first_line(error: BaseException) -> str:

@@ -1,6 +1,5 @@
 """The closed set of config keys, with their defaults and meaning, and the checks before a run."""
 
-import difflib
 import importlib
 from collections.abc import Sequence
 
@@ -8,6 +7,7 @@ from ml_collections import ConfigDict
 from ml_collections.config_dict import placeholder
 
 from fluxjax.checkpoints.inference import read_architecture
+from fluxjax.config.names import unknown_key
 from fluxjax.config.ranges import check_ranges, get
 from fluxjax.models.registry import model_fields
 from fluxjax.tasks import create_task, task_keys
@@ -114,7 +114,8 @@ def base_config(model: str = "fluxvit_ti14", task: str = "classify") -> ConfigDi
     config.optim.layer_decay = 1.0
     config.optim.clip_norm = placeholder(float)
     config.optim.accumulate_steps = 1  # steps whose mean gradient makes one optimizer update
-    config.optim.ema = placeholder(float)  # decay of the moving average, e.g. 0.9999
+    config.optim.ema = placeholder(float)  # decay of the parameters' moving average, e.g. 0.9999
+    config.optim.ema_warmup = True  # from a decay of 0.1 on, so that short runs forget their start
 
     config.eval = ConfigDict()
     config.eval.grids = ("8x56",)
@@ -173,7 +174,8 @@ def check_config(config: ConfigDict) -> None:
       ValueError: naming the key, the value and the remedy.
     """
     import_modules(config.get("imports", ()))
-    _check_keys(config, base_config(config.model.name, config.task), "config")
+    known = base_config(config.model.name, config.task)
+    _check_keys(config, known, known)
     if config.init_from is not None:
         try:
             read_architecture(config.init_from)
@@ -223,17 +225,17 @@ def _check_augmentation(config: ConfigDict) -> None:
             raise ValueError(f"config.data.rand_augment: {error}") from error
 
 
-def _check_keys(config: ConfigDict, known: ConfigDict, path: str) -> None:
+def _check_keys(config: ConfigDict, known: ConfigDict, whole: ConfigDict, section="") -> None:
     for key in config:
         if key not in known:
-            near = difflib.get_close_matches(key, list(known), n=1)
-            hint = f"; did you mean {path}.{near[0]}?" if near else f"; known: {sorted(known)}"
-            raise ValueError(f"unknown config key {path}.{key}{hint}")
+            raise ValueError(unknown_key(f"{section}{key}", whole))
         if isinstance(known[key], ConfigDict):
-            _check_keys(config[key], known[key], f"{path}.{key}")
+            _check_keys(config[key], known[key], whole, f"{section}{key}.")
     for key in known:
         if key not in config:
-            raise ValueError(f"config key {path}.{key} is missing; start from base_config()")
+            raise ValueError(
+                f"config key config.{section}{key} is missing; start from base_config()"
+            )
 
 
 def _require(condition: bool, config: ConfigDict, key: str, rule: str) -> None:

@@ -5,6 +5,8 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
+DTYPES = ("float32", "bfloat16", "float16")  # of the computation
+
 _Check = Callable[[Any], bool]
 
 _AT_LEAST_1: tuple[_Check, str] = (lambda x: x >= 1, "must be at least 1")
@@ -39,6 +41,7 @@ RANGES: dict[str, tuple[_Check, str]] = {
     "mesh.data": _AT_LEAST_1,
     "mesh.fsdp": _AT_LEAST_1,
     "mesh.tensor": _AT_LEAST_1,
+    "model.dtype": (lambda x: x in DTYPES, f"must be one of {', '.join(DTYPES)}"),
     "model.drop_path": _BELOW_1,
     "model.width": _AT_LEAST_1,
     "model.depth": _AT_LEAST_1,

@@ -1,4 +1,4 @@
-"""CLIP weights <-> `fluxjax.models.clip.ClipImage`: OpenAI's, open_clip's and Hugging Face's names.
+"""CLIP weights <-> `ClipImage`: OpenAI's, open_clip's and Hugging Face's names.
 
 Sources: names and shapes of openai/CLIP (TorchScript archives), mlfoundations/open_clip and
 transformers' CLIPModel and CLIPVisionModelWithProjection. The image encoder is read; the text
@@ -28,7 +28,7 @@ from fluxjax.convert.mapping import (
 )
 from fluxjax.convert.states import vision_part
 from fluxjax.convert.untold import Untold, check_fields, checked_gelu, checked_heads
-from fluxjax.models.clip import ClipImage
+from fluxjax.models.clip_image import ClipImage
 from fluxjax.tokens.positions import resampled
 from fluxjax.tokens.tokens import CLIP_PIXELS
 

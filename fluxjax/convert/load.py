@@ -11,7 +11,7 @@ import numpy as np
 from fluxjax.convert import clip, evl, fluxvit, internvideo2
 from fluxjax.convert.mapping import to_state
 from fluxjax.convert.states import state_of
-from fluxjax.models.clip import ClipImage
+from fluxjax.models.clip_image import ClipImage
 from fluxjax.models.evl import Evl
 from fluxjax.models.fluxvit import FluxViT
 from fluxjax.models.internvideo2 import InternVideo2

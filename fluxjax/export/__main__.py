@@ -12,9 +12,10 @@ from fluxjax.budgets import measure
 from fluxjax.budgets.planner import plan
 from fluxjax.budgets.points import Report, read_report
 from fluxjax.checkpoints.inference import save
+from fluxjax.checkpoints.paths import path_argument
 from fluxjax.export.artefacts import PLATFORMS, Rung, export
 from fluxjax.serving.checkpoint import Checkpoint, open_checkpoint
-from fluxjax.serving.command import command_parser, numbers, run_command
+from fluxjax.serving.command import add_sampling_option, command_parser, numbers, run_command
 from fluxjax.serving.settings import Setting, make_setting
 from fluxjax.tokens.grids import parse_grid
 
@@ -23,11 +24,22 @@ def parser() -> argparse.ArgumentParser:
     """The command's options."""
     options = command_parser("fluxjax.export", __doc__)
     add = options.add_argument
-    add("--target", required=True, metavar="OUT", help="folder to write; must be empty")
+    add(
+        "--target",
+        required=True,
+        metavar="OUT",
+        type=path_argument,
+        help="folder to write; must be empty",
+    )
     add("--budgets", help="tokens, comma-separated; default: those the model was trained for")
     add("--grid", help="of every budget, FRAMESxPIXELS; default: the report's best, or the first "
         "that the run was evaluated on")  # fmt: skip
-    add("--report", help="budgets.json; default: the run's own, where there is one")
+    add(
+        "--report",
+        type=path_argument,
+        help="budgets.json; default: the run's own, where there is one",
+    )
+    add_sampling_option(options)
     add("--platforms", default=",".join(PLATFORMS), help="default: %(default)s")
     add("--saved-model", action="store_true",
         help="also a TensorFlow SavedModel a budget (needs TensorFlow)")  # fmt: skip
@@ -94,7 +106,7 @@ def run(options: argparse.Namespace) -> int:
         checkpoint.variables,
         rungs,
         labels=checkpoint.labels,
-        sampling=checkpoint.sampling,
+        sampling=checkpoint.sampling(options.sampling),
         platforms=options.platforms.split(","),
     )
     if options.saved_model:
@@ -104,7 +116,13 @@ def run(options: argparse.Namespace) -> int:
             folder = target / f"saved_model_{rung.setting.budget}"
             write_saved_model(folder, checkpoint.model, checkpoint.variables, rung.setting)
     if options.orbax:
-        save(target / "model", checkpoint.model, checkpoint.variables, labels=checkpoint.labels)
+        save(
+            target / "model",
+            checkpoint.model,
+            checkpoint.variables,
+            labels=checkpoint.labels,
+            usage=checkpoint.usage,
+        )
     for rung in rungs:
         accuracy = "" if rung.point is None else f", top-1 {rung.point.top1:.1%}"
         print(f"{rung.setting}: {rung.gmacs:.3g} GMACs{accuracy}")

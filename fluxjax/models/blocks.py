@@ -12,7 +12,16 @@ import jax.numpy as jnp
 import numpy as np
 
 from fluxjax.models.attention import attention, attention_with_weights
-from fluxjax.models.layers import Affine, DropPath, LayerScale, Mlp, RMSNorm, linear_init, rows_of
+from fluxjax.models.layers import (
+    Affine,
+    DropPath,
+    LayerScale,
+    Mlp,
+    RMSNorm,
+    linear_init,
+    rows_of,
+    uniform_init,
+)
 from fluxjax.tokens.merging import Merged, merge, saliency
 
 
@@ -38,11 +47,7 @@ class PatchEmbed(nn.Module):
     @nn.compact
     def __call__(self, patches: jax.Array) -> jax.Array:
         """[B, N, patch*patch*3] normalised pixels -> [B, N, width]."""
-        bound = patches.shape[-1] ** -0.5  # PyTorch's default for convolutions
-
-        def uniform(key, shape, dtype=jnp.float32):
-            return jax.random.uniform(key, shape, dtype, -bound, bound)
-
+        uniform = uniform_init(patches.shape[-1] ** -0.5)  # PyTorch's default for convolutions
         x = RMSNorm(dtype=self.dtype, name="norm_before")(patches)
         x = nn.Dense(
             self.width, kernel_init=uniform, bias_init=uniform, dtype=self.dtype, name="proj"
@@ -55,7 +60,7 @@ class SelfAttention(nn.Module):
 
     num_heads: int
     dtype: Any = jnp.float32
-    backend: str = "xla"
+    backend: str = "auto"
     out_init: Any = linear_init
     lpe: bool = True
 
@@ -103,7 +108,7 @@ class Block(nn.Module):
     depth_index: int = 0
     gelu: str = "tanh"
     dtype: Any = jnp.float32
-    backend: str = "xla"
+    backend: str = "auto"
     lpe: bool = True
 
     @nn.compact
@@ -162,3 +167,25 @@ def remat_block(kind: str) -> type[Block]:
         raise ValueError(f"unknown remat {kind!r}; choose one of {REMAT}")
     # `train` (argument 3, after self) is a Python bool.
     return nn.remat(Block, policy=policies[kind], static_argnums=(3,))
+
+
+def make_blocks(model: Any, block: type[Block] = Block, lpe: bool = True) -> list[Block]:
+    """The blocks of a FluxViT or InternVideo2, to be called in its `setup`.
+
+    Drop path rises linearly from 0 at the first block to the model's rate at the last.
+    """
+    rates = np.linspace(0.0, model.drop_path, model.depth)
+    return [
+        block(
+            model.num_heads,
+            mlp_ratio=model.mlp_ratio,
+            layer_scale=model.layer_scale,
+            drop_path=float(rate),
+            depth_index=i,
+            gelu=model.gelu,
+            dtype=model.dtype,
+            backend=model.attention,
+            lpe=lpe,
+        )
+        for i, rate in enumerate(rates)
+    ]

@@ -5,6 +5,7 @@ and the official repository openai/CLIP; per-block features as EVL uses them (ar
 OpenGVLab/efficient-video-recognition).
 """
 
+import dataclasses
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
@@ -13,11 +14,11 @@ import jax
 import jax.numpy as jnp
 
 from fluxjax.models.attention import attention
-from fluxjax.models.dense_clips import one_grid, pixel_tokens, take_places
+from fluxjax.models.dense_clips import one_grid, take_places
 from fluxjax.models.layers import LayerNorm, Mlp, uniform_init
 from fluxjax.tokens.positions import resample_table, sincos_3d
 from fluxjax.tokens.selection import group_dynamic_scores, top_places
-from fluxjax.tokens.tokens import CLIP_PIXELS, PixelStats, Tokens, normalize_pixels
+from fluxjax.tokens.tokens import CLIP_PIXELS, PixelStats, Tokens, check_patch, normalize_pixels
 
 _xavier = nn.initializers.xavier_uniform()
 
@@ -51,7 +52,7 @@ class ClipAttention(nn.Module):
 
     num_heads: int
     dtype: Any = jnp.float32
-    backend: str = "xla"
+    backend: str = "auto"
     out_init: Any = _xavier
 
     @nn.compact
@@ -77,7 +78,7 @@ class ClipBlock(nn.Module):
     gelu: str = "quick"
     depth: int = 12
     dtype: Any = jnp.float32
-    backend: str = "xla"
+    backend: str = "auto"
 
     @nn.compact
     def __call__(self, x: jax.Array) -> LayerFeatures:
@@ -95,8 +96,8 @@ class ClipBlock(nn.Module):
         return LayerFeatures(x, q, k)
 
 
-class ClipTower(nn.Module):
-    """Embedding and blocks; no final norm, no projection.
+class TowerFields(nn.Module, kw_only=True):
+    """What a tower and the models around it declare under the same names.
 
     Attributes:
       width, depth, num_heads, mlp_ratio: of the transformer.
@@ -106,7 +107,6 @@ class ClipTower(nn.Module):
       patch_bias: the patch embedding has a bias: EVL's has, CLIP's has not.
       position_scale: factor on a sin-cos table as initial positions; None: CLIP's small random
         ones, from which a small tower hardly learns where things are.
-      gelu: "quick" as OpenAI trained, "exact" as most of open_clip's.
       pixels: (mean, std) that uint8 pixels are normalised by.
       dtype: of the computation; parameters stay float32.
       attention: back end, see `fluxjax.models.attention`.
@@ -121,10 +121,23 @@ class ClipTower(nn.Module):
     ln_pre: bool = True
     patch_bias: bool = False
     position_scale: float | None = None
-    gelu: str = "quick"
-    pixels: PixelStats = CLIP_PIXELS
+    pixels: tuple[tuple[float, ...], tuple[float, ...]] = CLIP_PIXELS
     dtype: Any = jnp.float32
-    attention: str = "xla"
+    attention: str = "auto"
+
+    def __post_init__(self):
+        self.pixels = PixelStats(*map(tuple, self.pixels))  # a stored model's are plain
+        super().__post_init__()
+
+
+class ClipTower(TowerFields, kw_only=True):
+    """Embedding and blocks; no final norm, no projection.
+
+    Attributes:
+      gelu: "quick" as OpenAI trained, "exact" as most of open_clip's.
+    """
+
+    gelu: str = "quick"
 
     def setup(self):
         """Builds the layers."""
@@ -151,19 +164,18 @@ class ClipTower(nn.Module):
         """Features of every frame.
 
         Args:
-          tokens: pixels of clips on one static grid, without padding.
+          tokens: pixels [B, N, patch*patch*3] of clips on one static grid, without padding.
           budget: tokens kept a clip before the first block, cls tokens not counted: the places
             that change most over the clip, the same in all frames (see `top_places`). None: all.
+
+        Returns:
+          Features [B, T, 1+K, ..] in the compute dtype of every block.
 
         Raises:
           ValueError: on padded tokens or another patch size.
         """
         grid = one_grid(tokens, "the CLIP image tower")
-        if tokens.values.shape[-1] != self.patch**2 * 3:
-            raise ValueError(
-                f"tokens hold {tokens.values.shape[-1]} values each, patches of {self.patch} "
-                f"pixels have {self.patch**2 * 3}; were they packed with another patch size?"
-            )
+        check_patch(tokens, self.patch)
         pixels = normalize_pixels(tokens.values, self.pixels)
         x = self.patch_embed(pixels.astype(self.dtype))
         places = None
@@ -202,92 +214,10 @@ class ClipTower(nn.Module):
         return tuple(layers)
 
 
-class ClipImage(nn.Module):
-    """CLIP's image encoder, or a classifier on it; clips are the mean of their frames.
-
-    Attributes:
-      num_classes: K of a linear head on the normed cls token; None: CLIP's own projection instead.
-      embedding: E, width of the projection; None: there is none, the output is the normed cls token
-        [B, width].
-      train_tower: False freezes the tower: only the norm and the head (or projection) are trained.
-      width, depth, num_heads, mlp_ratio, grid, patch, ln_pre, patch_bias, position_scale, gelu,
-        pixels, dtype, attention: see `ClipTower`.
-    """
-
-    num_classes: int | None = None
-    embedding: int | None = 512
-    train_tower: bool = True
-    width: int = 768
-    depth: int = 12
-    num_heads: int = 12
-    mlp_ratio: float = 4.0
-    grid: tuple[int, int] = (14, 14)
-    patch: int = 16
-    ln_pre: bool = True
-    patch_bias: bool = False
-    position_scale: float | None = None
-    gelu: str = "quick"
-    pixels: tuple[tuple[float, ...], tuple[float, ...]] = CLIP_PIXELS
-    dtype: Any = jnp.float32
-    attention: str = "xla"
-
-    one_grid = True
-
-    def __post_init__(self):
-        self.pixels = PixelStats(*map(tuple, self.pixels))  # a stored model's are plain
-        super().__post_init__()
-
-    def setup(self):
-        """Builds the layers."""
-        self.tower = ClipTower(**tower_fields(self), gelu=self.gelu, dtype=self.dtype)
-        self.ln_post = LayerNorm(dtype=self.dtype)
-        if self.num_classes is None and self.embedding is not None:
-            init = nn.initializers.normal(self.width**-0.5)
-            self.proj = nn.Dense(self.embedding, use_bias=False, kernel_init=init, dtype=self.dtype)
-        elif self.num_classes is not None:
-            self.head = nn.Dense(self.num_classes, dtype=self.dtype)
-
-    def __call__(
-        self, video_or_tokens: jax.Array | Tokens, budget: int | None = None, train: bool = False
-    ) -> jax.Array:
-        """Encodes or classifies images and clips.
-
-        Args:
-          video_or_tokens: images [B, H, W, 3] or clips [B, T, H, W, 3], float normalised by
-            `pixels` or uint8; or `Tokens` holding pixels, all on one grid without padding.
-          budget: tokens kept a clip, see `ClipTower`.
-          train: changes nothing: there is no dropout.
-
-        Returns:
-          logits [B, num_classes] or embedding [B, embedding], float32; not of unit norm.
-        """
-        del train
-        features = self.tower(pixel_tokens(video_or_tokens, self.patch), budget)
-        x = self.ln_post(features.layers[-1].out[:, :, 0])
-        if self.num_classes is not None:
-            x = self.head(x)
-        elif self.embedding is not None:
-            x = self.proj(x)
-        return jnp.mean(x.astype(jnp.float32), axis=1)
-
-    def layers(self, video_or_tokens: jax.Array | Tokens) -> TowerFeatures:
-        """The features of every block, see `TowerFeatures`."""
-        return self.tower(pixel_tokens(video_or_tokens, self.patch))
-
-    def frozen(self, path: Sequence[str]) -> bool:
-        """Whether a parameter is not trained."""
-        return path[0] == "tower" and not self.train_tower
-
-    def layer_id(self, path: Sequence[str]) -> int:
-        """Layer number of a parameter for layer decay: see `tower_layer_id`."""
-        return tower_layer_id(path, self.depth)
-
-
-def tower_fields(model: Any) -> dict[str, Any]:
-    """The fields of a tower that a model around it has under the same names."""
-    names = ("width", "depth", "num_heads", "mlp_ratio", "grid", "patch", "ln_pre", "patch_bias")
-    names = (*names, "position_scale", "pixels", "attention")
-    return {name: getattr(model, name) for name in names}
+def tower_fields(model: TowerFields) -> dict[str, Any]:
+    """The fields that a tower has of the model around it; all but the dtype, which may differ."""
+    names = {field.name for field in dataclasses.fields(TowerFields)}
+    return {name: getattr(model, name) for name in names - {"parent", "name", "dtype"}}
 
 
 def tower_layer_id(path: Sequence[str], depth: int) -> int:

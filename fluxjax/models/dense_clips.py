@@ -18,7 +18,7 @@ def pixel_tokens(video_or_tokens: jax.Array | Tokens, patch: int) -> Tokens:
 
 
 def one_grid(tokens: Tokens, what: str) -> tuple[int, int, int]:
-    """The static grid (T, H, W) of all clips.
+    """The static grid (T, H, W) of all clips [B, T*H*W, D].
 
     Raises:
       ValueError: if it is not known while tracing.

@@ -5,7 +5,6 @@ repository OpenGVLab/efficient-video-recognition.
 """
 
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 import flax.linen as nn
 import jax
@@ -15,6 +14,7 @@ from fluxjax.models.clip import (
     ClipTower,
     LayerFeatures,
     TowerFeatures,
+    TowerFields,
     tower_fields,
     tower_layer_id,
 )
@@ -22,12 +22,12 @@ from fluxjax.models.dense_clips import one_grid, pixel_tokens, take_places
 from fluxjax.models.evl_decoder import Decoder
 from fluxjax.models.layers import LayerNorm, uniform_init
 from fluxjax.tokens.selection import group_dynamic_scores, top_places
-from fluxjax.tokens.tokens import CLIP_PIXELS, PixelStats, Tokens, gather
+from fluxjax.tokens.tokens import Tokens, gather
 
 SELECT_AT = ("input", "features")
 
 
-class Evl(nn.Module):
+class Evl(TowerFields, kw_only=True):
     """EVL classifier.
 
     Attributes:
@@ -41,12 +41,9 @@ class Evl(nn.Module):
       select: where a budget takes effect: "input" runs the tower on the kept tokens only, which
         saves most; "features" runs it on whole frames and shows the decoder the kept tokens.
       tower_dtype: of the tower's computation and of the features, such as "bfloat16"; None: dtype.
-      width, depth, num_heads, mlp_ratio, grid, patch, ln_pre, patch_bias, position_scale: of the
-        image tower, see `fluxjax.models.clip.ClipTower`.
       tower_gelu: of the image tower; the decoder's is always "quick".
-      pixels: (mean, std) that uint8 pixels are normalised by.
       dtype: of the decoder's computation; parameters stay float32.
-      attention: back end of the tower, see `fluxjax.models.attention`.
+      The rest is of the image tower, see `fluxjax.models.clip.TowerFields`.
     """
 
     num_classes: int = 400
@@ -63,19 +60,7 @@ class Evl(nn.Module):
     train_tower: bool = False
     select: str = "input"
     tower_dtype: str | None = None
-    width: int = 768
-    depth: int = 12
-    num_heads: int = 12
-    mlp_ratio: float = 4.0
-    grid: tuple[int, int] = (14, 14)
-    patch: int = 16
-    ln_pre: bool = True
-    patch_bias: bool = False
-    position_scale: float | None = None
     tower_gelu: str = "quick"
-    pixels: tuple[tuple[float, ...], tuple[float, ...]] = CLIP_PIXELS
-    dtype: Any = jnp.float32
-    attention: str = "xla"
 
     one_grid = True
     selections = ("places",)
@@ -87,7 +72,6 @@ class Evl(nn.Module):
     )  # fmt: skip
 
     def __post_init__(self):
-        self.pixels = PixelStats(*map(tuple, self.pixels))  # a stored model's are plain
         if self.select not in SELECT_AT:
             raise ValueError(f"select={self.select!r} is unknown; choose one of {SELECT_AT}")
         if not 1 <= self.decoder_layers <= self.depth:
@@ -162,7 +146,7 @@ class Evl(nn.Module):
     def kept_tokens(
         self, video_or_tokens: jax.Array | Tokens, budget: int | None, selection: str = "places"
     ) -> Tokens:
-        """The tokens of pixels that `__call__` would keep; their `position` says which."""
+        """The tokens of pixels [B, budget, D] that `__call__` would keep, with their positions."""
         del selection
         tokens = pixel_tokens(video_or_tokens, self.patch)
         places = self._selected(tokens, budget).places
@@ -188,7 +172,10 @@ class Evl(nn.Module):
     def tower_features(
         self, video_or_tokens: jax.Array | Tokens, budget: int | None = None
     ) -> TowerFeatures:
-        """The last `decoder_layers` blocks' features; without gradient if the tower is frozen."""
+        """The last `decoder_layers` blocks' features [B, T, 1+K, ..] of clips as in `__call__`.
+
+        They are without gradient if the tower is frozen.
+        """
         features = self.tower(pixel_tokens(video_or_tokens, self.patch), budget)
         features = features._replace(layers=features.layers[-self.decoder_layers :])
         return features if self.train_tower else jax.lax.stop_gradient(features)
@@ -200,7 +187,7 @@ class Evl(nn.Module):
         budget: int | None = None,
         train: bool = False,
     ) -> jax.Array:
-        """Logits of `tower_features` on frames of `grid` (h, w) patches; see `__call__`."""
+        """Logits [B, num_classes] of `tower_features` on frames of `grid` (h, w) patches."""
         if budget is not None:
             features = _kept(features, grid, budget)
         return self._logits(self._query(features, grid, train), train)
@@ -225,7 +212,7 @@ class Evl(nn.Module):
         budget: int | None = None,
         train: bool = False,
     ) -> jax.Array:
-        """Logits of `features` on frames of `grid` (h, w) patches; see `__call__`."""
+        """Logits [B, num_classes] of `features` on frames of `grid` (h, w) patches."""
         layers = tuple(
             LayerFeatures(*(features[name][:, i] if name in features else None
                             for name in LayerFeatures._fields))

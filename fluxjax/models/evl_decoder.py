@@ -125,8 +125,15 @@ class DecoderLayer(nn.Module):
     dtype: Any = jnp.float32
 
     @nn.compact
-    def __call__(self, x, layer: LayerFeatures, grid, places, train: bool) -> jax.Array:
-        """Query [B, C] -> [B, C]."""
+    def __call__(
+        self,
+        x: jax.Array,
+        layer: LayerFeatures,
+        grid: tuple[int, int],
+        places: jax.Array | None,
+        train: bool,
+    ) -> jax.Array:
+        """Query [B, C], features [B, T, L, ..], places [B, K] int32 or None -> query [B, C]."""
         width = x.shape[-1]
         frames = TemporalFeatures(**self.temporal, dtype=self.dtype, name="temporal")
         y = frames(layer, grid, places).reshape(x.shape[0], -1, width)

@@ -11,15 +11,14 @@ from typing import Any, NamedTuple
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
-import numpy as np
 
-from fluxjax.models.blocks import Merging, PatchEmbed, remat_block
+from fluxjax.models.blocks import Merging, PatchEmbed, make_blocks, remat_block
 from fluxjax.models.layers import Affine, AttentionPool, LayerNorm, linear_init
 from fluxjax.tokens.grids import PATCH
 from fluxjax.tokens.merging import check_schedule
 from fluxjax.tokens.positions import positions_of, resample_table, sincos_3d
 from fluxjax.tokens.selection import SELECTIONS, Ranking, rank_tokens, select, selection_scores
-from fluxjax.tokens.tokens import IMAGENET_PIXELS, Tokens, normalize_pixels
+from fluxjax.tokens.tokens import IMAGENET_PIXELS, Tokens, check_patch, normalize_pixels
 
 
 class BudgetOutput(NamedTuple):
@@ -80,7 +79,7 @@ class FluxViT(nn.Module):
     drop_path: float = 0.0
     gelu: str = "tanh"
     dtype: Any = jnp.float32
-    attention: str = "xla"
+    attention: str = "auto"
     remat: str = "none"
 
     pixels = IMAGENET_PIXELS
@@ -98,21 +97,7 @@ class FluxViT(nn.Module):
         table = lambda key: jnp.asarray(self.position_scale * sincos_3d(width, self.grid))  # noqa: E731
         self.position_table = self.param("position_table", table)
         self.gpe = Affine()
-        rates = np.linspace(0.0, self.drop_path, self.depth)
-        block = remat_block(self.remat)
-        self.blocks = [
-            block(
-                self.num_heads,
-                mlp_ratio=self.mlp_ratio,
-                layer_scale=self.layer_scale,
-                drop_path=float(rates[i]),
-                depth_index=i,
-                gelu=self.gelu,
-                dtype=self.dtype,
-                backend=self.attention,
-            )
-            for i in range(self.depth)
-        ]
+        self.blocks = make_blocks(self, remat_block(self.remat))
         heads = range(len(self.budgets))
         self.poolers = [AttentionPool(self.pooled, self.pool_heads, self.dtype) for _ in heads]
         self.fc_norm = LayerNorm(dtype=self.dtype)
@@ -177,23 +162,19 @@ class FluxViT(nn.Module):
           train: drop paths are active.
 
         Returns:
-          A `BudgetOutput` for each budget.
+          A `BudgetOutput` for each budget, logits [B, num_classes] float32 and so on.
         """
         budgets = self.budgets if budgets is None else tuple(budgets)
         embedded, positions = self.embed(video_or_tokens)
         return self._all_budgets(embedded, positions, budgets, train)
 
     def embed(self, video_or_tokens: jax.Array | Tokens) -> tuple[Tokens, "PositionTable"]:
-        """Pixels -> embedded tokens without positions, and where to look positions up."""
+        """Clips as in `__call__` -> tokens [B, N, C] without positions, and the table of these."""
         if isinstance(video_or_tokens, Tokens):
             tokens = video_or_tokens
         else:
             tokens = Tokens.from_video(video_or_tokens, self.patch)
-        if tokens.values.shape[-1] != self.patch**2 * 3:
-            raise ValueError(
-                f"tokens hold {tokens.values.shape[-1]} values each, patches of {self.patch} "
-                f"pixels have {self.patch**2 * 3}; were they packed with another patch size?"
-            )
+        check_patch(tokens, self.patch)
         values = self.patch_embed(normalize_pixels(tokens.values, self.pixels))
         table = PositionTable(self.gpe(self.position_table), tokens.static_grid, tokens.grid_bound)
         return tokens.replace(values=values), table
@@ -204,7 +185,7 @@ class FluxViT(nn.Module):
         budget: int | None,
         selection: str = "group_dynamic",
     ) -> Tokens:
-        """The embedded tokens that `__call__` would keep; their `position` says which."""
+        """The embedded tokens [B, K, C] that `__call__` would keep; `position` says which."""
         embedded, _ = self.embed(video_or_tokens)
         if budget is None or budget >= embedded.valid.shape[1]:
             return embedded

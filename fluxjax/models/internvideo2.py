@@ -13,12 +13,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from fluxjax.models.blocks import Block
+from fluxjax.models.blocks import make_blocks
 from fluxjax.models.fluxvit import PositionTable
-from fluxjax.models.layers import AttentionPool, LayerNorm, Mlp, linear_init
+from fluxjax.models.layers import AttentionPool, LayerNorm, Mlp, linear_init, uniform_init
 from fluxjax.tokens.grids import PATCH
 from fluxjax.tokens.positions import sincos_1d, sincos_3d
-from fluxjax.tokens.tokens import IMAGENET_PIXELS, Tokens, normalize_pixels
+from fluxjax.tokens.tokens import IMAGENET_PIXELS, Tokens, check_patch, normalize_pixels
 
 
 class TeacherOutput(NamedTuple):
@@ -76,39 +76,21 @@ class InternVideo2(nn.Module):
     drop_path: float = 0.0
     gelu: str = "tanh"
     dtype: Any = jnp.float32
-    attention: str = "xla"
+    attention: str = "auto"
 
     pixels = IMAGENET_PIXELS
     one_grid = False
 
     def setup(self):
         """Builds the layers."""
-        bound = (self.patch**2 * 3) ** -0.5  # PyTorch's default for convolutions
-
-        def uniform(key, shape, dtype=jnp.float32):
-            return jax.random.uniform(key, shape, dtype, -bound, bound)
-
+        uniform = uniform_init((self.patch**2 * 3) ** -0.5)  # PyTorch's default for convolutions
         self.patch_embed = nn.Dense(
             self.width, kernel_init=uniform, bias_init=uniform, dtype=self.dtype
         )
         self.cls_token = self.param("cls_token", linear_init, (self.width,))
         self.cls_position = self.param("cls_position", nn.initializers.zeros, (self.width,))
         self.position_tables = self._position_tables()
-        rates = np.linspace(0.0, self.drop_path, self.depth)
-        self.blocks = [
-            Block(
-                self.num_heads,
-                mlp_ratio=self.mlp_ratio,
-                layer_scale=self.layer_scale,
-                drop_path=float(rates[i]),
-                depth_index=i,
-                gelu=self.gelu,
-                dtype=self.dtype,
-                backend=self.attention,
-                lpe=False,
-            )
-            for i in range(self.depth)
-        ]
+        self.blocks = make_blocks(self, lpe=False)
         self.pooler = AttentionPool(self.pooled, self.pool_heads, self.dtype)
         if self.attentive_probe:
             zeros, hidden = nn.initializers.zeros, 4 * self.pooled
@@ -182,6 +164,9 @@ class InternVideo2(nn.Module):
           video_or_tokens: as in `__call__`.
           layers: blocks whose outputs are taught, see `return_layers`; a set, as in the reference.
 
+        Returns:
+          Layers [K, B, 1+N, C], pooled features [B, pooled] and attention [B, N], all float32.
+
         Raises:
           ValueError: on a wrong shape or layer.
         """
@@ -201,11 +186,7 @@ class InternVideo2(nn.Module):
         tokens = video_or_tokens
         if not isinstance(tokens, Tokens):
             tokens = Tokens.from_video(tokens, self.patch)
-        if tokens.values.shape[-1] != self.patch**2 * 3:
-            raise ValueError(
-                f"tokens hold {tokens.values.shape[-1]} values each, patches of {self.patch} "
-                f"pixels have {self.patch**2 * 3}; were they packed with another patch size?"
-            )
+        check_patch(tokens, self.patch)
         x = self.patch_embed(normalize_pixels(tokens.values, self.pixels).astype(self.dtype))
         table = sum(self.position_tables)
         positions = PositionTable(table, tokens.static_grid, tokens.grid_bound)

@@ -25,7 +25,7 @@ GELUS = ("tanh", "exact", "quick")
 
 
 def gelu(x: jax.Array, kind: str) -> jax.Array:
-    """GELU, "exact" (erf), its "tanh" approximation, or CLIP's "quick" x * sigmoid(1.702 x).
+    """GELU [..] -> [..]: "exact" (erf), "tanh" (approximated), CLIP's "quick" x * sigmoid(1.702 x).
 
     Raises:
       ValueError: on another kind.
@@ -212,7 +212,7 @@ class AttentionPool(nn.Module):
 
         q, k, v = (project(name, y) for name, y in (("q", query), ("k", x), ("v", x)))
         # One query a clip: a flash kernel gains nothing here, and cuDNN wants longer sequences.
-        pooled = attention(q, k, v, valid=valid).reshape(x.shape[0], width)
+        pooled = attention(q, k, v, valid=valid, backend="xla").reshape(x.shape[0], width)
         out = nn.Dense(self.features, kernel_init=linear_init, dtype=self.dtype, name="proj")
         pooled = out(pooled)
         return (pooled, mean_attention(q, k, valid)) if return_attention else pooled

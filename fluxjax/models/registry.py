@@ -8,7 +8,7 @@ from typing import Any
 
 import flax.linen as nn
 
-from fluxjax.models.clip import ClipImage
+from fluxjax.models.clip_image import ClipImage
 from fluxjax.models.evl import Evl
 from fluxjax.models.fluxvit import FluxViT
 from fluxjax.models.internvideo2 import InternVideo2

@@ -3,6 +3,7 @@
 import dataclasses
 import functools
 import json
+import logging
 import os
 import pathlib
 from collections.abc import Mapping, Sequence
@@ -13,12 +14,18 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from data_pipelines.clips.sampling import frame_sampler
 from fluxjax.checkpoints.inference import load, read_architecture
+from fluxjax.checkpoints.paths import local_path
+from fluxjax.checkpoints.usage import Usage
 from fluxjax.evaluation.views import mean_probabilities
 from fluxjax.serving.settings import Setting, forward, token_groups
 from fluxjax.tokens.grids import Grid, parse_grid
 from fluxjax.weight_files.errors import WeightsError
 
+log = logging.getLogger(__name__)
+
+ASSUMED_SAMPLING = "sparse"
 CONFIG = "config.json"  # in a run's folder
 
 
@@ -30,6 +37,8 @@ class Checkpoint:
       folder: the checkpoint itself.
       model, variables: as `fluxjax.load` gives them.
       labels: name of each class, or None.
+      usage: how it was run where it was trained, as the checkpoint says, or else the run's config;
+        None where nothing is known.
       run: the training run's folder, None for a checkpoint that lies elsewhere.
       config: that run's resolved config, None without a run.
     """
@@ -38,26 +47,47 @@ class Checkpoint:
     model: nn.Module
     variables: Mapping[str, Any]
     labels: tuple[str, ...] | None
+    usage: Usage | None
     run: pathlib.Path | None
     config: Mapping[str, Any] | None
 
-    @property
-    def sampling(self) -> str:
-        """Name of the frame sampler that the model was evaluated with."""
-        return "sparse" if self.config is None else self.config["data"]["sampling"]
+    def sampling(self, chosen: str | None = None) -> str:
+        """Name of the frame sampler: `chosen`, or the one that the model was evaluated with.
 
-    def default_grid(self) -> Grid:
-        """The first grid that the run was evaluated on.
+        Where nothing is known it is assumed, and said.
 
         Raises:
-          ValueError: for a checkpoint without a run.
+          ValueError: if there is no sampler of that name.
         """
-        if self.config is None:
+        if chosen is None and self.usage is None:
+            log.warning(
+                "%s does not say how frames were chosen in training; assuming --sampling=%s",
+                self.folder, ASSUMED_SAMPLING,
+            )  # fmt: skip
+        name = chosen or (ASSUMED_SAMPLING if self.usage is None else self.usage.sampling)
+        try:
+            frame_sampler(name)
+        except ValueError as error:
+            raise ValueError(f"--sampling={name}: {error}") from error
+        return name
+
+    def views(self, clips: int | None = None, crops: int | None = None) -> tuple[int, int]:
+        """(temporal views, spatial views): those given, else those of the evaluation, else one."""
+        known = (1, 1) if self.usage is None else (self.usage.clips, self.usage.crops)
+        return clips or known[0], crops or known[1]
+
+    def default_grid(self) -> Grid:
+        """The first grid that the model was evaluated on.
+
+        Raises:
+          ValueError: where nothing is known of that.
+        """
+        if self.usage is None:
             raise ValueError(
                 f"{self.folder} does not say which sampling grid it was trained for; "
                 "pass --grid FRAMESxPIXELS, e.g. --grid 8x224"
             )
-        return parse_grid(self.config["eval"]["grids"][0])
+        return parse_grid(self.usage.grids[0])
 
 
 def open_checkpoint(path: str | os.PathLike) -> Checkpoint:
@@ -67,7 +97,7 @@ def open_checkpoint(path: str | os.PathLike) -> Checkpoint:
       FileNotFoundError: if there is no such folder.
       WeightsError: if it holds no checkpoint, or a damaged one.
     """
-    folder, run = pathlib.Path(path), None
+    folder, run = pathlib.Path(local_path(path)), None
     if (folder / "model").is_dir():
         folder = folder / "model"
     if (folder.parent / CONFIG).is_file() and folder.name == "model":
@@ -76,10 +106,11 @@ def open_checkpoint(path: str | os.PathLike) -> Checkpoint:
         raise WeightsError(f"{folder} is a training run without a model yet; let it end first")
     architecture = read_architecture(folder)
     model, variables = load(folder)
-    config = None
+    config, usage = None, architecture.usage
     if run is not None:
         config = json.loads((run / CONFIG).read_text(encoding="utf-8"))
-    return Checkpoint(folder, model, variables, architecture.labels, run, config)
+        usage = Usage.of_run(config) if usage is None else usage
+    return Checkpoint(folder, model, variables, architecture.labels, usage, run, config)
 
 
 class Prediction(NamedTuple):

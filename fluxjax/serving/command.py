@@ -1,10 +1,12 @@
 """What the commands share: their first options, their log, and one line for what goes wrong."""
 
 import argparse
+import os
 import sys
 from collections.abc import Callable
 
 from data_pipelines.reading.errors import VideoError
+from fluxjax.checkpoints.paths import path_argument
 from fluxjax.logs import set_up_logging
 from fluxjax.training import hosts
 
@@ -21,14 +23,26 @@ def command_parser(prog: str, doc: str, *aliases: str) -> argparse.ArgumentParse
     """
     options = argparse.ArgumentParser(prog=f"python -m {prog}", description=doc.splitlines()[0])
     names = ("--checkpoint", *aliases)
-    options.add_argument(*names, required=True, metavar="DIR", help=CHECKPOINT_HELP)
+    options.add_argument(
+        *names, required=True, metavar="DIR", type=path_argument, help=CHECKPOINT_HELP
+    )
     return options
 
 
 def add_view_options(options: argparse.ArgumentParser, default: int | None = 1) -> None:
-    """--clips and --crops: how many views of a video are averaged."""
-    options.add_argument("--clips", type=int, default=default, help="temporal views a video")
-    options.add_argument("--crops", type=int, default=default, help="spatial views a clip")
+    """--clips and --crops: how many views of a video are averaged. None: as in training."""
+    shown = "those of the evaluation in training" if default is None else "%(default)s"
+    for name, what in (("clips", "temporal views a video"), ("crops", "spatial views a clip")):
+        options.add_argument(
+            f"--{name}", type=int, default=default, help=f"{what}; default: {shown}"
+        )
+
+
+def add_sampling_option(options: argparse.ArgumentParser) -> None:
+    """--sampling: how frames are chosen."""
+    options.add_argument(
+        "--sampling", help="frame sampler: sparse, ssv2 or dense:STRIDE; default: the training's"
+    )
 
 
 def add_process_options(options: argparse.ArgumentParser) -> None:
@@ -44,10 +58,14 @@ def add_process_options(options: argparse.ArgumentParser) -> None:
 def add_data_options(options: argparse.ArgumentParser, default: str) -> None:
     """--data and what belongs to it: which videos are measured, and how they are read."""
     add = options.add_argument
-    add("--data", help=f"demo[:easy|:hard], tfds:NAME or a list file; default: {default}")
+    add(
+        "--data",
+        type=os.path.expanduser,
+        help=f"demo[:easy|:hard], tfds:NAME or a list file; default: {default}",
+    )
     add("--split", help="default: the run's, or test")
-    add("--data-dir", help="cache of the demo corpus and TFDS")
-    add("--root", help="joined to relative paths of list files")
+    add("--data-dir", type=os.path.expanduser, help="cache of the demo corpus and TFDS")
+    add("--root", type=os.path.expanduser, help="joined to relative paths of list files")
     add("--separator", help="of list files; default: white space")
     add("--batch-size", type=int, default=64, help="videos")
     add("--workers", type=int, default=2, help="decoding threads")
@@ -57,7 +75,7 @@ def add_data_options(options: argparse.ArgumentParser, default: str) -> None:
 def check_positive(options: argparse.Namespace, *names: str) -> None:
     """Raises ValueError naming the first of the options that is smaller than 1."""
     for name in names:
-        if getattr(options, name) < 1:
+        if getattr(options, name) is not None and getattr(options, name) < 1:
             option = name.replace("_", "-")
             raise ValueError(f"--{option}={getattr(options, name)} must be at least 1")
 

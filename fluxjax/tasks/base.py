@@ -42,7 +42,7 @@ class LossOutput(NamedTuple):
 
     @property
     def total(self) -> jax.Array:
-        """The weighted sum of the terms."""
+        """The weighted sum of the terms, [] float32."""
         return sum(value * weight for value, weight in self.terms.values())
 
 

@@ -184,9 +184,10 @@ class ClassifyTask:
         return layer_decay(self.model, params, self.config.optim)
 
     def tokens(self, batch: Batch, grid: grids.Grid | None = None) -> Tokens:
-        """The batch's clips as tokens of pixels: `patches` and `grid`, or dense `video` clips.
+        """The batch's clips as tokens of pixels [B, N, patch*patch*3], not normalised.
 
-        With the static `grid` of all clips the tokens have no padding.
+        They are read from `patches` and `grid`, or from dense `video` clips [B, T, H, W, 3]. With
+        the static `grid` of all clips the tokens have no padding.
         """
         if "video" in batch:
             return Tokens.from_video(batch["video"], self.patch)

@@ -102,7 +102,7 @@ class ClassifyFeaturesTask(ClassifyTask):
         return single_budget_output(logits, targets, batch["label"], budget)
 
     def features(self, variables: Any, batch: Batch, plan: Plan) -> jax.Array:
-        """Refused: stored features are the frozen tower's, before what is trained reads them.
+        """Refused: stored features [B, ..] are the tower's, before what is trained reads them.
 
         Raises:
           ValueError: always; the task `classify` of the same model has the features of probes.

@@ -14,7 +14,7 @@ CUBIC_A = -0.75  # PyTorch's bicubic constant; jax.image.resize has -0.5 and ant
 
 
 def sincos_1d(channels: int, positions: np.ndarray) -> np.ndarray:
-    """Sine-cosine code [len(positions), channels]: all sines first, then all cosines."""
+    """Positions [N] -> sine-cosine code [N, channels] float32: all sines, then all cosines."""
     frequency = 1.0 / 10000 ** (np.arange(channels // 2, dtype=np.float32) / (channels / 2.0))
     angle = positions.astype(np.float32)[:, None] * frequency[None]
     return np.concatenate([np.sin(angle), np.cos(angle)], axis=1)
@@ -51,7 +51,10 @@ def linear_matrix(rows: int, size_out: jax.Array | int, size_in: int) -> jax.Arr
 
 
 def cubic_matrix(rows: int, size_out: jax.Array | int, size_in: int) -> jax.Array:
-    """As `linear_matrix`, bicubic with a = -0.75; the coordinate is not clamped, the taps are."""
+    """[rows, size_in] float32 as `linear_matrix`, bicubic with a = -0.75.
+
+    The coordinate is not clamped, the taps are.
+    """
     scale = jnp.float32(size_in) / jnp.asarray(size_out, jnp.float32)
     source = (jnp.arange(rows, dtype=jnp.float32) + 0.5) * scale - 0.5
     low = jnp.floor(source)

@@ -113,7 +113,15 @@ def selection_scores(tokens: Tokens, selection: str, key: jax.Array | None = Non
 
 
 def rank_tokens(tokens: Tokens, scores: jax.Array) -> Ranking:
-    """Sorts tokens by (group, score descending, slot) once, for any number of budgets."""
+    """Sorts tokens by (group, score descending, slot) once, for any number of budgets.
+
+    Args:
+      tokens: [B, N, D].
+      scores: [B, N], of any float dtype.
+
+    Returns:
+      Order and rank [B, N] int32, number of groups [B] int32.
+    """
     slots = jnp.arange(scores.shape[1], dtype=jnp.int32)[None]
     frames = tokens.grid[:, :1]
     groups = num_groups(frames)
@@ -132,12 +140,12 @@ def select(tokens: Tokens, ranking: Ranking, budget: int) -> Tokens:
     is padding. On a static grid that number is known and no slot is padding.
 
     Args:
-      tokens: N slots a clip.
+      tokens: [B, N, D].
       ranking: of these tokens.
       budget: slots to keep.
 
     Returns:
-      Tokens with min(budget, N) slots in original order (fewer on a static grid, see above).
+      Tokens [B, K, D], K = min(budget, N), in original order (fewer on a static grid, see above).
 
     Raises:
       ValueError: if the budget is smaller than 1, or than the number of groups on a static grid.

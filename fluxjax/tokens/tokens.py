@@ -96,7 +96,7 @@ class Tokens:
 
     @classmethod
     def from_video(cls, video: jax.Array, patch: int = PATCH) -> "Tokens":
-        """Cuts dense clips of one grid into tokens without padding (see `patchify`)."""
+        """Cuts clips [B, T, H, W, 3] of one grid into tokens without padding (see `patchify`)."""
         values = patchify(video, patch)
         _, frames, height, width, _ = video.shape
         grid = (frames, height // patch, width // patch)
@@ -139,6 +139,15 @@ def normalize_pixels(values: jax.Array, stats: PixelStats = IMAGENET_PIXELS) -> 
     mean = 255 * np.tile(np.float32(stats.mean), repeats)
     std = 255 * np.tile(np.float32(stats.std), repeats)
     return (values.astype(jnp.float32) - mean) / std
+
+
+def check_patch(tokens: Tokens, patch: int) -> None:
+    """Raises ValueError unless `tokens` hold the pixels of patches, [B, N, patch*patch*3]."""
+    if tokens.values.shape[-1] != patch**2 * 3:
+        raise ValueError(
+            f"tokens hold {tokens.values.shape[-1]} values each, patches of {patch} "
+            f"pixels have {patch**2 * 3}; were they packed with another patch size?"
+        )
 
 
 def gather(tokens: Tokens, index: jax.Array, valid: jax.Array) -> Tokens:

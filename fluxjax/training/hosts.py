@@ -1,18 +1,24 @@
 """Programs of several processes: joining them, and bringing sharded arrays together."""
 
 import contextlib
+import logging
 import os
-from collections.abc import Iterator, Mapping
+import threading
+from collections.abc import Iterator
 from typing import Any
 
 import jax
 from jax.sharding import Mesh
 
+from fluxjax.training.launchers import launcher
 from fluxjax.training.mesh import replicated
+
+log = logging.getLogger(__name__)
 
 MODES = ("auto", "on", "off")
 # A process that is silent for so long is dead, and the others end with an error.
 HEARTBEAT_SECONDS = 30
+JOIN_SECONDS = 300
 MEET_SECONDS = 1800
 
 
@@ -21,37 +27,63 @@ def start(
     coordinator: str | None = None,
     num_processes: int | None = None,
     process_id: int | None = None,
+    seconds: int = JOIN_SECONDS,
 ) -> None:
     """Joins the processes of a run through `jax.distributed`; before anything else uses JAX.
 
     Args:
-      mode: "auto" joins where a cluster of several processes is detected, or the other arguments
+      mode: "auto" joins where a launcher has started several processes, or the other arguments
         are given; "on" always, with JAX's own detection; "off" never.
       coordinator: HOST:PORT of process 0. Like the next two only needed where JAX cannot find
-        them out by itself, which it does on TPU pods, under Slurm and Open MPI.
+        them out by itself, which it does on TPU pods, under Slurm and Open MPI 4.
       num_processes: of the run.
       process_id: number of this process.
+      seconds: how long to wait for the others.
 
     Raises:
-      ValueError: if only some of the three are given, or JAX cannot find them out.
+      ValueError: if only some of the three are given, or JAX cannot find them out. If the others
+        do not come, the process ends with status 1 and says so.
     """
     given = {"coordinator": coordinator, "num_processes": num_processes, "process_id": process_id}
     missing = [name for name, value in given.items() if value is None]
     if 0 < len(missing) < len(given):
         raise ValueError(f"--{', --'.join(missing)} must be given too, to join processes by hand")
-    if mode == "off" or (mode == "auto" and missing and not detected(os.environ)):
+    launched = launcher(os.environ) if missing and mode == "auto" else None
+    if mode == "off" or (mode == "auto" and missing and launched is None):
         return
-    jax.distributed.initialize(
-        coordinator, num_processes, process_id, heartbeat_timeout_seconds=HEARTBEAT_SECONDS
-    )
+    whom = f"the {num_processes} processes of this run, at {coordinator}"
+    if missing:
+        whom = "the processes that JAX detects" if launched is None else str(launched)
+    log.info("waiting up to %d s for %s; to run alone: --distributed=off", seconds, whom)
+    # JAX's own end of waiting is an abort with a stack trace.
+    alarm = threading.Timer(seconds, _give_up, (whom, seconds))
+    alarm.daemon = True
+    alarm.start()
+    try:
+        jax.distributed.initialize(
+            coordinator,
+            num_processes,
+            process_id,
+            initialization_timeout=2 * seconds,
+            heartbeat_timeout_seconds=HEARTBEAT_SECONDS,
+        )
+    except ValueError as error:
+        raise ValueError(
+            f"JAX cannot find {whom} ({error}); give --coordinator, --num_processes and "
+            "--process_id, or run alone with --distributed=off"
+        ) from error
+    finally:
+        alarm.cancel()
 
 
-def detected(environment: Mapping[str, str]) -> bool:
-    """Whether a launcher says that several processes run: a TPU pod, Slurm or Open MPI."""
-    counts = (environment.get(key, "1") for key in ("SLURM_NTASKS", "OMPI_COMM_WORLD_SIZE"))
-    if any(count.isdigit() and int(count) > 1 for count in counts):
-        return True
-    return "," in environment.get("TPU_WORKER_HOSTNAMES", "")
+def _give_up(whom: str, seconds: int) -> None:
+    """Ends the process, whose main thread waits inside JAX."""
+    log.error(
+        "%s did not all come within %d s; start all of them, with the same command, or run alone "
+        "with --distributed=off", whom, seconds,
+    )  # fmt: skip
+    logging.shutdown()
+    os._exit(1)
 
 
 def coordination_client() -> Any:

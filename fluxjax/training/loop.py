@@ -5,17 +5,19 @@ import dataclasses
 import functools
 import logging
 import time
-from collections.abc import Callable, Collection, Generator, Mapping
+from collections.abc import Callable, Collection, Generator, Iterator, Mapping
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
+from ml_collections import ConfigDict
 
 from fluxjax.checkpoints.training import Checkpoints
 from fluxjax.tasks.base import Plan, Task
 from fluxjax.training import mesh as meshes
+from fluxjax.training.averaging import replaced_share
 from fluxjax.training.compilation import compile_program
 from fluxjax.training.nonfinite import FINITE, NonFiniteWatch, gradient_paths, guard, verdict
 from fluxjax.training.optimizers import learning_rate, make_optimizer, num_updates
@@ -122,9 +124,8 @@ class Trainer:
         if ema is not None:
             # While gradients only accumulate, averaging would weigh the same parameters again.
             moved = num_updates(opt_state) > done
-            ema = optax.incremental_update(
-                params, ema, jnp.where(moved, 1.0 - config.optim.ema, 0.0)
-            )
+            share = jnp.where(moved, replaced_share(config.optim, done), 0.0)
+            ema = optax.incremental_update(params, ema, share)
         metrics = {
             "loss": total,
             **{name: value for name, (value, _) in output.terms.items()},
@@ -180,51 +181,68 @@ def train(
     stop = StopSignals() if stop is None else stop
     profiler = StepProfiler((), "") if profiler is None else profiler
     state = stop.call(functools.partial(resume_or_create, trainer, checkpoints), 0)
-    first = int(state.step)
+    first = done = int(state.step)
     if first >= total:
         log.info("nothing to train: step %d of %d is reached", first, total)
         return state
     programs = stop.call(trainer.compile_steps, first)
     progress = Progress(first, total, config.batch_size)
     watch = NonFiniteWatch(gradient_paths(state.params), config.max_skipped_steps)
-    names = trainer.task.batch_spec(config.batch_size)
-    feed = device_batches(batches(first), trainer.mesh, names)
+    feed = device_batches(batches(first), trainer.mesh, trainer.task.batch_spec(config.batch_size))
+    with _closed_in_the_end(feed, profiler, stop):
+        try:
+            for done, batch, rows, waited in _waited_for(feed, range(first, total), stop):
+                profiler.before(done)
+                state, metrics = programs[(done - 1) % len(programs)](state, batch)
+                profiler.after(done, metrics)
+                watch.add(done, metrics, rows)
+                progress.add(metrics, waited)
+                if done % config.log_every == 0 or done == total:
+                    report(done, *progress.flush(done))
+                saves, evaluates = _due(config, done, evaluate is not None)
+                if saves:
+                    _save(checkpoints, watch, done, state)
+                if evaluates:
+                    stop.call(functools.partial(evaluate, done, state), done)
+        except Stopped:
+            if done > first:
+                _save(checkpoints, watch, done, state)
+            raise
+    return state
 
-    def save(done: int) -> None:
-        watch.settle()  # a run that must end for bad steps does not put them behind it
-        checkpoints.save(done, state)
 
-    done = first
+def _waited_for(feed: Iterator, steps: range, stop: StopSignals) -> Iterator[tuple]:
+    """(steps done with it, arrays, host batch, seconds waited for it) of every step's batch."""
+    for step in steps:
+        start = time.perf_counter()
+        batch, rows = stop.call(functools.partial(next, feed), step)
+        yield step + 1, batch, rows, time.perf_counter() - start
+
+
+def _due(config: ConfigDict, done: int, evaluates: bool) -> tuple[bool, bool]:
+    """Whether a checkpoint and an evaluation follow a step; evaluations are behind a checkpoint."""
+    last = done == config.total_steps
+    every = config.eval.every_steps if evaluates else 0
+    evaluation = bool(every) and done % every == 0 and not last
+    return evaluation or last or done % config.checkpoint.every_steps == 0, evaluation
+
+
+def _save(checkpoints: Checkpoints, watch: NonFiniteWatch, done: int, state: TrainState) -> None:
+    watch.settle()  # a run that must end for bad steps does not put them behind it
+    checkpoints.save(done, state)
+
+
+@contextlib.contextmanager
+def _closed_in_the_end(
+    feed: Generator, profiler: StepProfiler, stop: StopSignals
+) -> Iterator[None]:
     try:
-        for step in range(first, total):
-            start = time.perf_counter()
-            batch, rows = stop.call(functools.partial(next, feed), step)
-            waited = time.perf_counter() - start
-            done = step + 1
-            profiler.before(done)
-            state, metrics = programs[step % len(programs)](state, batch)
-            profiler.after(done, metrics)
-            watch.add(done, metrics, rows)
-            progress.add(metrics, waited)
-            if done % config.log_every == 0 or done == total:
-                line, scalars = progress.flush(done)
-                report(done, line, scalars)
-            every = config.eval.every_steps if evaluate is not None else 0
-            evaluates = every and done % every == 0 and done < total
-            if done % config.checkpoint.every_steps == 0 or done == total or evaluates:
-                save(done)
-            if evaluates:
-                stop.call(functools.partial(evaluate, done, state), done)
-    except Stopped:
-        if done > first:
-            save(done)
-        raise
+        yield
     finally:
         profiler.close()
         # On any error, too: decoding threads that outlive the loop would hang the exit.
         if not stop.abandoned:
             feed.close()
-    return state
 
 
 def resume_or_create(trainer: Trainer, checkpoints: Checkpoints) -> TrainState:

@@ -75,9 +75,12 @@ def activations_on(mesh: Mesh) -> Iterator[None]:
     """Programs traced in this context keep activations cut along the batch only.
 
     Models mark them with `flax.linen.with_logical_constraint(x, ("batch", ..))`, which does nothing
-    outside of such a context.
+    outside of such a context. Attention kernels that XLA cannot cut run on each device's own clips
+    and heads.
     """
-    with jax.set_mesh(mesh), nn.logical_axis_rules((("batch", _batch_axes(mesh)),)):
+    heads = ("tensor",) if "tensor" in mesh.axis_names else ()
+    rules = (("batch", _batch_axes(mesh)), ("heads", heads))
+    with jax.set_mesh(mesh), nn.logical_axis_rules(rules):
         yield
 
 

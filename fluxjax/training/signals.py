@@ -1,4 +1,4 @@
-"""SIGTERM and SIGINT end a run with a checkpoint; a second one ends it at once.
+"""Signals end a run with a checkpoint; SIGTERM or SIGINT for the second time end it at once.
 
 The main thread of a training program is often inside C++ (compiling, waiting for a batch), where
 Python runs no signal handler. So the handler of the C library wakes a thread of its own, and what
@@ -21,7 +21,12 @@ log = logging.getLogger(__name__)
 EXIT_STOPPED = 75
 """Exit status of a run that a signal ended with its state saved (EX_TEMPFAIL: try again)."""
 
-SIGNALS = (signal.SIGTERM, signal.SIGINT)
+INSISTING = (signal.SIGTERM, signal.SIGINT)
+"""Signals that end the process at once when one of them comes for the second time."""
+
+SIGNALS = (*INSISTING, signal.SIGUSR1, signal.SIGHUP)
+"""Signals that stop a run. The last two announce an end, a time limit or a closed terminal, and
+come more than once or before a SIGTERM: they do not hurry what the first one has begun."""
 
 T = TypeVar("T")
 
@@ -54,10 +59,16 @@ class StopSignals:
 
     @contextlib.contextmanager
     def installed(self) -> Iterator["StopSignals"]:
-        """Handles SIGTERM and SIGINT while the context is open; of the main thread only."""
+        """Handles `SIGNALS` while the context is open; of the main thread only.
+
+        A SIGHUP that is ignored stays so: that is how nohup starts a program.
+        """
         reading, writing = os.pipe()
         os.set_blocking(writing, False)  # asked for by set_wakeup_fd
-        before = {number: signal.signal(number, lambda *_: None) for number in SIGNALS}
+        handled = [
+            n for n in SIGNALS if n != signal.SIGHUP or signal.getsignal(n) != signal.SIG_IGN
+        ]
+        before = {number: signal.signal(number, lambda *_: None) for number in handled}
         wakeup = signal.set_wakeup_fd(writing, warn_on_full_buffer=False)
         watcher = threading.Thread(target=self._watch, args=(reading,), daemon=True)
         watcher.start()
@@ -79,14 +90,19 @@ class StopSignals:
 
     def _watch(self, reading: int) -> None:
         """Reads the numbers of the signals, as they come."""
+        insisted = False
         while received := os.read(reading, 1):
-            if received[0] not in SIGNALS:
+            number = received[0]
+            if number not in SIGNALS:
                 continue
-            name = signal.Signals(received[0]).name
-            if self._requested.is_set():
+            name = signal.Signals(number).name
+            if number in INSISTING and insisted:
                 os.write(2, f"{name} again: ending at once, nothing more is saved\n".encode())
-                os._exit(128 + received[0])
-            log.warning("%s: stopping with a checkpoint; a second signal ends at once", name)
+                os._exit(128 + number)
+            insisted |= number in INSISTING
+            if not self._requested.is_set():
+                log.warning("%s: stopping with a checkpoint; SIGTERM or SIGINT %sends at once",
+                            name, "again " if insisted else "twice ")  # fmt: skip
             self.request()
 
     def due(self, step: int) -> bool:

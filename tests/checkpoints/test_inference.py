@@ -52,6 +52,8 @@ def test_the_round_trip_is_exact(saved):
     [
         ("internvideo2_s14", FIELDS | {"grid": (2, 2, 2)}),
         ("fluxvit_b14", {"dtype": jnp.bfloat16, "layer_scale": None, "gelu": "exact"}),
+        ("fluxvit_s14", {"attention": "xla"}),  # as all were stored before there was "auto"
+        ("evl_b16", {"attention": "blockwise", "tower_gelu": "exact"}),
     ],
 )
 def test_fields_of_other_models(tmp_path, name, fields):
@@ -60,6 +62,7 @@ def test_fields_of_other_models(tmp_path, name, fields):
     fluxjax.save(tmp_path / "m", model, variables)
     found, arrays = fluxjax.load(tmp_path / "m")
     assert found == model and found.dtype == model.dtype
+    assert found.attention == fields.get("attention", "auto")
     assert arrays["params"]["x"].dtype == jnp.bfloat16 and set(arrays) == set(variables)
 
 
@@ -173,3 +176,48 @@ def test_a_flipped_bit_in_any_file_is_named(tmp_path):
             fluxjax.load(tmp_path / "m")
         path.write_bytes(whole)
     assert (fluxjax.load(tmp_path / "m")[1]["params"]["x"] == np.arange(50.0)).all()
+
+
+USAGE = fluxjax.Usage("dense:4", ("2x28", "4x28"), (8, 4), clips=3, crops=2, frames=(2, 4))
+
+
+def test_how_it_was_run_travels_with_the_folder(tmp_path):
+    variables = {"params": {"x": jnp.ones(3)}}
+    fluxjax.save(tmp_path / "m", flux(), variables, usage=USAGE)
+    shutil.move(tmp_path / "m", tmp_path / "elsewhere")
+    assert checkpoint_io.read_architecture(tmp_path / "elsewhere").usage == USAGE
+    stored = json.loads((tmp_path / "elsewhere" / "architecture.json").read_text())
+    assert stored["pixels"] == {"mean": [0.485, 0.456, 0.406], "std": [0.229, 0.224, 0.225]}
+    fluxjax.save(tmp_path / "n", flux(), variables)
+    assert checkpoint_io.read_architecture(tmp_path / "n").usage is None
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"usage": {"sampling": 3, "grids": ["2x28"]}}, "are no names"),
+        ({"usage": {"sampling": "sparse", "grids": []}}, "are no names"),
+        ({"usage": {"sampling": "sparse", "grids": ["2x28"], "clips": 0}}, "a count of"),
+        ({"usage": {"grids": ["2x28"]}}, "sampling"),
+        ({"usage": [1]}, "damaged"),
+        ({"pixels": {"mean": [0.5] * 3, "std": [0.5] * 3}}, "for pixels of {'mean': .0.5"),
+    ],
+)
+def test_a_wrong_usage_is_named(saved, tmp_path, change, message):
+    shutil.copytree(saved[0], tmp_path / "m")
+    path = tmp_path / "m" / "architecture.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | change))
+    with pytest.raises(fluxjax.WeightsError, match=message):
+        checkpoint_io.read_architecture(tmp_path / "m")
+
+
+def test_paths_as_users_write_them(tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.chdir(tmp_path)
+    fluxjax.save("~/m", flux(), {"params": {"x": jnp.ones(3)}})
+    assert (tmp_path / "m" / "architecture.json").is_file() and not (tmp_path / "~").exists()
+    np.testing.assert_array_equal(fluxjax.load("~/m")[1]["params"]["x"], np.ones(3))
+    for call in (fluxjax.load, lambda path: fluxjax.save(path, flux(), {})):
+        with pytest.raises(ValueError, match="gs://a/b is remote"):
+            call("gs://a/b")
+    assert not (tmp_path / "gs:").exists()

@@ -1,14 +1,18 @@
 """Fine-tuning from an inference checkpoint: what is taken, kept and refused."""
 
 import logging
+import re
 
+import flax.linen as nn
 import jax
 import numpy as np
 import pytest
 
 import fluxjax
+from fluxjax.checkpoints import starting
 from fluxjax.config.keys import check_config
 from fluxjax.convert.initialize import init_fluxvit_from_internvideo2
+from fluxjax.models.fluxvit import FluxViT
 from fluxjax.tasks import create_task
 from fluxjax.tokens.positions import resample_table
 from fluxjax.training import loop
@@ -157,3 +161,29 @@ def test_a_backbone_with_separate_tables(tmp_path):
     table = params["spatial_table"][None] + params["temporal_table"][:, None, None]
     np.testing.assert_allclose(found["position_table"], table, rtol=1e-6)
     assert_same(found["heads_0"], fresh(config)["heads_0"])
+
+
+def test_another_system_registers_what_it_starts_from(tmp_path, monkeypatch):
+    class Other(nn.Module):
+        pass
+
+    monkeypatch.setattr(starting, "_rules", dict(starting._rules))
+    given, new = np.ones((2, 3), np.float32), np.zeros((2, 3), np.float32)
+    model = fluxjax.create_model("fluxvit_ti14")
+    fluxjax.save(tmp_path / "m", model, {"params": {"patch_embed": {"kernel": given}}})
+    variables = {"params": {"stem": {"kernel": new}, "memory": {"kernel": new}}}
+    with pytest.raises(fluxjax.WeightsError, match="a FluxViT; a Other starts from nothing"):
+        starting.start_model(tmp_path / "m", Other(), variables)
+    rule = starting.Rule(
+        FluxViT,
+        same=(),
+        new=re.compile("memory/"),
+        surplus=re.compile("(?!)"),
+        renamed=lambda given, model: {"stem/kernel": given["patch_embed/kernel"]},
+    )
+    starting.register_start(Other, rule)
+    started = starting.start_model(tmp_path / "m", Other(), variables)["params"]
+    np.testing.assert_array_equal(started["stem"]["kernel"], given)
+    np.testing.assert_array_equal(started["memory"]["kernel"], new)
+    with pytest.raises(ValueError, match="Other has rules already"):
+        starting.register_start(Other, rule)

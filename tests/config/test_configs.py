@@ -163,7 +163,8 @@ def test_a_stored_config_is_the_same_config(tmp_path, name, variant):
     ("change", "message"),
     [
         (lambda c: c["optim"].update(lrr=1), "unknown config key config.optim.lrr; did you mean"),
-        (lambda c: c.pop("seed"), "config.seed is missing"),
+        (lambda c: c.update(wd=1e-3), "config.wd; here it is config.optim.weight_decay"),
+        (lambda c: c["model"].pop("name"), "config.model.name is missing"),
         (lambda c: c.update(seed="1"), "config.seed='1' must be of type int"),
         (lambda c: c.update(seed=1.5), "config.seed=1.5 must be of type int"),
         (lambda c: c.update(seed=True), "config.seed=True must be of type int"),
@@ -188,3 +189,24 @@ def test_a_file_that_is_no_config_is_refused(tmp_path, text):
     path.write_text(text)
     with pytest.raises(ValueError, match="config.json cannot be used as a config"):
         stored_config.get_config(str(path))
+
+
+def test_what_a_stored_config_lacks_has_todays_defaults_and_is_named(tmp_path, caplog):
+    path = tmp_path / "config.json"
+    config = base_config()
+    config.pretrain = base_config("clip_ti8")
+    config.seed, config.optim.ema = 3, 0.99
+    stored_config.write(config, path)
+    content = json.loads(path.read_text())
+    del content["log_every"], content["optim"]["ema"], content["pretrain"]["data"]
+    path.write_text(json.dumps(content))
+    found = stored_config.get_config(str(path))
+    assert found.seed == 3 and found.optim.ema is None and found.pretrain.data.train == "demo:easy"
+    config.optim.ema = None
+    assert found.to_dict() == config.to_dict()
+    (message,) = caplog.messages
+    assert "config.log_every, config.optim.ema, config.pretrain.data:" in message
+    stored_config.write(config, path)
+    caplog.clear()
+    stored_config.get_config(str(path))
+    assert not caplog.messages, "something is named where nothing is lacking"

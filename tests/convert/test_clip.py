@@ -10,7 +10,7 @@ import pytest
 
 from fluxjax.convert import clip, mapping
 from fluxjax.convert.load import load_torch, to_torch
-from fluxjax.models.clip import ClipImage
+from fluxjax.models.clip_image import ClipImage
 from fluxjax.models.registry import create_model, model_fields
 from fluxjax.tokens.tokens import CLIP_PIXELS, PixelStats
 from fluxjax.weight_files.readers import WeightsError, write_safetensors

@@ -9,8 +9,10 @@ import pytest
 from jax.experimental.pallas import tpu as pltpu
 
 from fluxjax.models import attention as attention_module
-from fluxjax.models import blockwise
+from fluxjax.models import blockwise, pallas_attention
 from fluxjax.models.attention import attention
+from fluxjax.models.attention_choice import Place
+from fluxjax.training.mesh import activations_on, make_mesh
 
 
 def inputs(n=150):
@@ -21,27 +23,59 @@ def inputs(n=150):
     return q, k, v
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("padded", [False, True])
-def test_pallas_equals_xla_forward_and_backward(padded):
-    q, k, v = inputs()
-    valid = jnp.arange(150)[None] < jnp.array([[150], [97]]) if padded else None
+def pretend(monkeypatch, place):
+    monkeypatch.setattr(attention_module, "place_of_tracing", lambda: place)
 
-    def value(backend, q, k, v):
+
+def value_and_gradients(backend, valid, q, k, v):
+    def value(q, k, v):
         out = attention(q, k, v, valid=valid, backend=backend)
         rows = out if valid is None else jnp.where(valid[..., None, None], out, 0)
         return jnp.sum(jnp.sin(rows)), out
 
-    results = {}
+    return jax.grad(value, argnums=(0, 1, 2), has_aux=True)(q, k, v)
+
+
+def assert_close(a, b):
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=2e-5), a, b)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("padded", [False, True])
+def test_pallas_equals_xla_forward_and_backward(monkeypatch, padded):
+    valid = jnp.arange(150)[None] < jnp.array([[150], [97]]) if padded else None
+    pretend(monkeypatch, Place("tpu"))
+    run = jax.jit(value_and_gradients, static_argnums=0)
     with pltpu.force_tpu_interpret_mode():
-        for backend in ("xla", "pallas"):
-            run = functools.partial(value, backend)
-            results[backend] = jax.jit(jax.grad(run, argnums=(0, 1, 2), has_aux=True))(q, k, v)
-    jax.tree.map(
-        lambda a, b: np.testing.assert_allclose(a, b, atol=2e-5),
-        results["xla"],
-        results["pallas"],
-    )
+        assert_close(run("pallas", valid, *inputs()), run("xla", valid, *inputs()))
+
+
+@pytest.mark.parametrize(
+    "sizes, shard",
+    [
+        ({"data": 2, "fsdp": 2, "tensor": 2}, (1, 20, 1, 64)),
+        ({"data": 2, "tensor": 4}, (2, 20, 2, 64)),
+    ],
+    ids=["clips and heads", "heads that the mesh does not divide"],
+)
+def test_the_kernel_is_cut_along_clips_and_heads(monkeypatch, sizes, shard):
+    """On a mesh each device runs the kernel, here another function, on its part."""
+    q, k, v = (jnp.concatenate([x, 2 * x]) for x in inputs(20))
+    valid = jnp.arange(20)[None] < jnp.array([[20], [9], [3], [20]])
+    expected = jax.jit(functools.partial(value_and_gradients, "xla"))(valid, q, k, v)
+    parts = []
+
+    def kernel(q, k, v, seen):
+        parts.append(q.shape)
+        return attention(q, k, v, valid=seen, backend="xla")
+
+    monkeypatch.setattr(pallas_attention, "_one_device", kernel)
+    mesh = make_mesh(sizes)
+    pretend(monkeypatch, Place("tpu", mesh.size, 4 // shard[0]))
+    with activations_on(mesh):
+        result = jax.jit(functools.partial(value_and_gradients, "pallas"))(valid, q, k, v)
+    assert set(parts) == {shard}
+    assert_close(result, expected)
 
 
 def test_unknown_back_ends_are_named():
@@ -59,15 +93,13 @@ def test_attention_in_blocks_equals_the_whole_table(monkeypatch, rows, padded):
     # The last clip has no valid key at all: the mean of its values.
     valid = jnp.arange(23)[None] < jnp.array([[23], [9], [0]]) if padded else None
 
-    def value(q, k, v):
-        out = attention(q, k, v, valid=valid)
+    def value(q, k, v, backend):
+        out = attention(q, k, v, valid=valid, backend=backend)
         return jnp.sum(jnp.sin(out) * weight), out
 
-    run = jax.grad(value, argnums=(0, 1, 2), has_aux=True)
-    expected = jax.jit(run)(q, k, v)
-    monkeypatch.setattr(attention_module, "BLOCK", 1)
+    expected = jax.jit(jax.grad(lambda *args: value(*args, "xla"), (0, 1, 2), True))(q, k, v)
     monkeypatch.setattr(blockwise, "BLOCK", 3 * rows * 23)
-    result = jax.jit(lambda *args: run(*args))(q, k, v)
+    result = jax.jit(jax.grad(lambda *args: value(*args, "blockwise"), (0, 1, 2), True))(q, k, v)
     jax.tree.map(
         lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-6), result, expected
     )

@@ -139,23 +139,39 @@ def test_one_killed_ends_the_other_and_both_resume(alone, video_list, tmp_path):
     assert_same_run(tmp_path, logs[0], alone)
 
 
-@pytest.mark.parametrize(
-    ("environment", "expected"),
-    [
-        ({}, False),
-        ({"SLURM_NTASKS": "1"}, False),
-        ({"SLURM_NTASKS": "4"}, True),
-        ({"OMPI_COMM_WORLD_SIZE": "2"}, True),
-        ({"TPU_WORKER_HOSTNAMES": "localhost"}, False),
-        ({"TPU_WORKER_HOSTNAMES": "10.0.0.1,10.0.0.2"}, True),
-    ],
-)
-def test_launchers_are_detected(environment, expected):
-    assert hosts.detected(environment) == expected
-
-
 def test_half_given_addresses_are_an_error():
     with pytest.raises(ValueError, match="--process_id must be given too"):
         hosts.start("auto", "localhost:1234", 2)
     hosts.start("off")
     assert not jax.distributed.is_initialized()
+
+
+def started_alone(environment):
+    program = """
+import logging
+logging.basicConfig(level=logging.INFO)
+from fluxjax.training import hosts
+hosts.start(seconds=3)
+"""
+    return subprocess.run(
+        [sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, timeout=120,
+        env=os.environ | {"JAX_PLATFORMS": "cpu"} | environment,
+    )  # fmt: skip
+
+
+def test_a_process_that_comes_alone_says_whom_it_awaits_and_gives_up():
+    """Under srun for two, of which the other never starts."""
+    result = started_alone({"SLURM_JOB_ID": "7", "SLURM_STEP_ID": "0", "SLURM_STEP_NUM_TASKS": "2",
+                            "SLURM_NTASKS": "2", "SLURM_PROCID": "0", "SLURM_LOCALID": "0",
+                            "SLURM_STEP_NODELIST": "localhost"})  # fmt: skip
+    assert result.returncode == 1, result.stderr
+    assert "waiting up to 3 s for the 2 processes of this srun" in result.stderr
+    assert "the 2 processes of this srun did not all come within 3 s" in result.stderr
+    assert "--distributed=off" in result.stderr
+
+
+def test_what_jax_cannot_detect_is_said_with_the_remedy():
+    pod = {"TPU_WORKER_HOSTNAMES": "10.0.0.1,10.0.0.2", "TPU_WORKER_ID": "0"}  # on no TPU machine
+    result = started_alone(pod)
+    assert "ValueError: JAX cannot find the 2 hosts of this TPU pod" in result.stderr
+    assert "give --coordinator" in result.stderr

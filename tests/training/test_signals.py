@@ -44,7 +44,7 @@ def hang():
     over.set()
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGUSR1, signal.SIGHUP])
 def test_while_training(tmp_path, number):
     seen = []
 
@@ -56,7 +56,7 @@ def test_while_training(tmp_path, number):
 
     done, stop = stopped_run(tmp_path, before=before)
     assert 3 <= done <= 5 and not any(step > 6 for step in seen)
-    before = signal.getsignal(signal.SIGTERM)
+    before = signal.getsignal(number)
     assert before in (signal.SIG_DFL, signal.default_int_handler), "the handler was left behind"
 
 
@@ -111,9 +111,11 @@ def test_errors_of_called_functions_come_through():
         stop.call(fail, 0)
 
 
-def test_a_second_signal_ends_the_process_at_once():
-    script = textwrap.dedent("""
-        import threading, time
+def saving(before=""):
+    """A process that got its first wish to stop and is busy for long."""
+    script = textwrap.dedent(f"""
+        import signal, time
+        {before}
         from fluxjax.training.signals import StopSignals
         with StopSignals().installed() as stop:
             print("ready", flush=True)
@@ -126,12 +128,41 @@ def test_a_second_signal_ends_the_process_at_once():
         text=True, env=os.environ | {"JAX_PLATFORMS": "cpu"},
     )  # fmt: skip
     assert process.stdout.readline() == "ready\n"
+    return process
+
+
+def test_a_second_signal_ends_the_process_at_once():
+    process = saving()
     process.send_signal(signal.SIGTERM)
     assert process.stdout.readline() == "saving\n"
     process.send_signal(signal.SIGINT)
     _, messages = process.communicate(timeout=60)
     assert process.returncode == 128 + signal.SIGINT
     assert "SIGINT again" in messages
+
+
+def test_announcements_do_not_hurry_what_they_began():
+    """A scheduler's SIGUSR1 comes before its SIGTERM; a closed terminal says SIGHUP twice."""
+    process = saving()
+    process.send_signal(signal.SIGUSR1)
+    assert process.stdout.readline() == "saving\n"
+    for number in (signal.SIGHUP, signal.SIGHUP, signal.SIGUSR1, signal.SIGTERM):
+        process.send_signal(number)
+        time.sleep(0.2)  # equal signals that wait are one
+    assert process.poll() is None
+    process.send_signal(signal.SIGTERM)
+    _, messages = process.communicate(timeout=60)
+    assert process.returncode == 128 + signal.SIGTERM, messages
+
+
+def test_nohup_is_respected():
+    process = saving(before="signal.signal(signal.SIGHUP, signal.SIG_IGN)")
+    process.send_signal(signal.SIGHUP)
+    time.sleep(0.5)
+    process.send_signal(signal.SIGUSR1)
+    assert process.stdout.readline() == "saving\n"
+    process.kill()
+    assert "SIGUSR1: stopping" in process.communicate(timeout=60)[1]
 
 
 class Service:

@@ -189,3 +189,19 @@ def test_views_and_training_clips_by_time(fps):
         record, [spec], Draws((0, 1, 2), (Grid(8, 28),)), Augmentation(), "time:4"
     )
     assert set(np.diff(clip[:, 0, 0, 0].astype(int))) <= {4, 5, 6}
+
+
+def test_views_by_time_go_by_the_clock_of_their_span():
+    """4 s at 10 frames a second, then 4 s at 50; the span is the second half."""
+    numbers = np.arange(240, dtype=np.uint8)
+    video = ArrayVideo(np.tile(numbers[:, None, None, None], (1, 28, 28, 3)))
+    video.times = np.concatenate([np.arange(40) / 10, 4 + np.arange(200) / 50])
+    video.span = lambda start, end: (40, 240)
+    part = Record(video, 0, "ramp", 4.0, 8.0)
+    (view,) = eval_views(part, Grid(4, 28), "time:4")
+    assert view[:, 0, 0, 0].tolist() == [65, 115, 165, 215]
+    ((clip,),) = joint_clips(
+        part, [ClipSpec((Grid(4, 28),), slots=16)], Draws((0, 1, 2), (Grid(4, 28),)),
+        Augmentation(), "time:4",
+    )  # fmt: skip
+    assert clip[:, 0, 0, 0].tolist() == [65, 115, 165, 215]

@@ -4,6 +4,8 @@ import logging
 
 import pytest
 
+from data_pipelines import doctor
+from data_pipelines.sources import video_manifest
 from data_pipelines.sources.catalog import open_catalog
 from data_pipelines.sources.video_manifest import bad_videos
 
@@ -67,3 +69,15 @@ def test_folders_of_another_shape(folder):
     (folder / "mine/bus").mkdir()
     (folder / "mine/bus/b.mp4").write_bytes(b"")
     assert open_catalog(f"{folder}/mine", split="train").label_names == ("bus", "train")
+
+
+def test_the_doctor_reads_what_training_reads(folder, capsys):
+    assert doctor.main([f"{folder}/train/", "--workers=1"]) == 1
+    assert "4 videos, 4 bad" in capsys.readouterr().out
+    entries = video_manifest.read(f"{folder}/train.manifest.jsonl")
+    assert f"{folder}/train/jump high/d/e.avi" in entries
+    catalog = open_catalog(f"{folder}/train", split="train")
+    assert len(bad_videos([f"{folder}/train.manifest.jsonl"], (catalog,))) == 4
+    (folder / "a.jsonl").write_text('{"path": "train/run/b.mp4", "caption": "x"}\n')
+    assert doctor.main([f"{folder}/a.jsonl", f"--root={folder}"]) == 1
+    assert "1 videos, 1 bad" in capsys.readouterr().out

@@ -1,0 +1,101 @@
+"""What the models here may start from.
+
+- A FluxViT from a FluxViT or, as in the paper's pre-training, from an InternVideo2, whose pooling
+  projector and head start all of FluxViT's; the modules it does not have (dual patch norm, LPE,
+  GPE, decoders) keep their initial values.
+- An EVL from an EVL, or with a fresh decoder from a CLIP image encoder or classifier.
+- A CLIP classifier from either of these.
+"""
+
+import re
+from collections.abc import Mapping
+from typing import Any
+
+import flax.linen as nn
+import numpy as np
+
+from fluxjax.checkpoints.starting import HEAD, POSITION_TABLE, Rule, register_start
+from fluxjax.models.clip_image import ClipImage
+from fluxjax.models.evl import Evl
+from fluxjax.models.fluxvit import FluxViT
+from fluxjax.models.internvideo2 import InternVideo2
+
+_NOTHING = re.compile("(?!)")
+# One of each a budget: the checkpoint may have more or fewer of them.
+_PER_BUDGET = re.compile(r"(heads|poolers|decoders)_\d+/")
+# What InternVideo2 does not have: dual patch norm, LPE, GPE, decoders; backbones have no fc_norm.
+_NOT_IN_INTERNVIDEO2 = re.compile(
+    r"patch_embed/norm(_before)?/|blocks_\d+/attn/lpe/|gpe/|(heads|decoders)_\d+/|fc_norm/"
+)
+_PROBE = re.compile(r"probe_(norm|mlp)/")
+_FLUX_FIELDS = ("depth", "num_heads", "pool_heads", "gelu")
+_TOWER_FIELDS = ("depth", "num_heads", "patch", "ln_pre", "pixels")
+_AROUND_CLIP = re.compile(r"(ln_post|proj|head)/")
+_AROUND_EVL = re.compile(r"(decoder|norm|head)/")
+
+
+def _as_fluxvit(given: Mapping[str, Any], model: nn.Module) -> dict[str, Any]:
+    """Parameters of an InternVideo2 under FluxViT's names; one projector and head a budget."""
+    budgets, renamed = len(model.budgets), {}
+    for path, value in given.items():
+        top, _, rest = path.partition("/")
+        if top in ("pooler", "head"):
+            renamed.update({f"{top}s_{i}/{rest}": value for i in range(budgets)})
+        else:
+            renamed[path.replace("patch_embed/", "patch_embed/proj/")] = value
+    if "spatial_table" in renamed:  # separate tables are added
+        temporal = renamed.pop("temporal_table")[:, None, None]
+        renamed[POSITION_TABLE] = renamed.pop("spatial_table")[None] + temporal
+    return renamed
+
+
+def _as_tower(given: Mapping[str, Any], model: nn.Module) -> dict[str, Any]:
+    """A CLIP tower's parameters; without a bias of the patch embedding it starts at 0."""
+    given, bias = dict(given), "tower/patch_embed/bias"
+    if model.patch_bias and bias not in given:
+        given[bias] = np.zeros(model.width, np.float32)
+    return given
+
+
+def _without_head(given: Mapping[str, Any]) -> dict[str, Any]:
+    """A head that read other features is none for this model."""
+    return {path: value for path, value in given.items() if not HEAD.match(path)}
+
+
+def _tower_without_head(given: Mapping[str, Any], model: nn.Module) -> dict[str, Any]:
+    return _as_tower(_without_head(given), model)
+
+
+register_start(
+    FluxViT,
+    Rule(FluxViT, _FLUX_FIELDS, _PER_BUDGET, _PER_BUDGET),
+    Rule(InternVideo2, _FLUX_FIELDS, _NOT_IN_INTERNVIDEO2, _PROBE, _as_fluxvit),
+)
+register_start(
+    Evl,
+    Rule(
+        Evl,
+        (*_TOWER_FIELDS, "tower_gelu", "decoder_layers", "decoder_heads"),
+        _NOTHING,
+        _NOTHING,
+        _as_tower,
+    ),
+    Rule(
+        ClipImage,
+        (*_TOWER_FIELDS, ("tower_gelu", "gelu")),
+        _AROUND_EVL,
+        _AROUND_CLIP,
+        _tower_without_head,
+    ),
+)
+register_start(
+    ClipImage,
+    Rule(ClipImage, (*_TOWER_FIELDS, "gelu"), _AROUND_CLIP, _AROUND_CLIP, _as_tower),
+    Rule(
+        Evl,
+        (*_TOWER_FIELDS, ("gelu", "tower_gelu")),
+        _AROUND_CLIP,
+        _AROUND_EVL,
+        _tower_without_head,
+    ),
+)

@@ -1,0 +1,77 @@
+"""The command line of `fluxjax.main`: one line for each mistake in the place of a traceback."""
+
+import re
+import sys
+
+from absl import app, flags
+from ml_collections import ConfigDict
+
+from fluxjax.config import stored as stored_config
+from fluxjax.config.key_help import key_help
+from fluxjax.config.names import all_keys, unknown_key
+from fluxjax.config.ranges import get
+
+_NO_CONFIG = (
+    "--config is missing: a recipe such as --config=configs/fluxvit_ti.py, or the config.json in "
+    "the workdir of a run to repeat. --help lists the options, --config_help the keys of a config"
+)
+
+
+def parse_flags(argv: list[str]) -> list[str]:
+    """absl's parser, for `app.run`; prints the keys for --config_help."""
+    names = {argument.lstrip("-").partition("=")[0] for argument in argv[1:] if argument[:1] == "-"}
+    if "config_help" in names:
+        print(key_help())
+        sys.exit(0)
+    if not names & {"config", "flagfile", "help", "helpfull", "helpshort", "helpxml", "h", "?"}:
+        sys.exit(f"error: {_NO_CONFIG}")
+    argv = _with_stored_config(argv)
+    try:
+        if "config" in names:
+            _check_overrides(argv)
+        return app.parse_flags_with_usage(argv)
+    except (AttributeError, KeyError, TypeError, ValueError, OSError) as error:
+        text = str(error.args[0] if len(error.args) == 1 else error)
+        sys.exit("error: " + text.strip("'\"").replace("\\n", "; ").replace("\\'", "'"))
+
+
+def _with_stored_config(argv: list[str]) -> list[str]:
+    """Arguments in which a config.json is read through `fluxjax.config.stored`."""
+    argv = list(argv)
+    for i, argument in enumerate(argv[1:], 1):
+        name, equals, value = argument.partition("=")
+        if name in ("--config", "-config") and equals:
+            argv[i] = f"{name}={stored_config.as_flag_value(value)}"
+        elif argv[i - 1] in ("--config", "-config"):
+            argv[i] = stored_config.as_flag_value(argument)
+    return argv
+
+
+def _check_overrides(argv: list[str]) -> None:
+    """Raises ValueError for --config.KEY=VALUE where the recipe has no such key, or a section."""
+    path = next(
+        value if equals else after
+        for (name, equals, value), after in zip(
+            (argument.partition("=") for argument in argv), [*argv[1:], ""], strict=True
+        )
+        if name in ("--config", "-config")
+    )
+    config = flags.FLAGS["config"].parser.parse(path)
+    try:
+        known = all_keys(config)
+    except OSError as error:  # of loading the file, which ml_collections keeps until now
+        reason = str(error.__cause__ or error).splitlines()[-1].strip()
+        raise ValueError(f"--config={path.rpartition('stored.py:')[2]}: {reason}") from error
+    for argument in argv:
+        if not (match := re.match(r"--?(?:no)?config\.([^=]+)(=?)(.*)", argument, re.DOTALL)):
+            continue
+        key, _, value = match.groups()
+        if config.get("pretrain") is not None and key.startswith("pretrain."):
+            continue
+        if key not in known:
+            raise ValueError(unknown_key(key, config))
+        if isinstance(get(config, key), ConfigDict):
+            hint = f"set one of its keys: {', '.join(get(config, key))}"
+            if "name" in get(config, key):
+                hint = f"did you mean --config.{key}.name={value}?"
+            raise ValueError(f"config.{key} is a section, no value; {hint}")
