@@ -34,6 +34,12 @@ _BACKBONE = "backbone."
 _TOWER = ("width", "depth", "num_heads", "mlp_ratio", "grid", "patch", "ln_pre", "patch_bias")
 # Width of the decoder's queries and keys -> heads: B, L, and our own "ti".
 _RELEASED_HEADS = {64: 4, 768: 12, 1024: 16}
+_TEMPORAL = {  # field -> how the names of its tensors begin
+    "temporal_conv": "decoder.temporal_conv.",
+    "temporal_position": "decoder.temporal_pos_embed.",
+    "temporal_attention": "decoder.cross_attention.",
+}
+_LAYER = r"decoder\.decoder_layers\.\d+\."
 _INFERRED = (
     *(name for name in _TOWER if name not in ("num_heads", "grid")),
     "num_classes", "decoder_layers", "qkv_width", "decoder_mlp_ratio",
@@ -60,13 +66,11 @@ def load(
       state: torch name -> array, see `fluxjax.convert.states.state_of`.
       source: the file that it comes from, named in the log.
       clip: CLIP's weights, see `load_torch("clip", ..)`; needed where the state has no backbone.
-        Neither projection nor final norm are needed.
       num_heads: of the image tower; default: see `load_torch("clip", ..)`.
       decoder_heads: of the decoder; default: the released model's of that width.
       num_frames: needed only where the decoder has no temporal positions, which tell it.
-      image_size: pixels a side, or (height, width), of the checkpoint; default: square.
-      grid: resample the image tower's position table to this (H, W) in patches; default: as
-        stored. The model runs on any image size in either case.
+      image_size: pixels a side, or (height, width), of the checkpoint.
+      grid: resample the tower's position table to this (H, W) in patches; default: as stored.
       tower_gelu: of the image tower, see `load_torch("clip", ..)`.
       **fields: other fields of `Evl`, such as dtype, pixels, tower_dtype or select.
 
@@ -81,12 +85,8 @@ def load(
     told["pixels"] = fields.pop("pixels", None)
     tower, taken = _tower_of(state, clip, told, untold)
     width = tower["width"]
-    qkv = shapes.infer(
-        state, "an EVL", (r"decoder\.decoder_layers\.\d+\.attn\.[qkv]_proj\.(weight|bias)", 0)
-    )
-    hidden = shapes.infer(
-        state, "an EVL", (r"decoder\.decoder_layers\.\d+\.mlp\.fc1\.(weight|bias)", 0)
-    )
+    qkv = shapes.infer(state, "an EVL", (_LAYER + r"attn\.[qkv]_proj\.(weight|bias)", 0))
+    hidden = shapes.infer(state, "an EVL", (_LAYER + r"mlp\.fc1\.(weight|bias)", 0))
     heads = untold.choose("decoder_heads", decoder_heads, released=_RELEASED_HEADS.get(qkv))
     untold.known("epsilon", 1e-5, "the official code")
     model = Evl(
@@ -96,9 +96,7 @@ def load(
         qkv_width=qkv,
         decoder_heads=checked_heads("decoder_heads", qkv, heads),
         decoder_mlp_ratio=hidden / width,
-        temporal_conv=any(name.startswith("decoder.temporal_conv.") for name in state),
-        temporal_position=any(name.startswith("decoder.temporal_pos_embed.") for name in state),
-        temporal_attention=any(name.startswith("decoder.cross_attention.") for name in state),
+        **{f: any(n.startswith(name) for n in state) for f, name in _TEMPORAL.items()},
         **tower,
         **fields,
     )

@@ -49,9 +49,7 @@ def load(
 ) -> tuple[FluxViT, dict[str, Any]]:
     """Builds the model that a FluxViT state dict belongs to, and its variables.
 
-    Width, depth, MLP size, pooled width, classes, number of heads and the presence of layer scales
-    are read off the shapes. The keywords tell what shapes cannot; where they are left out, the log
-    says what the released model of this size has, and warns of what is assumed.
+    The keywords tell what shapes cannot; the log warns of what is assumed without them.
 
     Args:
       state: torch name -> array, see `fluxjax.convert.states.state_of`.
@@ -65,8 +63,7 @@ def load(
         (The official loader leaves such heads at random values.)
       label_map: for other label sets, the checkpoint's row of each class.
       head_key: draw new heads of `num_classes` classes; the checkpoint's are not read.
-      grid: resample the position table to this (T, H, W); default: as stored. The model runs on
-        any grid in either case.
+      grid: resample the position table to this (T, H, W); default: as stored.
       budgets: what heads 0, 1, .. are trained for; default (3072, 2048, 1024).
       **fields: other fields of `FluxViT`, such as dtype, attention or drop_path.
 
@@ -91,15 +88,22 @@ def load(
         **trunk_fields(state, width, untold, num_heads, pool_num_heads, gelu),
         **fields,
     )
+    untold.say()
+    variables = _variables(model, state, head_key)
+    return shapes.on_grid(model, variables, grid)
+
+
+def _variables(
+    model: FluxViT, state: Mapping[str, Any], head_key: jax.Array | None
+) -> dict[str, Any]:
+    """The state dict's tensors as variables, with new heads if there is a key for them."""
     table = rows_of(model)
     drawn = {}
     if head_key is not None:
         new = [row for row in table if row.name.startswith("head.") or _absent_norm(row, state)]
         drawn = label_sets.new_parameters(new, head_key, std=0.02)
         table = [row for row in table if row not in new]
-    variables = to_variables(state, table, f"FluxViT of width {width}", drawn)
-    untold.say()
-    return shapes.on_grid(model, variables, grid)
+    return to_variables(state, table, f"FluxViT of width {model.width}", drawn)
 
 
 def _absent_norm(row: Row, state: Mapping[str, Any]) -> bool:

@@ -65,9 +65,8 @@ def load(
 ) -> tuple[InternVideo2, dict[str, Any]]:
     """Builds the model that an InternVideo2 state dict belongs to, and its variables.
 
-    Finetuned, distilled, stage-1 and stage-2 (`vision_encoder.*`) checkpoints are read; decoders
-    and the positions of pre-training are left out. A checkpoint without a head gives a backbone,
-    unless `head_key` asks for a new head.
+    Finetuned, distilled, stage-1 and stage-2 (`vision_encoder.*`) checkpoints are read. One without
+    a head gives a backbone, unless `head_key` asks for a new head.
 
     Args:
       state: torch name -> array, see `fluxjax.convert.states.state_of`.
@@ -77,11 +76,7 @@ def load(
       image_size: pixels a side, or (height, width), of the checkpoint's position table.
       pool_num_heads: heads of the pooling projector; default 16.
       gelu: "tanh", as the released weights were trained (default), "exact" or "quick".
-      num_classes: cut the head to another label set; 400 of 710 takes the first 400 rows.
-      label_map: for other label sets, the checkpoint's row of each class.
-      head_key: draw a new head of `num_classes` classes; the checkpoint's is not read.
-      grid: resample the position table to this (T, H, W); default: as stored. The model runs on
-        any grid in either case.
+      num_classes, label_map, head_key, grid: see `fluxjax.convert.fluxvit.load`.
       **fields: other fields of `InternVideo2`, such as dtype, attention or drop_path.
 
     Raises:
@@ -96,10 +91,7 @@ def load(
     patch = patch_size(state)
     untold = Untold(f"InternVideo2 of width {width}", source=source)
     if num_frames is None and image_size is None and "pos_embed" in state:
-        frames = 4 if stage_2 else 8
-        released = frames if np.shape(state["pos_embed"])[1] == 1 + frames * 16**2 else None
-        why = "as in released models of stage 2" if stage_2 else "as in released models"
-        num_frames = untold.choose("num_frames", None, released=released, assumed=frames, why=why)
+        num_frames = _released_frames(state, stage_2, untold)
     if head_key is not None or num_classes is not None or any(name in state for name in _HEAD):
         state, num_classes = label_sets.heads_for(state, _HEAD, num_classes, label_map, head_key)
     elif label_map is not None:
@@ -113,6 +105,15 @@ def load(
         **trunk_fields(state, width, untold, num_heads, pool_num_heads, gelu),
         **fields,
     )
+    untold.say()
+    variables = _variables(model, state, head_key)
+    return shapes.on_grid(model, variables, grid)
+
+
+def _variables(
+    model: InternVideo2, state: Mapping[str, Any], head_key: jax.Array | None
+) -> dict[str, Any]:
+    """The state dict's tensors as variables, with new heads if there is a key for them."""
     table = rows_of(model)
     drawn = {}
     if head_key is not None:  # distilled models have no norm before the head either
@@ -121,9 +122,15 @@ def load(
             new, head_key, std=0.02 * 0.001
         )  # the official init_scale
         table = [row for row in table if row not in new]
-    variables = to_variables(state, table, f"InternVideo2 of width {width}", drawn)
-    untold.say()
-    return shapes.on_grid(model, variables, grid)
+    return to_variables(state, table, f"InternVideo2 of width {model.width}", drawn)
+
+
+def _released_frames(state: Mapping[str, Any], stage_2: bool, untold: Untold) -> int:
+    """Frames of the released position tables of 224 pixels, assumed of others."""
+    frames = 4 if stage_2 else 8
+    released = frames if np.shape(state["pos_embed"])[1] == 1 + frames * 16**2 else None
+    why = "as in released models of stage 2" if stage_2 else "as in released models"
+    return untold.choose("num_frames", None, released=released, assumed=frames, why=why)
 
 
 def _stored_grid(
