@@ -1,11 +1,24 @@
-"""Runs an export with jax and numpy alone: python serve.py OUT BUDGET clips.npy [logits.npy]"""
+"""Runs an export without fluxjax: python serve.py OUT BUDGET clips.npy [logits.npy]
+
+Needs `pip install jax flatbuffers`; jax 0.8.2 or newer, which brings numpy. jax reads exported
+programs with flatbuffers, but does not install it.
+"""
 
 import json
 import pathlib
 import sys
 
-import jax
-import numpy as np
+OLDEST_JAX = (0, 8, 2)  # older ones read the programs and refuse to call them
+
+try:
+    import flatbuffers  # noqa: F401
+    import jax
+    import jax.export
+    import numpy as np
+except ImportError as error:
+    sys.exit(f"serve.py lacks {error.name}: pip install jax flatbuffers")
+if jax.__version_info__ < OLDEST_JAX:
+    sys.exit(f"serve.py needs jax 0.8.2 or newer, this is {jax.__version__}: pip install -U jax")
 
 
 def read_safetensors(path):
@@ -23,8 +36,13 @@ def read_safetensors(path):
 
 folder, budget, clips = pathlib.Path(sys.argv[1]), int(sys.argv[2]), np.load(sys.argv[3])
 ladder = json.loads((folder / "ladder.json").read_text())
-rung = next(rung for rung in ladder["rungs"] if rung["budget"] <= budget)  # largest first
-program = jax.export.deserialize((folder / rung["program"]).read_bytes())
+if ladder["calling_convention"] > jax.export.maximum_supported_calling_convention_version:
+    sys.exit(f"{folder} was written by jax {ladder['jax']}, this is {jax.__version__}: update jax")
+rungs = [rung for rung in ladder["rungs"] if rung["budget"] <= budget]  # largest first
+if not rungs:
+    sys.exit(f"no program keeps at most {budget} tokens; the smallest keeps "
+             f"{ladder['rungs'][-1]['budget']}")  # fmt: skip
+program = jax.export.deserialize((folder / rungs[0]["program"]).read_bytes())
 logits = program.call(read_safetensors(folder / ladder["weights"]), clips)
 labels = json.loads((folder / "labels.json").read_text())
 for best in np.argmax(logits, axis=-1):

@@ -1,9 +1,12 @@
 """Settings of every test: eight simulated CPU devices, no accelerator, compiled programs shared."""
 
+import logging
 import os
 import pathlib
 import shutil
 import tempfile
+
+import pytest
 
 # Before jax is imported anywhere. Eight devices let sharding be tested on one machine. Tests spend
 # their time on compiling small programs, which takes half as long without LLVM's optimisations.
@@ -28,6 +31,17 @@ _LONG = ("test_notebooks.py", "test_main.py", "test_multihost.py", "test_loop.py
 
 def pytest_collection_modifyitems(items):
     items.sort(key=lambda item: item.path.name not in _LONG)
+
+
+@pytest.fixture(autouse=True)
+def _restored_loggers():
+    """What a command that ran in this process set up: later tests look at the log as well."""
+    loggers = [logging.getLogger(name) for name in ("fluxjax", "data_pipelines")]
+    before = [(logger, logger.level, logger.handlers, logger.propagate) for logger in loggers]
+    yield
+    for logger, level, handlers, propagate in before:
+        logger.setLevel(level)
+        logger.handlers, logger.propagate = handlers, propagate
 
 
 def pytest_xdist_auto_num_workers(config):

@@ -29,7 +29,7 @@ _NOT_IN_INTERNVIDEO2 = re.compile(
 )
 _PROBE = re.compile(r"probe_(norm|mlp)/")
 _FLUX_FIELDS = ("depth", "num_heads", "pool_heads", "gelu")
-_TOWER_FIELDS = ("depth", "num_heads", "patch", "ln_pre")
+_TOWER_FIELDS = ("depth", "num_heads", "patch", "ln_pre", "pixels")
 _AROUND_CLIP = re.compile(r"(ln_post|proj|head)/")
 _AROUND_EVL = re.compile(r"(decoder|norm|head)/")
 

@@ -3,58 +3,78 @@
 python -m fluxjax.convert --family fluxvit --source k400_s14.pth --target models/s14 --verify
 """
 
+import argparse
 import sys
-
-from absl import app, flags, logging
+from collections.abc import Sequence
 
 from fluxjax.convert import command
+from fluxjax.convert.load import FAMILIES
+from fluxjax.convert.untold import GELUS
+from fluxjax.logs import set_up_logging
 
-FLAGS = flags.FLAGS
-
-flags.DEFINE_string("family", None, "Of the weights: clip, evl, fluxvit or internvideo2.")
-flags.DEFINE_string("source", None, "Weight file: .pth, .pt, .bin, .safetensors or .npz.")
-flags.DEFINE_string("target", None, "Folder to write; fluxjax.load reads it.")
-flags.DEFINE_bool("overwrite", False, "Replace the checkpoint that --target holds.")
-flags.DEFINE_bool("verify", False, "Print every tensor's statistics and a forward pass.")
-flags.DEFINE_string(
-    "reference",
-    None,
-    "With --verify: .npz with `video` [B, T, H, W, 3] float32, normalised, and the official "
-    "`logits` [B, K] (all tokens, head 0). Beyond 1e-3 relative, the exit code is 1.",
+_OVERRIDES = (
+    *("num_heads", "num_frames", "image_size", "pool_num_heads", "decoder_heads", "num_classes"),
+    *("gelu", "budgets", "clip"),
 )
-flags.DEFINE_integer("num_heads", None, "Attention heads, where the width does not tell.")
-flags.DEFINE_integer("num_frames", None, "Frames of the checkpoint's position table.")
-flags.DEFINE_integer("image_size", None, "Pixels a side of the checkpoint's position table.")
-flags.DEFINE_integer("pool_num_heads", None, "Heads of the pooling projectors.")
-flags.DEFINE_integer("num_classes", None, "Cut the heads: 400 of 710 takes the first 400 rows.")
-flags.DEFINE_list("budgets", None, "Tokens that heads 0, 1, .. of a FluxViT were trained for.")
-flags.DEFINE_enum("gelu", None, ("tanh", "exact"), "Of the blocks; default tanh, as released.")
-
-_OVERRIDES = ("num_heads", "num_frames", "image_size", "pool_num_heads", "num_classes", "gelu")
 
 
-def run() -> int:
-    """Converts and verifies as the flags say; the exit code.
+def parser() -> argparse.ArgumentParser:
+    """The command's options; `--num-heads` and `--num_heads` are the same."""
+    options = argparse.ArgumentParser(
+        prog="python -m fluxjax.convert", description=__doc__.splitlines()[0]
+    )
+
+    def add(name, **how):
+        options.add_argument(*dict.fromkeys((f"--{name}", f"--{name.replace('_', '-')}")), **how)
+
+    add("family", required=True, help=f"of the weights: {', '.join(FAMILIES)}")
+    add("source", required=True, help="weight file (.pth, .pt, .bin, .safetensors, .npz); of "
+        "weights in several files the index, the folder or one of them")  # fmt: skip
+    add("target", required=True, metavar="DIR", help="folder to write; fluxjax.load reads it")
+    add("clip", help="of an evl without backbone: the weights of its CLIP")
+    add("overwrite", action="store_true", help="replace the checkpoint that --target holds")
+    add("verify", action="store_true", help="print every tensor's statistics and a forward pass")
+    add("reference", metavar="NPZ", help="with --verify: `video` [B, T, H, W, 3] float32, "
+        "normalised, and the official `logits` [B, K] (all tokens, head 0); beyond 1e-3 relative "
+        "the exit code is 1")  # fmt: skip
+    add("num_heads", type=int, help="attention heads, where the sizes do not tell")
+    add("num_frames", type=int, help="frames of the checkpoint's position table")
+    add("image_size", type=int, help="pixels a side of the checkpoint's position table")
+    add("pool_num_heads", type=int, help="heads of the pooling projectors")
+    add("decoder_heads", type=int, help="heads of an evl's decoder")
+    add("num_classes", type=int, help="cut the heads: 400 of 710 takes the first 400 rows")
+    add("budgets", type=_numbers, help="tokens that heads 0, 1, .. of a fluxvit were trained for")
+    options.add_argument(
+        *("--gelu", "--tower_gelu", "--tower-gelu"), choices=GELUS,
+        help="of the blocks (of an evl: of its image tower); default: as files beside CLIP's "
+        "weights say, else quick (clip, evl) or tanh",
+    )  # fmt: skip
+    return options
+
+
+def _numbers(text: str) -> tuple[int, ...]:
+    return tuple(int(part) for part in text.split(","))
+
+
+def run(options: argparse.Namespace) -> int:
+    """Converts and verifies as the options say; the exit code.
 
     Raises:
       ValueError, OSError: naming what is wrong.
     """
-    for name in ("family", "source", "target"):
-        if not FLAGS[name].value:
-            raise ValueError(f"--{name} is needed; see --help")
-    if FLAGS.reference and not FLAGS.verify:
+    if options.reference and not options.verify:
         raise ValueError("--reference needs --verify")
-    given = {name: FLAGS[name].value for name in _OVERRIDES}
+    given = {name: getattr(options, name) for name in _OVERRIDES}
     overrides = {name: value for name, value in given.items() if value is not None}
-    if FLAGS.budgets:
-        overrides["budgets"] = tuple(int(budget) for budget in FLAGS.budgets)
+    if options.family == "evl" and "gelu" in overrides:
+        overrides["tower_gelu"] = overrides.pop("gelu")
     # Read first: a wrong reference should not cost a conversion.
-    reference = command.read_reference(FLAGS.reference) if FLAGS.reference else None
+    reference = command.read_reference(options.reference) if options.reference else None
     model, variables = command.convert(
-        FLAGS.family, FLAGS.source, FLAGS.target, overwrite=FLAGS.overwrite, **overrides
+        options.family, options.source, options.target, overwrite=options.overwrite, **overrides
     )
-    print(f"{type(model).__name__} of {model.num_classes} classes is in {FLAGS.target}")
-    if not FLAGS.verify:
+    print(f"{command.described(model)} is in {options.target}")
+    if not options.verify:
         return 0
     print(*command.tensor_table(variables), sep="\n")
     if reference is None:
@@ -67,17 +87,16 @@ def run() -> int:
     return 0 if good else 1
 
 
-def main(argv: list[str]) -> None:
-    """absl entry: exits with 0, 1 where parity is missed, or one line on what is wrong."""
-    if len(argv) > 1:
-        raise app.UsageError(f"unexpected arguments {argv[1:]}; options start with --")
+def main(arguments: Sequence[str] | None = None) -> int:
+    """The command: exit code 0, or 1 where parity is missed or after one line on what is wrong."""
+    options = parser().parse_args(arguments)
+    set_up_logging()
     try:
-        code = run()
+        return run(options)
     except (ValueError, OSError) as error:
-        sys.exit("error: " + " ".join(str(error).split()))
-    sys.exit(code)
+        print("error: " + " ".join(str(error).split()), file=sys.stderr)
+        return 1
 
 
 if __name__ == "__main__":
-    logging.set_verbosity(logging.WARNING)  # Orbax reports every file that it opens
-    app.run(main)
+    sys.exit(main())

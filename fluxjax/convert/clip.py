@@ -6,17 +6,19 @@ encoder's tensors are left out.
 """
 
 import math
+import os
 import re
 from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 
-from fluxjax.convert import states
+from fluxjax.convert import shapes
+from fluxjax.convert.clip_configs import told_of
+from fluxjax.convert.clip_names import VISUAL, visual_state
 from fluxjax.convert.mapping import (
     Layout,
     Row,
-    as_float32,
     cls_and_table,
     dense,
     layer_norm,
@@ -24,111 +26,178 @@ from fluxjax.convert.mapping import (
     to_variables,
     vector,
 )
+from fluxjax.convert.states import vision_part
+from fluxjax.convert.untold import Untold, check_fields, checked_gelu, checked_heads
 from fluxjax.models.clip_image import ClipImage
 from fluxjax.tokens.positions import resampled
-from fluxjax.weight_files.errors import WeightsError
+from fluxjax.tokens.tokens import CLIP_PIXELS
 
-VISUAL = "visual."
-_HF = "vision_model."
-# The text encoder, the temperature, and the sizes that OpenAI's archives keep beside the weights.
-_NOT_VISUAL = re.compile(
-    r"(transformer|token_embedding|ln_final|text|text_model|text_projection|attn_mask)(\.|$)|"
-    r"(positional_embedding|logit_scale|logit_bias|input_resolution|context_length|vocab_size)$|"
-    r".*position_ids$"
-)
 _INFERRED = (
     "width", "depth", "mlp_ratio", "patch", "ln_pre", "patch_bias", "embedding", "num_classes",
 )  # fmt: skip
-# Hugging Face's names, after "vision_model.", as regular expressions.
-_HF_NAMES = (
-    (r"embeddings\.class_embedding", "class_embedding"),
-    (r"embeddings\.patch_embedding\.", "conv1."),
-    (r"embeddings\.position_embedding\.weight", "positional_embedding"),
-    (r"pre_layrnorm\.", "ln_pre."),
-    (r"post_layernorm\.", "ln_post."),
-    (r"encoder\.layers\.(\d+)\.layer_norm([12])\.", r"transformer.resblocks.\1.ln_\2."),
-    (r"encoder\.layers\.(\d+)\.mlp\.fc1\.", r"transformer.resblocks.\1.mlp.c_fc."),
-    (r"encoder\.layers\.(\d+)\.mlp\.fc2\.", r"transformer.resblocks.\1.mlp.c_proj."),
-    (r"encoder\.layers\.(\d+)\.self_attn\.out_proj\.", r"transformer.resblocks.\1.attn.out_proj."),
-)
+# (width, depth) -> heads: OpenAI's ViTs and open_clip's S, M, B, B-plus, L, H, g, bigG and e; the
+# first is our own "ti". From H on heads have 80, 88, 104 and 112 channels.
+RELEASED_HEADS = {
+    (64, 4): 4,
+    (384, 12): 6,
+    (512, 12): 8,
+    (768, 12): 12,
+    (896, 12): 14,
+    (1024, 24): 16,
+    (1280, 32): 16,
+    (1408, 40): 16,
+    (1664, 48): 16,
+    (1792, 56): 16,
+}
+_EPSILON = 1e-5
+_QUICK = "OpenAI's weights and open_clip's -quickgelu have quick, open_clip's others exact"
+_LAION_WIDTH = 1024  # of the one release with other pixel statistics than CLIP's
+_LAION_PIXELS = "open_clip's ViT-L-14 of LAION-2B has mean and std of 0.5"
+_NAMES_OF_OUTPUT = re.compile(r"ln_post\.|proj$")
 
 
 def load(
     state: Mapping[str, np.ndarray],
+    source: str | os.PathLike | None = None,
     *,
     num_heads: int | None = None,
     image_size: int | tuple[int, int] | None = None,
     grid: tuple[int, int] | None = None,
-    gelu: str = "quick",
+    gelu: str | None = None,
     **fields: Any,
 ) -> tuple[ClipImage, dict[str, Any]]:
     """Builds the image encoder that a CLIP state dict belongs to, and its variables.
 
+    What shapes do not tell is taken from the keywords, then from what lies beside the weights (see
+    `clip_configs`), then from the released model of this size. The log says which; it warns of what
+    is assumed. Weights without projection (a CLIPVisionModel) give a model without.
+
     Args:
       state: torch name -> array, see `fluxjax.convert.states.state_of`.
-      num_heads: of the transformer; default: width / 64, as in every released model.
+      source: the file or folder that it comes from.
+      num_heads: of the transformer.
       image_size: pixels a side, or (height, width), of the checkpoint; default: square.
       grid: resample the position table to this (H, W) in patches; default: as stored. The model
         runs on any image size in either case.
-      gelu: "quick" (OpenAI's weights, open_clip's "-quickgelu") or "exact" (open_clip's others).
-      **fields: other fields of `ClipImage`, such as dtype or train_tower.
+      gelu: "quick" (OpenAI's weights, open_clip's "-quickgelu"), "exact" (open_clip's others) or
+        "tanh"; assumed to be quick where nothing tells it.
+      **fields: other fields of `ClipImage`, such as dtype, pixels or train_tower.
 
     Raises:
       WeightsError: listing missing, unexpected and misshaped names.
       ValueError: on a keyword that is needed, unknown, or contradicts the shapes.
     """
-    states.check_fields(load, ClipImage, fields, _INFERRED)
-    state = visual_state(state)
-    width = states.infer(state, "a CLIP", ("class_embedding", 0), (r"ln_(pre|post)\.weight", 0))
-    shape = np.shape(state.get("conv1.weight", ()))
-    patch = shape[-1] if len(shape) == 4 else ClipImage.patch
-    block = r"transformer\.resblocks\.\d+\.mlp\.c_fc\.(weight|bias)"
-    hidden = states.infer(state, "a CLIP", (block, 0))
-    rows = np.shape(state.get("positional_embedding", (0, 0)))[0] - 1
-    model = ClipImage(
-        num_classes=None,
-        embedding=np.shape(state["proj"])[-1] if "proj" in state else ClipImage.embedding,
-        width=width,
-        depth=states.count(state, r"transformer\.resblocks\.(\d+)\."),
-        num_heads=states.checked_heads("num_heads", width, heads_of(width, num_heads)),
-        mlp_ratio=hidden / width,
-        grid=stored_grid(rows, patch, image_size),
-        patch=patch,
-        ln_pre=any(name.startswith("ln_pre.") for name in state),
-        patch_bias="conv1.bias" in state,
-        gelu=gelu,
-        **fields,
-    )
+    check_fields(load, ClipImage, fields, _INFERRED)
+    model, state, untold = _described(state, source, num_heads, image_size, gelu, fields)
+    _check_pooling(model, untold)
+    if model.embedding is None:
+        untold.known("embedding", None, "no projection: the output is the normed cls token")
     table = [row.without(VISUAL) for row in rows_of(model)]
-    variables = to_variables(state, table, f"a CLIP image encoder of width {width}")
+    variables = to_variables(state, table, untold.what)
+    untold.say()
     return on_grid(model, variables, grid)
 
 
-def heads_of(width: int, num_heads: int | None) -> int:
-    """`num_heads`, by default heads of 64 channels; 0 if these do not divide the width."""
-    if num_heads is not None:
-        return num_heads
-    return width // 64 if width % 64 == 0 else 0
+def load_tower(
+    state: Mapping[str, np.ndarray],
+    source: str | os.PathLike | None = None,
+    *,
+    num_heads: int | None = None,
+    image_size: int | tuple[int, int] | None = None,
+    gelu: str | None = None,
+    pixels: Any = None,
+) -> tuple[ClipImage, dict[str, Any]]:
+    """The image tower alone, as EVL uses it: neither final norm nor projection are needed.
 
+    Args: see `load`.
 
-def stored_grid(rows: int, patch: int, image_size: int | tuple[int, int] | None) -> tuple[int, int]:
-    """The (H, W) of a position table with `rows` rows besides cls's.
+    Returns:
+      A model whose fields describe the tower, and the tower's parameters.
 
     Raises:
-      ValueError: if `image_size` is needed or does not fit.
+      WeightsError, ValueError: as `load`.
     """
-    if image_size is None:
-        side = math.isqrt(max(rows, 1))
-        grid = (side, side)
-    else:
-        height, width = (image_size,) * 2 if isinstance(image_size, int) else image_size
-        grid = (height // patch, width // patch)
-    if rows > 0 and math.prod(grid) != rows:
+    fields = {} if pixels is None else {"pixels": pixels}
+    model, state, untold = _described(
+        state, source, num_heads, image_size, gelu, fields, gelu_keyword="tower_gelu"
+    )
+    state = {n: value for n, value in state.items() if not _NAMES_OF_OUTPUT.match(n)}
+    table = [row.without(VISUAL) for row in rows_of(model) if row.paths[0].startswith("tower/")]
+    variables = to_variables(state, table, untold.what)
+    untold.say()
+    return model, variables["params"]["tower"]
+
+
+def _described(
+    state: Mapping[str, Any],
+    source: str | os.PathLike | None,
+    num_heads: int | None,
+    image_size: Any,
+    gelu: str | None,
+    fields: Mapping[str, Any],
+    gelu_keyword: str = "gelu",
+) -> tuple[ClipImage, dict[str, Any], Untold]:
+    """The model that a state dict belongs to, its tensors under OpenAI's names, and the log."""
+    whole = vision_part(state)
+    state = visual_state(whole)
+    width = shapes.infer(state, "a CLIP", ("class_embedding", 0), (r"ln_(pre|post)\.weight", 0))
+    shape = np.shape(state.get("conv1.weight", ()))
+    patch = shape[-1] if len(shape) == 4 else ClipImage.patch
+    block = r"transformer\.resblocks\.\d+\.mlp\.c_fc\.(weight|bias)"
+    hidden = shapes.infer(state, "a CLIP", (block, 0))
+    depth = shapes.count(state, r"transformer\.resblocks\.(\d+)\.")
+    told = told_of(whole, source, width, depth)
+    untold = Untold(f"a CLIP image encoder of width {width}", told, source)
+    num_heads = untold.choose("num_heads", num_heads, released=RELEASED_HEADS.get((width, depth)))
+    gelu = untold.choose("gelu", gelu, assumed="quick", why=_QUICK, keyword=gelu_keyword)
+    epsilon = untold.choose("epsilon", None, released=_EPSILON)
+    if epsilon != _EPSILON:
         raise ValueError(
-            f"a position table of {rows} rows is no grid of {grid[0]} x {grid[1]} patches of "
-            f"{patch} pixels; pass image_size= of the checkpoint, not of the clips"
+            f"{told['epsilon'].source} has LayerNorms of epsilon {epsilon}; only {_EPSILON} is run"
         )
-    return grid
+    released = None if width == _LAION_WIDTH else CLIP_PIXELS
+    pixels = untold.choose(
+        "pixels", fields.get("pixels"), released=released, assumed=CLIP_PIXELS, why=_LAION_PIXELS
+    )
+    rows = np.shape(state.get("positional_embedding", (0, 0)))[0] - 1
+    model = ClipImage(
+        num_classes=None,
+        embedding=np.shape(state["proj"])[-1] if "proj" in state else None,
+        width=width,
+        depth=depth,
+        num_heads=checked_heads("num_heads", width, num_heads),
+        mlp_ratio=hidden / width,
+        grid=_stored_grid(rows, patch, image_size, untold),
+        patch=patch,
+        ln_pre=any(name.startswith("ln_pre.") for name in state),
+        patch_bias="conv1.bias" in state,
+        gelu=checked_gelu(gelu_keyword, gelu),
+        **{**fields, "pixels": pixels},
+    )
+    return model, state, untold
+
+
+def _stored_grid(rows: int, patch: int, image_size: Any, untold: Untold) -> tuple[int, int]:
+    """By `image_size`, by what is told of it if that fits, or square."""
+    told = untold.told.get("image_size")
+    if image_size is None and told is not None:
+        sides = (told.value,) * 2 if isinstance(told.value, int) else told.value
+        if math.prod(side // patch for side in sides) == rows:  # else it was resampled
+            image_size = untold.known("image_size", told.value, told.source)
+    return shapes.square_grid_of(rows, patch, image_size, untold)
+
+
+def _check_pooling(model: ClipImage, untold: Untold) -> None:
+    """Raises ValueError if frames are pooled otherwise than by their cls token."""
+    pooling = untold.told.get("pooling")
+    if pooling is not None and pooling.value != "tok":
+        raise ValueError(
+            f"{pooling.source} pools a frame's tokens by {pooling.value!r}, here the cls token "
+            "answers; such weights serve as the tower of an EVL only (clip=)"
+        )
+    if pooling is None and not model.ln_pre:
+        why = "open_clip's CLIPA, without ln_pre too, has the mean"
+        untold.doubtful("pooling", "cls", why, "use the weights as the tower of an EVL only")
 
 
 def on_grid(
@@ -140,53 +209,6 @@ def on_grid(
     tower = dict(variables["params"]["tower"])
     tower["position_table"] = resampled(tower["position_table"], (1, *grid))
     return model.clone(grid=tuple(grid)), {"params": {**variables["params"], "tower": tower}}
-
-
-def visual_state(state: Mapping[str, Any]) -> dict[str, Any]:
-    """The image encoder's tensors under OpenAI's names, without "visual."; of whole models too.
-
-    Raises:
-      WeightsError: on a name that belongs to no encoder.
-    """
-    if any(name.startswith(_HF) for name in state):
-        state = _from_hugging_face(state)
-    if any(name.startswith(VISUAL) for name in state):
-        others = [name for name in state if not name.startswith(VISUAL)]
-        unknown = [name for name in others if not _NOT_VISUAL.match(name)]
-        if unknown:
-            raise WeightsError(
-                f"{len(unknown)} tensors belong to neither encoder of a CLIP: {unknown[:10]}"
-            )
-        state = {n.removeprefix(VISUAL): v for n, v in state.items() if n.startswith(VISUAL)}
-    return dict(state)
-
-
-def _from_hugging_face(state: Mapping[str, Any]) -> dict[str, Any]:
-    """transformers' names -> OpenAI's; split projections are joined."""
-    renamed, parts = {}, {}
-    for name, value in state.items():
-        if name == "visual_projection.weight":
-            renamed[VISUAL + "proj"] = np.asarray(value).T
-            continue
-        if not name.startswith(_HF) or name.endswith("position_ids"):
-            if not name.startswith(_HF):
-                renamed[name] = value  # the text encoder's, and what is wrong
-            continue
-        short = name.removeprefix(_HF)
-        split = re.fullmatch(
-            r"encoder\.layers\.(\d+)\.self_attn\.([qkv])_proj\.(weight|bias)", short
-        )
-        if split:
-            whole = f"{VISUAL}transformer.resblocks.{split[1]}.attn.in_proj_{split[3]}"
-            parts.setdefault(whole, {})[split[2]] = value
-            continue
-        for pattern, ours in _HF_NAMES:
-            short = re.sub("^" + pattern, ours, short)
-        renamed[VISUAL + short] = value
-    for whole, split in parts.items():
-        if len(split) == 3:  # else reported as missing
-            renamed[whole] = np.concatenate([as_float32(split[part]) for part in "qkv"])
-    return renamed
 
 
 _IN_WEIGHT = Layout(
@@ -233,5 +255,6 @@ def rows_of(model: ClipImage) -> list[Row]:
             *dense(f"{name}.mlp.c_proj", f"{path}/mlp/fc2", hidden, width),
         ]
     rows += layer_norm("ln_post", "ln_post", width)
-    rows.append(Row("proj", (width, model.embedding), ("proj/kernel",)))
+    if model.embedding is not None:
+        rows.append(Row("proj", (width, model.embedding), ("proj/kernel",)))
     return [row.within(VISUAL) for row in rows]

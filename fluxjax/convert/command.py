@@ -29,7 +29,7 @@ def convert(
 
     Args:
       family: see `load_torch`.
-      source: the weight file.
+      source: the weight file, or a folder, see `load_torch`.
       target: folder to write.
       overwrite: replace the checkpoint that `target` holds.
       **overrides: see `load_torch`.
@@ -42,11 +42,19 @@ def convert(
       ValueError: as `load_torch`.
     """
     check_vacant(target, overwrite)  # before the minute that a large file takes
-    if not pathlib.Path(source).is_file():
-        raise FileNotFoundError(f"--source={source} is not a file")
+    if not pathlib.Path(source).exists():
+        raise FileNotFoundError(f"--source={source} is not a file or folder")
     model, variables = load_torch(family, source, **overrides)
     save(target, model, variables, overwrite=overwrite)
     return load(target)
+
+
+def described(model: nn.Module) -> str:
+    """The model in a few words."""
+    if model.num_classes is not None:
+        return f"{type(model).__name__} of {model.num_classes} classes"
+    width = getattr(model, "embedding", None)
+    return f"{type(model).__name__} without classes" + (f", embedding {width}" if width else "")
 
 
 def tensor_table(variables: Mapping[str, Any]) -> Iterator[str]:

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from fluxjax.convert import clip as clip_weights
-from fluxjax.convert import states
+from fluxjax.convert import shapes
 from fluxjax.convert.mapping import (
     Layout,
     Row,
@@ -24,11 +24,22 @@ from fluxjax.convert.mapping import (
     to_variables,
     vector,
 )
+from fluxjax.convert.states import state_of, vision_part
+from fluxjax.convert.untold import Untold, check_fields, checked_gelu, checked_heads
 from fluxjax.models.clip import ClipTower
 from fluxjax.models.evl import Evl
+from fluxjax.tokens.tokens import CLIP_PIXELS
 
 _BACKBONE = "backbone."
 _TOWER = ("width", "depth", "num_heads", "mlp_ratio", "grid", "patch", "ln_pre", "patch_bias")
+# Width of the decoder's queries and keys -> heads: B, L, and our own "ti".
+_RELEASED_HEADS = {64: 4, 768: 12, 1024: 16}
+_TEMPORAL = {  # field -> how the names of its tensors begin
+    "temporal_conv": "decoder.temporal_conv.",
+    "temporal_position": "decoder.temporal_pos_embed.",
+    "temporal_attention": "decoder.cross_attention.",
+}
+_LAYER = r"decoder\.decoder_layers\.\d+\."
 _INFERRED = (
     *(name for name in _TOWER if name not in ("num_heads", "grid")),
     "num_classes", "decoder_layers", "qkv_width", "decoder_mlp_ratio",
@@ -38,6 +49,7 @@ _INFERRED = (
 
 def load(
     state: Mapping[str, np.ndarray],
+    source: str | os.PathLike | None = None,
     *,
     clip: str | os.PathLike | Mapping[str, Any] | None = None,
     num_heads: int | None = None,
@@ -45,49 +57,46 @@ def load(
     num_frames: int | None = None,
     image_size: int | tuple[int, int] | None = None,
     grid: tuple[int, int] | None = None,
-    tower_gelu: str = "quick",
+    tower_gelu: str | None = None,
     **fields: Any,
 ) -> tuple[Evl, dict[str, Any]]:
     """Builds the model that an EVL state dict belongs to, and its variables.
 
     Args:
       state: torch name -> array, see `fluxjax.convert.states.state_of`.
+      source: the file that it comes from, named in the log.
       clip: CLIP's weights, see `load_torch("clip", ..)`; needed where the state has no backbone.
-      num_heads: of the image tower; default: width / 64.
-      decoder_heads: of the decoder; default: 64 channels a head.
+      num_heads: of the image tower; default: see `load_torch("clip", ..)`.
+      decoder_heads: of the decoder; default: the released model's of that width.
       num_frames: needed only where the decoder has no temporal positions, which tell it.
-      image_size: pixels a side, or (height, width), of the checkpoint; default: square.
-      grid: resample the image tower's position table to this (H, W) in patches; default: as
-        stored. The model runs on any image size in either case.
+      image_size: pixels a side, or (height, width), of the checkpoint.
+      grid: resample the tower's position table to this (H, W) in patches; default: as stored.
       tower_gelu: of the image tower, see `load_torch("clip", ..)`.
-      **fields: other fields of `Evl`, such as dtype, tower_dtype or select.
+      **fields: other fields of `Evl`, such as dtype, pixels, tower_dtype or select.
 
     Raises:
       WeightsError: listing missing, unexpected and misshaped names.
       ValueError: on a keyword that is needed, unknown, or contradicts the shapes.
     """
-    states.check_fields(load, Evl, fields, _INFERRED)
-    state = dict(state)
-    tower, taken = _tower_of(state, clip, num_heads, image_size, tower_gelu)
+    check_fields(load, Evl, fields, _INFERRED)
+    state = vision_part(state)
+    untold = Untold("an EVL", source=source)
+    told = {"num_heads": num_heads, "image_size": image_size, "gelu": tower_gelu}
+    told["pixels"] = fields.pop("pixels", None)
+    tower, taken = _tower_of(state, clip, told, untold)
     width = tower["width"]
-    qkv = states.infer(
-        state, "an EVL", (r"decoder\.decoder_layers\.\d+\.attn\.[qkv]_proj\.(weight|bias)", 0)
-    )
-    hidden = states.infer(
-        state, "an EVL", (r"decoder\.decoder_layers\.\d+\.mlp\.fc1\.(weight|bias)", 0)
-    )
-    heads = clip_weights.heads_of(qkv, decoder_heads)
+    qkv = shapes.infer(state, "an EVL", (_LAYER + r"attn\.[qkv]_proj\.(weight|bias)", 0))
+    hidden = shapes.infer(state, "an EVL", (_LAYER + r"mlp\.fc1\.(weight|bias)", 0))
+    heads = untold.choose("decoder_heads", decoder_heads, released=_RELEASED_HEADS.get(qkv))
+    untold.known("epsilon", 1e-5, "the official code")
     model = Evl(
-        num_classes=states.infer(state, "an EVL", (r"proj\.2\.(weight|bias)", 0)),
+        num_classes=shapes.infer(state, "an EVL", (r"proj\.2\.(weight|bias)", 0)),
         num_frames=_num_frames(state, num_frames),
-        decoder_layers=states.count(state, r"decoder\.decoder_layers\.(\d+)\."),
+        decoder_layers=shapes.count(state, r"decoder\.decoder_layers\.(\d+)\."),
         qkv_width=qkv,
-        decoder_heads=states.checked_heads("decoder_heads", qkv, heads),
+        decoder_heads=checked_heads("decoder_heads", qkv, heads),
         decoder_mlp_ratio=hidden / width,
-        temporal_conv=any(name.startswith("decoder.temporal_conv.") for name in state),
-        temporal_position=any(name.startswith("decoder.temporal_pos_embed.") for name in state),
-        temporal_attention=any(name.startswith("decoder.cross_attention.") for name in state),
-        tower_gelu=tower_gelu,
+        **{f: any(n.startswith(name) for n in state) for f, name in _TEMPORAL.items()},
         **tower,
         **fields,
     )
@@ -96,45 +105,58 @@ def load(
     variables = to_variables(state, rows, f"EVL of width {width}")
     if taken is not None:
         variables["params"]["tower"] = taken
+    untold.say()
     return clip_weights.on_grid(model, variables, grid)
 
 
 def _tower_of(
-    state: Mapping[str, Any], clip: Any, num_heads: int | None, image_size: Any, gelu: str
+    state: Mapping[str, Any], clip: Any, told: Mapping[str, Any], untold: Untold
 ) -> tuple[dict[str, Any], Any]:
-    """Fields of the image tower, and its parameters where `clip` gives them."""
+    """Fields of the image tower, and its parameters where `clip` gives them.
+
+    `told` holds the keywords num_heads, image_size, gelu and pixels, None where not given.
+    """
     own = any(name.startswith("blocks.") for name in state)
     if own and clip is not None:
         raise ValueError("the checkpoint has its own backbone: leave out clip=")
-    if not own:
-        if clip is None:
-            raise ValueError(
-                "the checkpoint holds the decoder only, its image tower is CLIP's: pass clip=, the "
-                "path of CLIP's weights"
-            )
-        image, variables = clip_weights.load(
-            states.state_of(clip), num_heads=num_heads, image_size=image_size, gelu=gelu
+    if own:
+        return _own_tower(state, told, untold), None
+    if clip is None:
+        raise ValueError(
+            "the checkpoint holds the decoder only, its image tower is CLIP's: pass clip=, the "
+            "path of CLIP's weights"
         )
-        fields = {name: getattr(image, name) for name in _TOWER}
-        return fields, variables["params"]["tower"]
+    source = None if isinstance(clip, Mapping) else clip
+    image, tower = clip_weights.load_tower(state_of(clip), source, **told)
+    fields = {name: getattr(image, name) for name in (*_TOWER, "pixels")}
+    return fields | {"tower_gelu": image.gelu}, tower
+
+
+def _own_tower(state: Mapping[str, Any], told: Mapping[str, Any], untold: Untold) -> dict[str, Any]:
+    """Fields of the image tower of a checkpoint that has one."""
     what = "an EVL with a backbone"
-    width = states.infer(state, what, ("cls_token", 0), (r"blocks\.\d+\.norm[12]\.weight", 0))
-    hidden = states.infer(state, what, (r"blocks\.\d+\.mlp\.fc1\.(weight|bias)", 0))
+    width = shapes.infer(state, what, ("cls_token", 0), (r"blocks\.\d+\.norm[12]\.weight", 0))
+    hidden = shapes.infer(state, what, (r"blocks\.\d+\.mlp\.fc1\.(weight|bias)", 0))
     shape = np.shape(state.get("patch_embed.proj.weight", ()))
     patch = math.isqrt(shape[-1] // 3) if len(shape) == 2 else ClipTower.patch
     rows = np.shape(state.get("pos_embed", (0, 0)))[0] - 1
-    heads = clip_weights.heads_of(width, num_heads)
-    fields = {
+    depth = shapes.count(state, r"blocks\.(\d+)\.")
+    released = clip_weights.RELEASED_HEADS.get((width, depth))
+    heads = untold.choose("num_heads", told["num_heads"], released=released)
+    # The official code knows no other, whatever CLIP the weights began as.
+    gelu = untold.choose("tower_gelu", told["gelu"], released="quick")
+    return {
         "width": width,
-        "depth": states.count(state, r"blocks\.(\d+)\."),
-        "num_heads": states.checked_heads("num_heads", width, heads),
+        "depth": depth,
+        "num_heads": checked_heads("num_heads", width, heads),
         "mlp_ratio": hidden / width,
-        "grid": clip_weights.stored_grid(rows, patch, image_size),
+        "grid": shapes.square_grid_of(rows, patch, told["image_size"], untold),
         "patch": patch,
         "ln_pre": any(name.startswith("ln_pre.") for name in state),
         "patch_bias": "patch_embed.proj.bias" in state,
+        "tower_gelu": checked_gelu("tower_gelu", gelu),
+        "pixels": untold.choose("pixels", told["pixels"], released=CLIP_PIXELS),
     }
-    return fields, None
 
 
 def _num_frames(state: Mapping[str, Any], num_frames: int | None) -> int:

@@ -3,14 +3,16 @@
 Source: names and shapes of the state dicts of OpenGVLab/FluxViT, single_modality.
 """
 
+import os
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import jax
 import numpy as np
 
-from fluxjax.convert import states
+from fluxjax.convert import label_sets, shapes
 from fluxjax.convert.mapping import Row, cls_and_table, dense, layer_norm, to_variables, vector
+from fluxjax.convert.states import vision_part
 from fluxjax.convert.trunk import (
     block_rows,
     depthwise,
@@ -21,6 +23,7 @@ from fluxjax.convert.trunk import (
     trunk_fields,
     trunk_width,
 )
+from fluxjax.convert.untold import Untold, check_fields
 from fluxjax.models.fluxvit import FluxViT
 
 # Rows of the released position tables: S, 24 frames of 252 pixels; B, 32 frames of 280 pixels.
@@ -30,12 +33,13 @@ _INFERRED = ("width", "depth", "mlp_ratio", "pooled", "patch", "layer_scale", "p
 
 def load(
     state: Mapping[str, np.ndarray],
+    source: str | os.PathLike | None = None,
     *,
     num_heads: int | None = None,
     num_frames: int | None = None,
     image_size: int | tuple[int, int] | None = None,
     pool_num_heads: int | None = None,
-    gelu: str = "tanh",
+    gelu: str | None = None,
     num_classes: int | None = None,
     label_map: Sequence[int] | None = None,
     head_key: jax.Array | None = None,
@@ -45,23 +49,21 @@ def load(
 ) -> tuple[FluxViT, dict[str, Any]]:
     """Builds the model that a FluxViT state dict belongs to, and its variables.
 
-    Width, depth, MLP size, pooled width, classes, number of heads and the presence of layer scales
-    are read off the shapes. The keywords tell what shapes cannot; their defaults are those of the
-    released S and B models.
+    The keywords tell what shapes cannot; the log warns of what is assumed without them.
 
     Args:
       state: torch name -> array, see `fluxjax.convert.states.state_of`.
-      num_heads: of the transformer; default: the released size of that width, else width / 64.
+      source: the file that it comes from, named in the log.
+      num_heads: of the transformer; default: the released model's of that width and depth.
       num_frames: frames of the checkpoint's position table (24 for S, 32 for B).
       image_size: pixels a side, or (height, width), of the position table (252 for S, 280 for B).
       pool_num_heads: heads of the pooling projectors; default 16.
-      gelu: "tanh", as the released weights were trained, or "exact".
+      gelu: "tanh", as the released weights were trained (default), "exact" or "quick".
       num_classes: cut the heads to another label set; 400 of 710 takes the first 400 rows.
         (The official loader leaves such heads at random values.)
       label_map: for other label sets, the checkpoint's row of each class.
       head_key: draw new heads of `num_classes` classes; the checkpoint's are not read.
-      grid: resample the position table to this (T, H, W); default: as stored. The model runs on
-        any grid in either case.
+      grid: resample the position table to this (T, H, W); default: as stored.
       budgets: what heads 0, 1, .. are trained for; default (3072, 2048, 1024).
       **fields: other fields of `FluxViT`, such as dtype, attention or drop_path.
 
@@ -69,30 +71,39 @@ def load(
       WeightsError: listing missing, unexpected and misshaped names.
       ValueError: on a keyword that is needed, unknown, or contradicts the shapes.
     """
-    states.check_fields(load, FluxViT, fields, _INFERRED)
+    check_fields(load, FluxViT, fields, _INFERRED)
+    state = vision_part(state)
     width = trunk_width(state, "a FluxViT")
     patch = patch_size(state)
-    stored_grid = stored_grid_of(state, patch, num_frames, image_size, _RELEASED_GRIDS)
+    untold = Untold(f"FluxViT of width {width}", source=source)
+    stored_grid = stored_grid_of(state, patch, num_frames, image_size, _RELEASED_GRIDS, untold)
     heads = _head_count(state)
     head_names = [f"head.{j}.{kind}" for j in range(heads) for kind in ("weight", "bias")]
-    state, num_classes = states.heads_for(state, head_names, num_classes, label_map, head_key)
+    state, num_classes = label_sets.heads_for(state, head_names, num_classes, label_map, head_key)
     model = FluxViT(
         num_classes=num_classes,
         grid=stored_grid,
-        pool_heads=states.pool_heads_of(width, pool_num_heads),
-        budgets=_budgets(heads, budgets),
+        budgets=_budgets(heads, budgets, untold),
         patch=patch,
-        gelu=gelu,
-        **trunk_fields(state, width, num_heads, fields),
+        **trunk_fields(state, width, untold, num_heads, pool_num_heads, gelu),
+        **fields,
     )
+    untold.say()
+    variables = _variables(model, state, head_key)
+    return shapes.on_grid(model, variables, grid)
+
+
+def _variables(
+    model: FluxViT, state: Mapping[str, Any], head_key: jax.Array | None
+) -> dict[str, Any]:
+    """The state dict's tensors as variables, with new heads if there is a key for them."""
     table = rows_of(model)
     drawn = {}
     if head_key is not None:
         new = [row for row in table if row.name.startswith("head.") or _absent_norm(row, state)]
-        drawn = states.new_parameters(new, head_key, std=0.02)
+        drawn = label_sets.new_parameters(new, head_key, std=0.02)
         table = [row for row in table if row not in new]
-    variables = to_variables(state, table, f"FluxViT of width {width}", drawn)
-    return states.on_grid(model, variables, grid)
+    return to_variables(state, table, f"FluxViT of width {model.width}", drawn)
 
 
 def _absent_norm(row: Row, state: Mapping[str, Any]) -> bool:
@@ -102,19 +113,19 @@ def _absent_norm(row: Row, state: Mapping[str, Any]) -> bool:
 
 def _head_count(state: Mapping[str, Any]) -> int:
     """Heads that any tensor tells of; those with missing tensors are reported as such."""
-    decoders = states.count(state, r"final_clip_decoder_for_projs\.(\d+)\.")
-    numbered = states.count(state, r"(?:clip_projector|head)\.(\d+)\.")
+    decoders = shapes.count(state, r"final_clip_decoder_for_projs\.(\d+)\.")
+    numbered = shapes.count(state, r"(?:clip_projector|head)\.(\d+)\.")
     return max(numbered, decoders + 1 if decoders else 0) or len(FluxViT.budgets)
 
 
-def _budgets(heads: int, budgets: Sequence[int] | None) -> tuple[int, ...]:
+def _budgets(heads: int, budgets: Sequence[int] | None, untold: Untold) -> tuple[int, ...]:
     if budgets is None:
         if heads != len(FluxViT.budgets):
             raise ValueError(
                 f"the checkpoint has {heads} heads (clip_projector.0 to {heads - 1}); pass budgets="
                 "(..), the tokens that each was trained for, largest first"
             )
-        return FluxViT.budgets
+        return untold.known("budgets", FluxViT.budgets, "as released")
     if len(budgets) != heads:
         raise ValueError(f"budgets {tuple(budgets)} must be {heads}, one a head of the checkpoint")
     return tuple(budgets)

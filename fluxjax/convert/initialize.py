@@ -9,12 +9,12 @@ import jax.numpy as jnp
 import numpy as np
 from flax.traverse_util import flatten_dict, unflatten_dict
 
-from fluxjax.convert import states
+from fluxjax.convert import shapes, states
 from fluxjax.convert.fluxvit import rows_of
 from fluxjax.convert.mapping import as_float32
 from fluxjax.models.fluxvit import FluxViT
 from fluxjax.tokens.positions import resampled
-from fluxjax.weight_files.readers import WeightsError
+from fluxjax.weight_files.errors import WeightsError
 
 
 class InitReport(NamedTuple):
@@ -49,7 +49,7 @@ def init_fluxvit_from_internvideo2(
     Raises:
       WeightsError: if the trunk is of another size, or the table's rows fit no square grid.
     """
-    state = states.state_of(state_dict)
+    state = states.vision_part(states.state_of(state_dict))
     flat = {"/".join(path): v for path, v in flatten_dict(variables["params"]).items()}
     model = _model_of(flat)
     loaded, wrong = {}, []
@@ -67,7 +67,7 @@ def init_fluxvit_from_internvideo2(
                 loaded[path] = name
         elif not name.startswith("head."):  # another label set: the heads stay new
             wrong.append(f"{name!r} is {tensor.shape}, expected {row.shape}")
-    depth = states.count(state, r"blocks\.(\d+)\.")
+    depth = shapes.count(state, r"blocks\.(\d+)\.")
     if depth != model.depth:
         wrong.append(f"{depth} blocks, expected {model.depth}")
     if wrong:
@@ -99,14 +99,14 @@ def _positions_on(tensor: np.ndarray, num_frames: int, model: FluxViT) -> np.nda
 def _model_of(flat: Mapping[str, Any]) -> FluxViT:
     """A FluxViT with the sizes of flattened parameters, for its table of names and shapes."""
     table = flat["position_table"]
-    heads = states.count(flat, r"poolers_(\d+)/")
+    heads = shapes.count(flat, r"poolers_(\d+)/")
     pooled, num_classes = flat["heads_0/kernel"].shape
     hidden = flat["blocks_0/mlp/fc1/kernel"].shape[1]
     return FluxViT(
         num_classes=num_classes,
         width=table.shape[-1],
-        depth=states.count(flat, r"blocks_(\d+)/"),
-        mlp_ratio=states.ratio_of(hidden, table.shape[-1]),
+        depth=shapes.count(flat, r"blocks_(\d+)/"),
+        mlp_ratio=shapes.ratio_of(hidden, table.shape[-1]),
         grid=tuple(table.shape[:3]),
         pooled=pooled,
         budgets=tuple(range(heads, 0, -1)),  # only their number matters here

@@ -5,6 +5,7 @@ stage-2 names of its multi_modality.
 """
 
 import math
+import os
 import re
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -12,7 +13,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from fluxjax.convert import states
+from fluxjax.convert import label_sets, shapes
 from fluxjax.convert.mapping import (
     Row,
     cls_and_table,
@@ -22,6 +23,7 @@ from fluxjax.convert.mapping import (
     to_variables,
     vector,
 )
+from fluxjax.convert.states import vision_part
 from fluxjax.convert.trunk import (
     block_rows,
     patch_rows,
@@ -31,6 +33,7 @@ from fluxjax.convert.trunk import (
     trunk_fields,
     trunk_width,
 )
+from fluxjax.convert.untold import Untold, check_fields
 from fluxjax.models.internvideo2 import InternVideo2
 
 _INFERRED = (
@@ -47,12 +50,13 @@ _HEAD = ("head.weight", "head.bias")
 
 def load(
     state: Mapping[str, np.ndarray],
+    source: str | os.PathLike | None = None,
     *,
     num_heads: int | None = None,
     num_frames: int | None = None,
     image_size: int | tuple[int, int] | None = None,
     pool_num_heads: int | None = None,
-    gelu: str = "tanh",
+    gelu: str | None = None,
     num_classes: int | None = None,
     label_map: Sequence[int] | None = None,
     head_key: jax.Array | None = None,
@@ -61,58 +65,72 @@ def load(
 ) -> tuple[InternVideo2, dict[str, Any]]:
     """Builds the model that an InternVideo2 state dict belongs to, and its variables.
 
-    Finetuned, distilled, stage-1 and stage-2 (`vision_encoder.*`) checkpoints are read; decoders
-    and the positions of pre-training are left out. A checkpoint without a head gives a backbone,
-    unless `head_key` asks for a new head.
+    Finetuned, distilled, stage-1 and stage-2 (`vision_encoder.*`) checkpoints are read. One without
+    a head gives a backbone, unless `head_key` asks for a new head.
 
     Args:
       state: torch name -> array, see `fluxjax.convert.states.state_of`.
-      num_heads: of the transformer; default: the released size of that width, else width / 64.
+      source: the file that it comes from, named in the log.
+      num_heads: of the transformer; default: the released model's of that width and depth.
       num_frames: frames of the checkpoint's position table; default 8, at stage 2 4.
       image_size: pixels a side, or (height, width), of the checkpoint's position table.
       pool_num_heads: heads of the pooling projector; default 16.
-      gelu: "tanh", as the released weights were trained, or "exact".
-      num_classes: cut the head to another label set; 400 of 710 takes the first 400 rows.
-      label_map: for other label sets, the checkpoint's row of each class.
-      head_key: draw a new head of `num_classes` classes; the checkpoint's is not read.
-      grid: resample the position table to this (T, H, W); default: as stored. The model runs on
-        any grid in either case.
+      gelu: "tanh", as the released weights were trained (default), "exact" or "quick".
+      num_classes, label_map, head_key, grid: see `fluxjax.convert.fluxvit.load`.
       **fields: other fields of `InternVideo2`, such as dtype, attention or drop_path.
 
     Raises:
       WeightsError: listing missing, unexpected and misshaped names.
       ValueError: on a keyword that is needed, unknown, or contradicts the shapes.
     """
-    states.check_fields(load, InternVideo2, fields, _INFERRED)
-    if stage_2 := any(name.startswith(_STAGE_2) for name in state):
-        state = {n.removeprefix(_STAGE_2): v for n, v in state.items() if n.startswith(_STAGE_2)}
+    check_fields(load, InternVideo2, fields, _INFERRED)
+    stage_2 = any(name.startswith(_STAGE_2) for name in state)
+    state = vision_part(state)
     state = {name: value for name, value in state.items() if not _LEFT_OUT.match(name)}
     width = trunk_width(state, "an InternVideo2")
     patch = patch_size(state)
-    if num_frames is None and image_size is None:
-        num_frames = 4 if stage_2 else 8
+    untold = Untold(f"InternVideo2 of width {width}", source=source)
+    if num_frames is None and image_size is None and "pos_embed" in state:
+        num_frames = _released_frames(state, stage_2, untold)
     if head_key is not None or num_classes is not None or any(name in state for name in _HEAD):
-        state, num_classes = states.heads_for(state, _HEAD, num_classes, label_map, head_key)
+        state, num_classes = label_sets.heads_for(state, _HEAD, num_classes, label_map, head_key)
     elif label_map is not None:
         raise ValueError("label_map= needs a checkpoint with a head; this one has none")
     model = InternVideo2(
         num_classes=num_classes,
-        grid=_stored_grid(state, patch, num_frames, image_size),
-        pool_heads=states.pool_heads_of(width, pool_num_heads),
+        grid=_stored_grid(state, patch, num_frames, image_size, untold),
         patch=patch,
         separate_positions="pos_embed_spatial" in state,
         attentive_probe=any(name.startswith("extra_mlp.") for name in state),
-        gelu=gelu,
-        **trunk_fields(state, width, num_heads, fields),
+        **trunk_fields(state, width, untold, num_heads, pool_num_heads, gelu),
+        **fields,
     )
+    untold.say()
+    variables = _variables(model, state, head_key)
+    return shapes.on_grid(model, variables, grid)
+
+
+def _variables(
+    model: InternVideo2, state: Mapping[str, Any], head_key: jax.Array | None
+) -> dict[str, Any]:
+    """The state dict's tensors as variables, with new heads if there is a key for them."""
     table = rows_of(model)
     drawn = {}
     if head_key is not None:  # distilled models have no norm before the head either
         new = [r for r in table if r.name not in state and r.name.startswith(("head.", "fc_norm."))]
-        drawn = states.new_parameters(new, head_key, std=0.02 * 0.001)  # the official init_scale
+        drawn = label_sets.new_parameters(
+            new, head_key, std=0.02 * 0.001
+        )  # the official init_scale
         table = [row for row in table if row not in new]
-    variables = to_variables(state, table, f"InternVideo2 of width {width}", drawn)
-    return states.on_grid(model, variables, grid)
+    return to_variables(state, table, f"InternVideo2 of width {model.width}", drawn)
+
+
+def _released_frames(state: Mapping[str, Any], stage_2: bool, untold: Untold) -> int:
+    """Frames of the released position tables of 224 pixels, assumed of others."""
+    frames = 4 if stage_2 else 8
+    released = frames if np.shape(state["pos_embed"])[1] == 1 + frames * 16**2 else None
+    why = "as in released models of stage 2" if stage_2 else "as in released models"
+    return untold.choose("num_frames", None, released=released, assumed=frames, why=why)
 
 
 def _stored_grid(
@@ -120,14 +138,15 @@ def _stored_grid(
     patch: int,
     num_frames: int | None,
     image_size: int | tuple[int, int] | None,
+    untold: Untold,
 ) -> tuple[int, int, int]:
     if "pos_embed_spatial" in state and "pos_embed_temporal" in state:
         # Here the shapes tell the frames, and with a square grid everything.
         frames = np.shape(state["pos_embed_temporal"])[1]
         area = np.shape(state["pos_embed_spatial"])[1]
         size = math.isqrt(area) * patch if image_size is None else image_size
-        return states.grid_of(frames * area, patch, frames, size, {})
-    return stored_grid_of(state, patch, num_frames, image_size, {})
+        return shapes.grid_of(frames * area, patch, frames, size, {}, untold)
+    return stored_grid_of(state, patch, num_frames, image_size, {}, untold)
 
 
 def rows_of(model: InternVideo2) -> list[Row]:

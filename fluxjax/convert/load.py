@@ -16,7 +16,7 @@ from fluxjax.models.evl import Evl
 from fluxjax.models.fluxvit import FluxViT
 from fluxjax.models.internvideo2 import InternVideo2
 
-_FAMILIES = {"clip": clip, "evl": evl, "fluxvit": fluxvit, "internvideo2": internvideo2}
+FAMILIES = {"clip": clip, "evl": evl, "fluxvit": fluxvit, "internvideo2": internvideo2}
 _TABLES = {
     ClipImage: clip.rows_of,
     Evl: evl.rows_of,
@@ -32,12 +32,16 @@ def load_torch(
 
     Args:
       family: "clip", "evl", "fluxvit" or "internvideo2".
-      weights: path of a .pth, .pt, .bin, .safetensors or .npz file, or a mapping of the torch names
-        to arrays. Wrappers ("module", "model", ..) and prefixes ("backbone.", ..) are handled.
+      weights: path of a .pth, .pt, .bin, .safetensors or .npz file, of the index, the folder or a
+        shard of weights in several files, or a mapping of the torch names to arrays. Wrappers
+        ("module", "model", ..) and prefixes ("backbone.", ..) are handled.
       **overrides: what shapes cannot tell, and changes asked for: num_heads, num_frames,
         image_size, pool_num_heads, gelu, num_classes, label_map, head_key, grid, and fields of the
         model such as dtype. `load` in `fluxjax.convert.clip`, `.evl`, `.fluxvit` and
         `.internvideo2` explains them.
+
+    The log (logger "fluxjax") tells for information where each value that shapes cannot tell comes
+    from, and warns of those that are assumed.
 
     Returns:
       The model and its variables, float32.
@@ -47,11 +51,12 @@ def load_torch(
       WeightsError: if the file cannot be read safely, or listing all names that are missing,
         unexpected or misshaped.
     """
-    if family not in _FAMILIES:
-        near = difflib.get_close_matches(family, _FAMILIES, n=1)
+    if family not in FAMILIES:
+        near = difflib.get_close_matches(family, FAMILIES, n=1)
         hint = f"; did you mean {near[0]!r}?" if near else ""
-        raise ValueError(f"unknown family {family!r}{hint} (known: {sorted(_FAMILIES)})")
-    return _FAMILIES[family].load(state_of(weights), **overrides)
+        raise ValueError(f"unknown family {family!r}{hint} (known: {sorted(FAMILIES)})")
+    source = None if isinstance(weights, Mapping) else weights
+    return FAMILIES[family].load(state_of(weights), source, **overrides)
 
 
 def to_torch(model: nn.Module, variables: Mapping[str, Any]) -> dict[str, np.ndarray]:

@@ -187,11 +187,17 @@ def as_float32(value: Any) -> np.ndarray:
     return np.asarray(value, np.float32)
 
 
+def is_count(value: Any) -> bool:
+    """Whether this is one whole number, such as `n_averaged` of torch's AveragedModel."""
+    return np.size(value) == 1 and np.asarray(value).dtype.kind in "iub"
+
+
 def check(state: Mapping[str, Any], rows: Sequence[Row], what: str) -> None:
     """Raises one WeightsError that lists every name that is missing, unexpected or misshaped."""
     expected = {row.name: row.shape for row in rows}
     missing = [name for name in expected if name not in state]
-    unexpected = [name for name in state if name not in expected]
+    # A count that a wrapper keeps (`n_averaged`, ..) is no weight of any of the models.
+    unexpected = [n for n, value in state.items() if n not in expected and not is_count(value)]
     misshaped = []
     for name, shape in expected.items():
         found = tuple(np.shape(state[name])) if name in state else shape

@@ -8,17 +8,29 @@ from typing import Any
 
 import numpy as np
 
-from fluxjax.convert import states
+from fluxjax.convert import shapes
 from fluxjax.convert.mapping import PATCH_KERNEL, Row, dense, kernel, layer_norm, vector
+from fluxjax.convert.untold import Untold, checked_gelu, checked_heads
 from fluxjax.tokens.grids import PATCH
+from fluxjax.tokens.tokens import IMAGENET_PIXELS
 
+# (width, depth) -> heads of the transformer, of the pooling projectors: FluxViT S and B,
+# InternVideo2 S, B, L, 1B and 6B; the first is our own "ti".
+_RELEASED = {
+    (128, 4): (4, 4),
+    (384, 12): (6, 16),
+    (768, 12): (12, 16),
+    (1024, 24): (16, 16),
+    (1408, 40): (16, 16),
+    (3200, 48): (25, 16),
+}
 _LAYER_SCALE = 1e-5  # initial value of the official models; loaded values replace it
 
 
 def trunk_width(state: Mapping[str, Any], what: str) -> int:
     """The width of a FluxViT's or InternVideo2's transformer."""
     per_block = r"blocks\.\d+\.(norm[12]|attn\.[qk]_norm)\.weight"
-    return states.infer(state, what, (per_block, 0), ("cls_token", -1), (r"pos_embed.*", -1))
+    return shapes.infer(state, what, (per_block, 0), ("cls_token", -1), (r"pos_embed.*", -1))
 
 
 def patch_size(state: Mapping[str, Any]) -> int:
@@ -33,30 +45,48 @@ def stored_grid_of(
     num_frames: int | None,
     image_size: int | tuple[int, int] | None,
     released: Mapping[int, tuple[int, int, int]],
+    untold: Untold,
 ) -> tuple[int, int, int]:
-    """The grid of `pos_embed`, see `states.grid_of`; any if it is missing, as reported later."""
+    """The grid of `pos_embed`, see `shapes.grid_of`; any if it is missing, as reported later."""
     shape = np.shape(state.get("pos_embed", ()))
     if len(shape) != 3:
         return (1, 1, 1)
-    return states.grid_of(shape[1] - 1, patch, num_frames, image_size, released)
+    return shapes.grid_of(shape[1] - 1, patch, num_frames, image_size, released, untold)
 
 
 def trunk_fields(
-    state: Mapping[str, Any], width: int, num_heads: int | None, fields: Mapping[str, Any]
+    state: Mapping[str, Any],
+    width: int,
+    untold: Untold,
+    num_heads: int | None,
+    pool_num_heads: int | None,
+    gelu: str | None,
 ) -> dict[str, Any]:
-    """The model fields that FluxViT and InternVideo2 share, off the shapes, and `fields`."""
+    """The model fields that FluxViT and InternVideo2 share, off the shapes and the keywords."""
     what = f"a vision transformer of width {width}"
-    hidden = states.infer(state, what, (r"blocks\.\d+\.mlp\.fc1\.(weight|bias)", 0))
+    hidden = shapes.infer(state, what, (r"blocks\.\d+\.mlp\.fc1\.(weight|bias)", 0))
     pooler = r"clip_projector\.(\d+\.)?cross_attn\.proj\.(weight|bias)"
     scaled = any(name.endswith((".ls1.gamma", ".ls2.gamma")) for name in state)
+    depth = shapes.count(state, r"blocks\.(\d+)\.")
+    heads, pool_heads = _RELEASED.get((width, depth), (None, None))
+    tanh = "tanh" if heads else None
+    why = "as in all released models"
+    num_heads = untold.choose("num_heads", num_heads, released=heads)
+    pool_num_heads = untold.choose(
+        "pool_num_heads", pool_num_heads, released=pool_heads, assumed=16, why=why
+    )
+    gelu = untold.choose("gelu", gelu, released=tanh, assumed="tanh", why=why)
+    untold.known("pixels", IMAGENET_PIXELS, "the official recipe")
+    untold.known("epsilon", "1e-6 in RMSNorm, 1e-5 in LayerNorm", "the official code")
     return {
         "width": width,
-        "depth": states.count(state, r"blocks\.(\d+)\."),
-        "num_heads": states.heads_of(width, num_heads),
-        "mlp_ratio": states.ratio_of(hidden, width),
-        "pooled": states.infer(state, what, (pooler, 0)),
+        "depth": depth,
+        "num_heads": checked_heads("num_heads", width, num_heads),
+        "pool_heads": checked_heads("pool_num_heads", width, pool_num_heads),
+        "gelu": checked_gelu("gelu", gelu),
+        "mlp_ratio": shapes.ratio_of(hidden, width),
+        "pooled": shapes.infer(state, what, (pooler, 0)),
         "layer_scale": _LAYER_SCALE if scaled else None,
-        **fields,
     }
 
 

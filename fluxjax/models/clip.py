@@ -18,7 +18,7 @@ from fluxjax.models.dense_clips import one_grid, take_places
 from fluxjax.models.layers import LayerNorm, Mlp, uniform_init
 from fluxjax.tokens.positions import resample_table, sincos_3d
 from fluxjax.tokens.selection import group_dynamic_scores, top_places
-from fluxjax.tokens.tokens import CLIP_PIXELS, Tokens, check_patch, normalize_pixels
+from fluxjax.tokens.tokens import CLIP_PIXELS, PixelStats, Tokens, check_patch, normalize_pixels
 
 _xavier = nn.initializers.xavier_uniform()
 
@@ -107,6 +107,7 @@ class TowerFields(nn.Module, kw_only=True):
       patch_bias: the patch embedding has a bias: EVL's has, CLIP's has not.
       position_scale: factor on a sin-cos table as initial positions; None: CLIP's small random
         ones, from which a small tower hardly learns where things are.
+      pixels: (mean, std) that uint8 pixels are normalised by.
       dtype: of the computation; parameters stay float32.
       attention: back end, see `fluxjax.models.attention`.
     """
@@ -120,8 +121,13 @@ class TowerFields(nn.Module, kw_only=True):
     ln_pre: bool = True
     patch_bias: bool = False
     position_scale: float | None = None
+    pixels: tuple[tuple[float, ...], tuple[float, ...]] = CLIP_PIXELS
     dtype: Any = jnp.float32
     attention: str = "auto"
+
+    def __post_init__(self):
+        self.pixels = PixelStats(*map(tuple, self.pixels))  # a stored model's are plain
+        super().__post_init__()
 
 
 class ClipTower(TowerFields, kw_only=True):
@@ -170,7 +176,7 @@ class ClipTower(TowerFields, kw_only=True):
         """
         grid = one_grid(tokens, "the CLIP image tower")
         check_patch(tokens, self.patch)
-        pixels = normalize_pixels(tokens.values, CLIP_PIXELS)
+        pixels = normalize_pixels(tokens.values, self.pixels)
         x = self.patch_embed(pixels.astype(self.dtype))
         places = None
         if budget is not None and budget < x.shape[1]:

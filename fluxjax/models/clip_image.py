@@ -13,7 +13,7 @@ import jax.numpy as jnp
 from fluxjax.models.clip import ClipTower, TowerFeatures, TowerFields, tower_fields, tower_layer_id
 from fluxjax.models.dense_clips import pixel_tokens
 from fluxjax.models.layers import LayerNorm
-from fluxjax.tokens.tokens import CLIP_PIXELS, Tokens
+from fluxjax.tokens.tokens import Tokens
 
 
 class ClipImage(TowerFields, kw_only=True):
@@ -21,28 +21,28 @@ class ClipImage(TowerFields, kw_only=True):
 
     Attributes:
       num_classes: K of a linear head on the normed cls token; None: CLIP's own projection instead.
-      embedding: E, width of the projection.
+      embedding: E, width of the projection; None: there is none, the output is the normed cls token
+        [B, width].
       train_tower: False freezes the tower: only the norm and the head (or projection) are trained.
       gelu: of the tower, see `ClipTower`.
       The rest is of the tower, too, see `TowerFields`.
     """
 
     num_classes: int | None = None
-    embedding: int = 512
+    embedding: int | None = 512
     train_tower: bool = True
     gelu: str = "quick"
 
-    pixels = CLIP_PIXELS
     one_grid = True
 
     def setup(self):
         """Builds the layers."""
         self.tower = ClipTower(**tower_fields(self), gelu=self.gelu, dtype=self.dtype)
         self.ln_post = LayerNorm(dtype=self.dtype)
-        if self.num_classes is None:
+        if self.num_classes is None and self.embedding is not None:
             init = nn.initializers.normal(self.width**-0.5)
             self.proj = nn.Dense(self.embedding, use_bias=False, kernel_init=init, dtype=self.dtype)
-        else:
+        elif self.num_classes is not None:
             self.head = nn.Dense(self.num_classes, dtype=self.dtype)
 
     def __call__(
@@ -52,7 +52,7 @@ class ClipImage(TowerFields, kw_only=True):
 
         Args:
           video_or_tokens: images [B, H, W, 3] or clips [B, T, H, W, 3], float normalised by
-            `CLIP_PIXELS` or uint8; or `Tokens` holding pixels, all on one grid without padding.
+            `pixels` or uint8; or `Tokens` holding pixels, all on one grid without padding.
           budget: tokens kept a clip, see `ClipTower`.
           train: changes nothing: there is no dropout.
 
@@ -62,7 +62,10 @@ class ClipImage(TowerFields, kw_only=True):
         del train
         features = self.tower(pixel_tokens(video_or_tokens, self.patch), budget)
         x = self.ln_post(features.layers[-1].out[:, :, 0])
-        x = self.proj(x) if self.num_classes is None else self.head(x)
+        if self.num_classes is not None:
+            x = self.head(x)
+        elif self.embedding is not None:
+            x = self.proj(x)
         return jnp.mean(x.astype(jnp.float32), axis=1)
 
     def layers(self, video_or_tokens: jax.Array | Tokens) -> TowerFeatures:

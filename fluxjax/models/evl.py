@@ -22,7 +22,7 @@ from fluxjax.models.dense_clips import one_grid, pixel_tokens, take_places
 from fluxjax.models.evl_decoder import Decoder
 from fluxjax.models.layers import LayerNorm, uniform_init
 from fluxjax.tokens.selection import group_dynamic_scores, top_places
-from fluxjax.tokens.tokens import CLIP_PIXELS, Tokens, gather
+from fluxjax.tokens.tokens import Tokens, gather
 
 SELECT_AT = ("input", "features")
 
@@ -62,14 +62,13 @@ class Evl(TowerFields, kw_only=True):
     tower_dtype: str | None = None
     tower_gelu: str = "quick"
 
-    pixels = CLIP_PIXELS
     one_grid = True
     selections = ("places",)
     merges = False
     # What `features` depends on, besides the tower's parameters.
     feature_fields = (
-        "num_heads", "patch", "ln_pre", "patch_bias", "tower_gelu", "tower_dtype", "dtype",
-        "decoder_layers", "temporal_attention",
+        "num_heads", "patch", "ln_pre", "patch_bias", "tower_gelu", "pixels", "tower_dtype",
+        "dtype", "decoder_layers", "temporal_attention",
     )  # fmt: skip
 
     def __post_init__(self):
@@ -118,7 +117,7 @@ class Evl(TowerFields, kw_only=True):
         """Classifies clips.
 
         Args:
-          video_or_tokens: [B, T, H, W, 3], float normalised by `CLIP_PIXELS` or uint8; or `Tokens`
+          video_or_tokens: [B, T, H, W, 3], float normalised by `pixels` or uint8; or `Tokens`
             holding pixels, all on one grid without padding.
           budget: tokens kept a clip, cls tokens not counted, the same places in every frame; None
             keeps all.

@@ -1,15 +1,13 @@
 """What the commands share: their first options, their log, and one line for what goes wrong."""
 
 import argparse
-import logging
 import os
 import sys
-from collections.abc import Callable, Sequence
-
-from absl import logging as absl_logging
+from collections.abc import Callable
 
 from data_pipelines.reading.errors import VideoError
 from fluxjax.checkpoints.paths import path_argument
+from fluxjax.logs import set_up_logging
 from fluxjax.training import hosts
 
 CHECKPOINT_HELP = "training run or inference checkpoint"
@@ -104,16 +102,3 @@ def run_command(run: Callable[[argparse.Namespace], int], options: argparse.Name
     except (ValueError, OSError, VideoError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
-
-
-def set_up_logging(names: Sequence[str] = ("fluxjax", "data_pipelines")) -> None:
-    """Own messages from INFO on, with the time; libraries' from WARNING on."""
-    # TensorFlow's C++ side reports every GPU library that it does not find, and needs none.
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-    absl_logging.set_verbosity(absl_logging.WARNING)
-    handler = logging.StreamHandler()
-    handler.setFormatter(logging.Formatter("%(asctime)s %(message)s", datefmt="%H:%M:%S"))
-    for name in names:
-        logger = logging.getLogger(name)
-        logger.setLevel(logging.INFO)
-        logger.handlers, logger.propagate = [handler], False

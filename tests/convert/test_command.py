@@ -4,12 +4,12 @@ import re
 
 import numpy as np
 import pytest
-from absl import flags
-from absl.testing import flagsaver
 
 import fluxjax
 from fluxjax.convert import __main__ as command_line
 from fluxjax.weight_files.readers import write_safetensors
+from tests.convert.make_data import DATA
+from tests.convert.test_clip import evl_state
 from tests.golden import fixture
 
 CASE = fixture("fluxvit", "v02")
@@ -29,13 +29,16 @@ def source(tmp_path_factory):
     return path
 
 
+def arguments(options):
+    """--name value, --name for True, nothing for None."""
+    for name, value in options.items():
+        if value is not None and value is not False:
+            yield from (f"--{name}",) if value is True else (f"--{name}", str(value))
+
+
 def run(**options):
-    """Exit code (or message) of the command with these flags."""
-    if not flags.FLAGS.is_parsed():
-        flags.FLAGS(["convert"])
-    with flagsaver.flagsaver(**{"family": "fluxvit", **options}), pytest.raises(SystemExit) as end:
-        command_line.main(["convert"])
-    return end.value.code
+    """Exit code of the command with these options."""
+    return command_line.main(list(arguments({"family": "fluxvit", **options})))
 
 
 @pytest.mark.slow
@@ -82,25 +85,80 @@ def wrong_reference(tmp_path):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"source": "missing.pth"}, "--source=missing.pth is not a file"),
-        ({"source": None}, "--source is needed"),
+        ({"source": "missing.pth"}, "--source=missing.pth is not a file or folder"),
         ({"family": "fluxvitt"}, "did you mean 'fluxvit'?"),
         ({"reference": "x.npz"}, "--reference needs --verify"),
         ({"reference": "x.npz", "verify": True}, "x.npz"),
         (wrong_reference, "must be float32 [B, T, H, W, 3]"),
         ({"num_frames": 5}, "pass the values of the checkpoint"),
-        ({"budgets": ["8", "4"]}, "must be 3, one a head"),
+        ({"budgets": "8,4"}, "must be 3, one a head"),
         ({"family": "internvideo2"}, "unexpected"),
+        ({"decoder_heads": 3}, "no option 'decoder_heads'"),
     ],
 )
-def test_mistakes_give_one_line_and_write_nothing(source, tmp_path, options, message):
+def test_mistakes_give_one_line_and_write_nothing(source, tmp_path, options, message, capsys):
     options = options(tmp_path) if callable(options) else options
     target = tmp_path / "m"
-    code = run(**{"source": str(source), "target": str(target), **OPTIONS, **options})
-    assert isinstance(code, str) and code.startswith("error: ") and message in code
-    assert "\n" not in code and not target.exists()
+    given = {"source": source, "target": target, **OPTIONS, **options}
+    assert run(**given) == 1
+    printed = capsys.readouterr().err
+    line = next(line for line in printed.splitlines() if line.startswith("error: "))
+    assert message in line and not target.exists()
+    assert "Traceback" not in printed
 
 
-def test_an_existing_target_is_kept(source, tmp_path):
+@pytest.mark.parametrize("options", [{"source": None}, {"gelu": "relu"}, {"budgets": "8,x"}])
+def test_options_that_do_not_parse_end_with_the_usage(source, tmp_path, options, capsys):
+    given = {"source": source, "target": tmp_path / "m", **OPTIONS, **options}
+    with pytest.raises(SystemExit):
+        run(**given)
+    assert f"--{next(iter(options))}" in capsys.readouterr().err
+
+
+def test_an_existing_target_is_kept(source, tmp_path, capsys):
     (tmp_path / "own.txt").write_text("")
-    assert "choose another folder" in run(source=str(source), target=str(tmp_path), **OPTIONS)
+    assert run(source=source, target=tmp_path, **OPTIONS) == 1
+    assert "choose another folder" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("joined", [True, False])
+@pytest.mark.parametrize("kind", ["quick", "exact", "tanh"])
+def test_every_gelu_in_both_forms_of_options(source, tmp_path, joined, kind, capsys):
+    given = {"family": "fluxvit", "source": source, "target": tmp_path / "m"} | OPTIONS
+    words = list(arguments(given | {"gelu": kind}))
+    if joined:
+        words = [f"{name}={value}" for name, value in zip(words[::2], words[1::2], strict=True)]
+    assert command_line.main(words) == 0
+    assert fluxjax.load(tmp_path / "m")[0].gelu == kind
+    assert "is assumed" not in capsys.readouterr().err
+
+
+def test_what_is_assumed_is_printed_once(source, tmp_path, capsys):
+    given = {"source": source, "target": tmp_path / "m"} | OPTIONS
+    del given["gelu"], given["pool_num_heads"]
+    assert run(**given) == 0
+    assert fluxjax.load(tmp_path / "m")[0].gelu == "tanh"
+    printed = capsys.readouterr().err
+    assert printed.count("gelu=tanh is assumed (as in all released models)") == 1
+    assert printed.count("pool_num_heads=16 is assumed") == 1
+    assert "budgets=(3072, 2048, 1024) (as released)" in printed
+
+
+def test_an_evl_of_a_decoder_and_a_folder_of_its_clip(tmp_path, capsys):
+    clip = DATA / "clip_vision_exact"
+    write_safetensors(tmp_path / "decoder.safetensors", evl_state({"depth": 2}))
+    given = {"family": "evl", "source": tmp_path / "decoder.safetensors", "target": tmp_path / "m"}
+    assert run(**given, clip=clip, decoder_heads=4) == 0
+    model = fluxjax.load(tmp_path / "m")[0]
+    assert (model.tower_gelu, model.num_heads, model.decoder_heads) == ("exact", 16, 4)
+    assert run(**given, clip=clip, decoder_heads=4, gelu="tanh", overwrite=True) == 0
+    assert fluxjax.load(tmp_path / "m")[0].tower_gelu == "tanh"
+    assert "gelu=tanh was passed, config.json says exact" in capsys.readouterr().err
+
+
+def test_a_folder_of_a_clip_without_projection(tmp_path, capsys):
+    target = tmp_path / "m"
+    assert run(family="clip", source=DATA / "clip_vision_quick", target=target, verify=True) == 0
+    printed = capsys.readouterr()
+    assert "ClipImage without classes is in" in printed.out
+    assert ": 32 outputs" in printed.out and "gelu=quick (config.json)" in printed.err

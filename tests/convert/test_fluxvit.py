@@ -10,7 +10,7 @@ import ml_dtypes
 import numpy as np
 import pytest
 
-from fluxjax.convert import fluxvit, states
+from fluxjax.convert import fluxvit, shapes
 from fluxjax.convert.initialize import init_fluxvit_from_internvideo2
 from fluxjax.convert.load import load_torch, to_torch
 from fluxjax.models import create_model
@@ -116,8 +116,8 @@ def test_without_layer_scale():
 def test_other_mlp_sizes_and_grids():
     """Hidden sizes that are no multiple of the width; grids of any shape."""
     model, _ = load(CASE.params)
-    assert all(int(w * states.ratio_of(h, w)) == h for w in (48, 1408, 96) for h in range(1, 700))
-    model = model.clone(mlp_ratio=states.ratio_of(209, 48), grid=(3, 2, 5), budgets=(9, 5))
+    assert all(int(w * shapes.ratio_of(h, w)) == h for w in (48, 1408, 96) for h in range(1, 700))
+    model = model.clone(mlp_ratio=shapes.ratio_of(209, 48), grid=(3, 2, 5), budgets=(9, 5))
     state = random_state(model)
     found, variables = load(state, num_frames=None, image_size=(28, 70), budgets=(9, 5))
     assert found == model
@@ -281,3 +281,43 @@ def test_mapping_of_torch_tensors():
     state = {name: torch.nn.Parameter(torch.from_numpy(x)) for name, x in fluxvit_state().items()}
     _, variables = load_torch("fluxvit", state, **SMALL)
     np.testing.assert_allclose(forward(variables)[0], expected[0], rtol=1e-6, atol=1e-6)
+
+
+def test_released_sizes_warn_of_nothing_and_others_of_each_assumption(caplog):
+    for name in ("fluxvit_ti14", "fluxvit_s14"):
+        model = create_model(name)
+        rows = fluxvit.rows_of(model)
+        state = {row.name: np.broadcast_to(np.float32(1), row.shape) for row in rows}
+        options = {"num_frames": 16} if name == "fluxvit_ti14" else {}
+        assert load_torch("fluxvit", state, **options)[0] == model
+    assert not caplog.records
+    model = create_model("fluxvit_s14", depth=2)  # the same width: its heads are not known
+    state = {
+        n: v for n, v in state.items() if not n.startswith("blocks.") or n[7:9] in ("0.", "1.")
+    }
+    with pytest.raises(ValueError, match="num_heads of FluxViT of width 384; pass num_heads="):
+        load_torch("fluxvit", state)
+    assert load_torch("fluxvit", state, num_heads=6)[0] == model
+    for text in ("gelu=tanh is assumed", "pool_num_heads=16 is assumed"):
+        assert caplog.text.count(text) == 1
+
+
+FSDP = "_fsdp_wrapped_module."
+
+
+@pytest.mark.parametrize(
+    "rename",
+    [
+        lambda n: f"vision_encoder.{n}",
+        lambda n: FSDP + n.replace("blocks.1.", f"blocks.1.{FSDP}"),
+        lambda n: n.replace("blocks.0.", "blocks.0._checkpoint_wrapped_module."),
+    ],
+)
+def test_names_that_wrappers_leave_at_every_level(rename):
+    expected = jax.tree.leaves(load(CASE.params)[1])
+    state = {rename(name): value for name, value in CASE.params.items()}
+    averaged = {"model_state": {f"module.{n}": v for n, v in state.items()} | {
+        "n_averaged": np.asarray(3)}}  # fmt: skip
+    for weights in (state, averaged):
+        found = jax.tree.leaves(load(weights)[1])
+        assert all(np.array_equal(a, b) for a, b in zip(found, expected, strict=True))

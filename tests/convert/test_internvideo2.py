@@ -129,3 +129,25 @@ def test_separate_tables_on_another_grid():
     np.testing.assert_allclose(
         jax.jit(model.apply)(variables, clip), at_run_time, rtol=1e-4, atol=1e-5
     )
+
+
+def test_frames_and_heads_that_nothing_tells_are_said(caplog):
+    """8 frames of 224 pixels are the released table; of another one the frames are a guess."""
+    state = dict(PLAIN.params)
+    options = {name: v for name, v in PLAIN.loading.items() if name not in ("gelu", "num_heads")}
+    with pytest.raises(ValueError, match="num_heads of .* pass num_heads="):
+        load_torch("internvideo2", state, **options)
+    del options["num_frames"], options["image_size"]
+    model, _ = load_torch("internvideo2", state, **options, num_heads=3)
+    assert (model.grid, model.num_heads, model.gelu) == ((8, 4, 4), 3, "tanh")
+    assert (
+        "num_frames=8 is assumed (as in released models); if it is not so, pass num_frames="
+        in caplog.text
+    )
+    assert caplog.text.count("gelu=tanh is assumed") == 1
+    released = create_model("internvideo2_s14")
+    caplog.clear()
+    rows = internvideo2.rows_of(released)
+    whole = {row.name: np.broadcast_to(np.float32(1), row.shape) for row in rows}
+    assert load_torch("internvideo2", whole)[0] == released
+    assert not caplog.records
