@@ -71,7 +71,11 @@ def trunk_fields(
     heads, pool_heads = _RELEASED.get((width, depth), (None, None))
     tanh = "tanh" if heads else None
     why = "as in all released models"
-    num_heads = untold.choose("num_heads", num_heads, released=heads)
+    # A released width of another depth, such as a model that was cut, has that width's heads.
+    same_width = next((known for (w, _), (known, _) in _RELEASED.items() if w == width), None)
+    num_heads = untold.choose(
+        "num_heads", num_heads, released=heads, assumed=same_width, why="as released at this width"
+    )
     pool_num_heads = untold.choose(
         "pool_num_heads", pool_num_heads, released=pool_heads, assumed=16, why=why
     )
