@@ -11,7 +11,7 @@ from data_pipelines.clips.crops import random_resized_crop
 from data_pipelines.clips.sampling import frame_sampler
 from data_pipelines.clips.seeding import Stream
 from data_pipelines.clips.views import frame_span
-from data_pipelines.reading.decode import Video, open_video
+from data_pipelines.reading.video import Video, open_video
 from data_pipelines.sources.records import Record
 from fluxjax.tokens.examples import ClipSpec
 from fluxjax.tokens.grids import Grid

@@ -4,7 +4,7 @@ import numpy as np
 
 from data_pipelines.clips.crops import view_crop
 from data_pipelines.clips.sampling import frame_sampler
-from data_pipelines.reading.decode import Video, open_video
+from data_pipelines.reading.video import Video, open_video
 from data_pipelines.reading.errors import VideoError
 from data_pipelines.sources.quarantine import BadVideos
 from data_pipelines.sources.records import Catalog, Record

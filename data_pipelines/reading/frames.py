@@ -5,9 +5,11 @@ from collections.abc import Iterator
 import av
 import numpy as np
 
-from data_pipelines.reading.demux import PYAV_ERRORS, Packets, Timeline, build_timeline, ranges
+from data_pipelines.reading.container import PYAV_ERRORS
+from data_pipelines.reading.demux import Packets
 from data_pipelines.reading.errors import VideoError
 from data_pipelines.reading.time_limit import Deadline
+from data_pipelines.reading.timeline import Timeline, build_timeline, ranges
 
 KEPT_BYTES = 64 << 20
 """Frames decoded only to be counted are kept for reading while they fit in this much memory."""
@@ -23,6 +25,7 @@ class Frames:
       planned: whether the times are the packets'; else everything was decoded to find them.
       missing, corrupt: indices of frames that were, so far, replaced by a neighbour, or flagged by
         the decoder as damaged and patched up.
+      rejected: packets that the decoder refused when all were decoded to find the times.
     """
 
     def __init__(self, name: str, stream, packets: Packets, strict: bool, deadline: Deadline):
@@ -33,7 +36,7 @@ class Frames:
         self.corrupt: set[int] = set()
         self._timeline: Timeline | None = None
         self._kept: list[av.VideoFrame] | None = None
-        self._rejected = 0  # packets
+        self.rejected = 0
         timeline = build_timeline(packets)
         first = None if timeline is None else self._first_frame(timeline)
         self.planned = first is not None
@@ -109,7 +112,7 @@ class Frames:
         count = 0
         for frame in self._decode(0, len(self._packets.records), None):
             if frame is None:
-                self._rejected += 1
+                self.rejected += 1
                 continue
             index = count if index_of is None else index_of.get(frame.pts)
             count += 1
@@ -131,6 +134,8 @@ class Frames:
         context.flush_buffers()
         for position, packet in enumerate(self._packets.read(start, stop), start):
             self._deadline.check()
+            if not packet.size:
+                continue  # "show the frame before once more" (Theora): no frame of its own
             skip = self._skips and positions is not None and position not in positions
             context.skip_frame = "NONREF" if skip else "DEFAULT"
             yield from self._frames_of(packet)
@@ -145,15 +150,17 @@ class Frames:
     def _first_frame(self, timeline: Timeline) -> av.VideoFrame | None:
         """The first decodable frame; None if it shows that the packets' times cannot be trusted.
 
-        That is, if its time is none of theirs, or if the decoder reorders frames but the times do
-        not (files made from AVI, whose times are those of decoding).
+        That is, if its time is none of theirs, or if the frames are reordered but the times are not
+        (files made from AVI, whose times are those of decoding).
         """
         known = set(timeline.pts.tolist())
         for stop in (1, len(self._packets.records)):  # mostly, one packet is enough
             for frame in self._decode(0, stop, None):
                 if frame is not None:
                     steps = np.diff(timeline.position)
-                    unordered = self._context.has_b_frames and len(steps) and np.all(steps > 0)
+                    records = (self._packets.records[i] for i in timeline.position)
+                    reorders = self._context.has_b_frames and any(r.reordered for r in records)
+                    unordered = reorders and len(steps) and np.all(steps > 0)
                     return frame if frame.pts in known and not unordered else None
         raise VideoError(self._name, "no decodable video frame")
 
@@ -170,8 +177,8 @@ class Frames:
                 kept.append(last)
         if first is None:
             raise VideoError(self._name, "no decodable video frame")
-        if self._strict and self._rejected:
-            raise VideoError(self._name, f"{self._rejected} of its packets cannot be decoded")
+        if self._strict and self.rejected:
+            raise VideoError(self._name, f"{self.rejected} of its packets cannot be decoded")
         self._kept = kept
         if None not in pts and all(a < b for a, b in zip(pts, pts[1:], strict=False)):
             return first, np.asarray(pts, np.int64), last.duration

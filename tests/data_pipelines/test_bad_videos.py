@@ -11,8 +11,8 @@ import pytest
 from data_pipelines import doctor, loader
 from data_pipelines.clips import clips
 from data_pipelines.reading import time_limit
-from data_pipelines.reading.decode import open_video
 from data_pipelines.reading.errors import ListedAsBadError, VideoError, VideoTimeoutError
+from data_pipelines.reading.video import open_video
 from data_pipelines.sources import video_manifest
 from data_pipelines.sources.catalog import ListFile
 from data_pipelines.sources.quarantine import BadVideos

@@ -8,7 +8,7 @@ import av
 import av.filter
 import numpy as np
 
-from data_pipelines.reading.demux import READ_OPTIONS
+from data_pipelines.reading.container import READ_OPTIONS
 
 BITS = 7
 SCALE = "flags=bilinear+accurate_rnd+bitexact"
