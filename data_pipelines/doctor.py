@@ -12,6 +12,7 @@ those without a try.
 import argparse
 import collections
 import concurrent.futures
+import contextlib
 import hashlib
 import os
 import pathlib
@@ -30,7 +31,7 @@ from data_pipelines.sources.catalog import open_path
 from data_pipelines.sources.remote import source_of
 from data_pipelines.sources.video_manifest import Entry
 
-_SHOWN = 20  # bad videos named in the summary
+_SHOWN = 20  # videos named in the summary
 
 
 def inspect(path: str, seconds: float | None = None) -> Entry:
@@ -70,10 +71,11 @@ def _video_facts(source: str | bytes, name: str, seconds: float | None) -> dict[
 
 
 def _describe(video: Video) -> dict[str, object]:
-    return {
+    timing: dict[str, object] = {}
+    with contextlib.suppress(VideoError):  # images do not tell their frame rate
+        timing = {"fps": round(video.fps, 4), "duration": round(video.duration, 4)}
+    return timing | {
         "frames": video.num_frames,
-        "fps": round(video.fps, 4),
-        "duration": round(video.duration, 4),
         "width": video.width,
         "height": video.height,
         "codec": video.codec,
@@ -100,10 +102,11 @@ def summary(entries: Sequence[Entry]) -> str:
     """A few lines on what a list holds, and which of it is bad."""
     bad = [entry for entry in entries if entry.error is not None]
     good = [entry for entry in entries if entry.error is None]
-    lines = [f"{len(entries)} videos, {len(bad)} bad"]
+    warned = [entry for entry in good if entry.warning is not None]
+    lines = [f"{len(entries)} videos, {len(bad)} bad, {len(warned)} with warnings"]
     if good:
         frames = [entry.frames for entry in good]
-        hours = sum(entry.duration for entry in good) / 3600
+        hours = sum(entry.duration or 0.0 for entry in good) / 3600
         codecs = collections.Counter(entry.codec for entry in good).most_common()
         sizes = collections.Counter(f"{e.width}x{e.height}" for e in good).most_common(5)
         lines += [
@@ -112,9 +115,11 @@ def summary(entries: Sequence[Entry]) -> str:
             "  codecs: " + ", ".join(f"{name} {count}" for name, count in codecs),
             "  most frequent sizes: " + ", ".join(f"{name} {count}" for name, count in sizes),
         ]
-    lines += [f"  bad: {entry.video}: {entry.error}" for entry in bad[:_SHOWN]]
-    if len(bad) > _SHOWN:
-        lines.append(f"  and {len(bad) - _SHOWN} more: see the manifest")
+    told = [("bad", e.video, e.error) for e in bad]
+    told += [("warning", e.video, e.warning) for e in warned]
+    lines += [f"  {kind}: {video}: {reason}" for kind, video, reason in told[:_SHOWN]]
+    if len(told) > _SHOWN:
+        lines.append(f"  and {len(told) - _SHOWN} more: see the manifest")
     return "\n".join(lines)
 
 

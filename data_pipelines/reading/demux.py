@@ -34,7 +34,8 @@ class Record(NamedTuple):
     duration: int
     restart: bool  # decoding may start here
     shown: int  # pictures that come out of it (edit lists discard some)
-    odd: bool  # empty, half a picture, or changes the decoder's configuration
+    half: bool  # a field, whose frame comes out with the next or previous packet's
+    odd: bool  # empty, changes the decoder's configuration, or makes it drop pictures
     reordered: bool  # shown before a picture that is decoded earlier, as far as its header tells
 
 
@@ -78,16 +79,18 @@ class Packets:
         payload = bytes(packet) if packet.size else b""
         planned = self._codec in PLANNED_CODECS and bool(payload)
         if planned and self._slices is not None:
-            shown, reordered = self._slices.read(payload)
+            shown, reordered, spliced = self._slices.read(payload)
         else:
-            shown, reordered = frames_shown(self._codec, payload) if planned else 0, True
+            shown = frames_shown(self._codec, payload) if planned else 1
+            reordered, spliced = True, False
         return Record(
             packet.pts,
             packet.dts,
             packet.duration or 0,
             planned and packet.is_keyframe and restarts(self._codec, payload, self._extradata),
-            0 if shown is None or packet.is_discard else shown,
-            not payload or shown is None or packet.has_sidedata("new_extradata"),
+            0 if packet.is_discard else 1 if shown is None else shown,
+            shown is None,
+            not payload or spliced or packet.has_sidedata("new_extradata"),
             reordered,
         )
 

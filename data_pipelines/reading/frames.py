@@ -58,6 +58,7 @@ class Frames:
         """
         index_of = dict(zip(self.pts[wanted].tolist(), wanted.tolist(), strict=True))
         positions = set(self._timeline.position[wanted].tolist())
+        positions |= {p - 1 for p in positions if self._packets.records[p].half}  # both fields
         for start, stop in ranges(self._timeline, wanted):
             for frame in self._decode(start, stop, positions):
                 if frame is None or frame.is_corrupt:
@@ -124,7 +125,9 @@ class Frames:
     def _decode(
         self, start: int, stop: int, positions: set[int] | None
     ) -> Iterator[av.VideoFrame | None]:
-        """Frames of packets start..stop-1 from a flushed decoder; None for each packet it rejects.
+        """Frames of packets start..stop-1 from a flushed decoder; None for each one it rejects.
+
+        Decoders may reject packets without a picture, which then means nothing.
 
         Unless `positions` (packets whose frames are wanted) is None, other H.264 pictures are
         decoded only if they are references. H.264 marks those exactly (nal_ref_idc); HEVC does so
@@ -138,7 +141,9 @@ class Frames:
                 continue  # "show the frame before once more" (Theora): no frame of its own
             skip = self._skips and positions is not None and position not in positions
             context.skip_frame = "NONREF" if skip else "DEFAULT"
-            yield from self._frames_of(packet)
+            frames = self._frames_of(packet)
+            if frames != [None] or self._packets.records[position].shown:
+                yield from frames
         yield from self._frames_of(None)
 
     def _frames_of(self, packet: av.Packet | None) -> list[av.VideoFrame | None]:

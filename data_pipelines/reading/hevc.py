@@ -18,37 +18,43 @@ class HevcSlices:
         self._sets: dict[int, tuple[int, int]] = {}  # (bits of the order, colour planes apart)
         self._pictures: dict[int, tuple[int, int, int]] = {}  # (set, output flag, extra bits)
         self._last_order: int | None = None
-        self._ended = False
-        self._drops_leading = False
+        self._ended: bool | None = None  # the sequence before; None: there is none
         for unit in _hvcc_units(extradata):
             self._learn(unit)
 
     def read(self, payload: bytes) -> Coded:
         """What the next packet holds."""
         pictures = slices = hidden = 0
-        reordered = False
+        reordered = spliced = ends = False
         for unit in nal_units(payload, self._extradata, 21):
-            kind, layer = (unit[0] >> 1) & 63, (unit[0] & 1) << 5 | unit[1:2][0] >> 3
+            kind, layer = (unit[0] >> 1) & 63, (unit[0] & 1) << 5 | int.from_bytes(unit[1:2]) >> 3
             if layer:  # another view, alpha, ..
                 continue
             if kind in (33, 34):
                 self._learn(unit)
             elif kind in (36, 37):  # end of sequence, of bitstream
-                self._ended = True
+                ends = True
             elif kind < 32 and len(unit) > 2:
+                spliced |= ends or self._cuts(unit, kind)
                 slices += 1
                 if unit[2] & 128:
                     shown, late = self._picture(unit[:HEADER_BYTES], kind)
                     pictures, hidden = pictures + shown, hidden + (not shown)
                     reordered |= late
-        return Coded(pictures if hidden or not slices else max(pictures, 1), reordered)
+        if slices:  # FFmpeg takes no notice of an end that has a packet of its own
+            self._ended = ends
+        return Coded(pictures if hidden or not slices else max(pictures, 1), reordered, spliced)
+
+    def _cuts(self, unit: bytes, kind: int) -> bool:
+        """Whether a slice begins a sequence that was joined to the one before."""
+        before, self._ended = self._ended, False
+        if before is None:
+            return False
+        clears = kind in (19, 20) and unit[2] & 64  # no_output_of_prior_pics_flag
+        return bool(before or 16 <= kind <= 18 or clears)
 
     def _picture(self, unit: bytes, kind: int) -> tuple[bool, bool]:
         """(is shown, is shown before an earlier one)."""
-        if 16 <= kind <= 21:
-            # Pictures that lead a spliced-in key frame lack their references and are left out.
-            self._drops_leading, self._ended = kind <= 18 or self._ended, False
-        dropped = self._drops_leading and kind in (8, 9)
         bits = Bits(unit[2:])
         try:
             bits.u(1 + (16 <= kind <= 23))
@@ -56,17 +62,16 @@ class HevcSlices:
             order_bits, planes = self._sets[set_number]
             bits.u(extra)
             bits.ue()  # slice type
-            shown = not dropped and (not output_flag or bits.u(1) == 1)
+            shown = not output_flag or bits.u(1) == 1
             if kind in (19, 20):  # IDR
                 self._last_order = 0
                 return shown, False
             bits.u(2 * planes)
             order, wrap, last = bits.u(order_bits), 1 << order_bits, self._last_order
             self._last_order = order
-            starts = 16 <= kind <= 18 or last is None
-            return shown, not starts and (order - last) % wrap >= wrap // 2
+            return shown, last is not None and (order - last) % wrap >= wrap // 2
         except (ValueError, LookupError):
-            return not dropped, True
+            return True, True
 
     def _learn(self, unit: bytes) -> None:
         bits = Bits(unit[2:])

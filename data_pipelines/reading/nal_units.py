@@ -11,13 +11,16 @@ class Coded(NamedTuple):
     """What a packet holds.
 
     Attributes:
-      shown: pictures that come out of it; None where that cannot be told from this packet alone:
-        half a picture.
+      shown: pictures that come out of it; None: it holds a field, half a picture, which comes out
+        with the other half.
       reordered: it is shown before a picture that is decoded earlier, or the header does not tell.
+      spliced: here the decoder drops pictures, earlier ones that wait to be shown or later ones
+        whose references are gone.
     """
 
     shown: int | None
     reordered: bool
+    spliced: bool = False
 
 
 def nal_units(payload: bytes, extradata: bytes, size_byte: int) -> Iterator[bytes]:

@@ -17,7 +17,7 @@ class Timeline(NamedTuple):
 
     Attributes:
       pts: presentation times, strictly increasing.
-      position: the packet (in decode order) that holds the frame.
+      position: the packet (in decode order) that holds the frame, or the second of its two fields.
       start: the packet from which decoding reaches the frame exactly: its key frame, or, for a
         picture shown before the key frame it follows (open GOP), the key frame before that.
       last_duration: of the last frame, 0 where unknown.
@@ -35,17 +35,31 @@ def build_timeline(packets: Packets) -> Timeline | None:
     Not trusted: codecs outside `PLANNED_CODECS`; containers outside `PLANNED_CONTAINERS`; missing
     or repeated presentation times; a stream that does not begin with a key frame, or whose first
     frames are shown before it (their references are gone and the decoder drops them); key frames
-    that go back in time (joined recordings); packets that show two frames or half a one, are empty,
-    or change the decoder's configuration.
+    that go back in time (joined recordings); fields without the other one; packets that show two
+    frames, are empty, change the decoder's configuration, or make it drop pictures (HEVC that was
+    joined).
     """
     records = packets.records
     if not packets.timed:
         return None
     starts: list[int] = []  # positions of the key frames so far
     shown: list[tuple[int, int, int]] = []  # pts, position, start
+    first_field = None  # of a frame whose second field is to come
     for position, record in enumerate(records):
-        if record.odd or record.pts is None or record.shown > 1:
+        if record.odd or record.shown > 1:
             return None
+        if first_field is not None:
+            if not record.half or record.restart:
+                return None
+            if first_field.shown:
+                shown[-1] = (shown[-1][0], position, shown[-1][2])
+            first_field = None
+            continue
+        if record.pts is None:
+            if record.shown or record.restart:
+                return None
+            continue
+        first_field = record if record.half else None
         if record.restart:
             if starts and record.pts <= records[starts[-1]].pts:
                 return None
@@ -57,13 +71,14 @@ def build_timeline(packets: Packets) -> Timeline | None:
             if back > len(starts) or record.pts < records[starts[-back]].pts:
                 return None
             shown.append((record.pts, position, starts[-back]))
-    if not shown:
+    if not shown or first_field is not None:
         return None
     shown.sort()
     pts, position, start = np.asarray(shown, np.int64).T
     if np.any(np.diff(pts) == 0):
         return None
-    return Timeline(pts, position, start, records[position[-1]].duration)
+    last = records[position[-1]]
+    return Timeline(pts, position, start, 0 if last.half else last.duration)
 
 
 def seconds(

@@ -176,6 +176,27 @@ def cut(source: pathlib.Path, path: pathlib.Path, *, packets: int = 0, earlier: 
     return path
 
 
+def rewrite(source: pathlib.Path, path: pathlib.Path, change) -> pathlib.Path:
+    """Copies a file; `change(number, payload)` gives the packets that take the place of each.
+
+    Packets added before the last of them are timed half a frame of 1/25 s apart.
+    """
+    with av.open(str(source)) as old, av.open(str(path), "w") as new:
+        stream = old.streams.video[0]
+        copy = new.add_stream_from_template(stream)
+        for number, packet in enumerate(p for p in old.demux(stream) if p.size):
+            payloads = change(number, bytes(packet))
+            for place, payload in enumerate(payloads, 1 - len(payloads)):
+                changed = av.Packet(payload)
+                earlier = round(place / (50 * stream.time_base))
+                changed.pts = packet.pts + earlier
+                changed.dts = None if packet.dts is None else packet.dts + earlier
+                changed.time_base, changed.stream = packet.time_base, copy
+                changed.is_keyframe = packet.is_keyframe and not place
+                new.mux(changed)
+    return path
+
+
 def decode_all(path: pathlib.Path) -> list[av.VideoFrame]:
     """The truth: what FFmpeg decodes from the first packet to the last, past packets it rejects."""
     frames = []
