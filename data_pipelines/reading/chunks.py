@@ -38,6 +38,7 @@ class ChunkedVideo(BaseVideo):
         """
         self.name, self._folder, self._open_file = name, os.fspath(folder.path), open_file
         self._open: dict[int, VideoFile] = {}
+        self._defects: dict[int, str] = {}
         try:
             self._starts, self._files = zip(*folder.chunks(), strict=True)
         except VideoError as error:
@@ -79,8 +80,15 @@ class ChunkedVideo(BaseVideo):
           VideoError: one cannot be read, or is of another size; the reason names it.
         """
         for number in range(len(self._files)):
-            self._named(number, self._chunk(number).scan)
+            chunk = self._chunk(number)
+            self._named(number, chunk.scan)
+            if chunk.defects():
+                self._defects[number] = f"chunk {self._files[number]}: {chunk.defects()}"
             self._keep((number,))
+
+    def defects(self) -> str | None:
+        """What `scan` has found missing or damaged."""
+        return "; ".join(self._defects.values()) or None
 
     def read(
         self,

@@ -13,13 +13,14 @@ def picture_kind(frame: av.VideoFrame) -> tuple:
 
 
 _UNKNOWN = 2  # in ITU-T H.273
-_MATRICES = frozenset({1, 4, 5, 6, 7, 9, 10})  # of H.273, those that swscale has
+# Matrices of H.273 that swscale has; for BT.2020 with constant luminance it uses the plain one.
+_MATRICES = {code: code for code in (1, 4, 5, 6, 7, 9)} | {10: 9}
 
 
 def _matrix(frame: av.VideoFrame) -> int:
-    """The frame's colour matrix as H.273 counts, "unknown" where swscale has no such matrix."""
-    known = {0} if frame.format.is_rgb else _MATRICES
-    return int(frame.colorspace) if frame.colorspace in known else _UNKNOWN
+    """The frame's colour matrix as H.273 counts them, "unknown" where swscale has none like it."""
+    known = {0: 0} if frame.format.is_rgb else _MATRICES
+    return known.get(int(frame.colorspace), _UNKNOWN)
 
 
 class Converter:
