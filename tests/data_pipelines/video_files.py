@@ -110,10 +110,12 @@ def write_video(
     muxing: dict[str, str] | None = None,
     rotation: tuple[float, bool, bool] | None = None,
     audio: bool = False,
+    b_frames: bool = True,
 ) -> pathlib.Path:
     """Encode `picture(0..frames-1)`; `times` are presentation times in 1/1000 s, if not regular.
 
     `options` go to the encoder, `muxing` to the container.
+    Without `b_frames` every picture is P, whatever the header allows.
     `rotation` is (degrees counterclockwise, mirror left-right, mirror upside-down), as a flag.
     """
     base = fractions.Fraction(1, 1000) if times is not None else fractions.Fraction(1, rate)
@@ -131,6 +133,8 @@ def write_video(
             frame = frame.reformat(format=pixel_format, threads=1)
             frame.pts = index if times is None else times[index]
             frame.time_base = base
+            if not b_frames:
+                frame.pict_type = av.video.frame.PictureType.P if index else 1
             out.mux(stream.encode(frame))
             if sound is not None:
                 _beep(out, sound, index, 8000 // rate)
