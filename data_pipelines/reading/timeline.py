@@ -11,6 +11,9 @@ import numpy as np
 
 from data_pipelines.reading.demux import Packets
 
+RUN_IN = 0.05
+"""Seconds of silence that sound encoders put first, at most (2048 samples of AAC at 44.1 kHz)."""
+
 
 class Timeline(NamedTuple):
     """Display order of the frames, all arrays int64 `[num_frames]`.
@@ -86,8 +89,8 @@ def seconds(
 ) -> tuple[np.ndarray, float]:
     """(times, duration): float64 `[num_frames]` on a player's clock; the end of the last frame.
 
-    A last frame of unknown length is as long as the median frame. A lead of the sound over the
-    picture by less than a frame is its encoder's run-in and no late start.
+    A last frame of unknown length is as long as the median frame. If the picture starts after the
+    sound, the part of a frame in between is its encoder's run-in, unless it is longer than one.
 
     Args:
       pts: int64 `[num_frames]`, in units of the time base.
@@ -100,7 +103,8 @@ def seconds(
     last = last_duration * time_base
     last = last if last > 0 else frame
     late = float(pts[0] * time_base) - clock
-    times = times + (late if late >= max(frame, last, 1e-6) else 0.0)
+    part = (late + 1e-6) % frame - 1e-6 if frame else 0.0
+    times = times + late - (part if 0 < part <= RUN_IN else 0.0)
     return times, float(times[-1] + last)
 
 

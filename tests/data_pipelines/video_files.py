@@ -174,7 +174,7 @@ def cut(source: pathlib.Path, path: pathlib.Path, *, packets: int = 0, earlier: 
         for number, packet in enumerate(p for p in old.demux(stream) if p.size):
             if number >= packets:
                 packet.pts -= shift
-                packet.dts -= shift
+                packet.dts = None if packet.dts is None else packet.dts - shift
                 packet.stream = copy
                 new.mux(packet)
     return path
