@@ -159,7 +159,7 @@ class VideoFile(BaseVideo):
         """What is missing or damaged, and was replaced, as far as frames were decoded so far."""
         frames = self._open_frames()
         found = [self._truncation] if self._truncation else []
-        if frames.rejected:
+        if frames.rejected and not frames.planned:  # else they are among the missing
             found.append(f"{frames.rejected} of its packets cannot be decoded")
         if frames.missing or frames.corrupt:
             found.append(

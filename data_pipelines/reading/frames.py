@@ -25,7 +25,7 @@ class Frames:
       planned: whether the times are the packets'; else everything was decoded to find them.
       missing, corrupt: indices of frames that were, so far, replaced by a neighbour, or flagged by
         the decoder as damaged and patched up.
-      rejected: packets that the decoder refused when all were decoded to find the times.
+      rejected: packets that the decoder refused in one pass over the stream.
     """
 
     def __init__(self, name: str, stream, packets: Packets, strict: bool, deadline: Deadline):
@@ -110,10 +110,11 @@ class Frames:
         index_of = None
         if self._timeline is not None:
             index_of = {pts: i for i, pts in enumerate(self.pts.tolist())}
-        count = 0
+        count = rejected = 0
         for frame in self._decode(0, len(self._packets.records), None):
             if frame is None:
-                self.rejected += 1
+                rejected += 1
+                self.rejected = max(self.rejected, rejected)
                 continue
             index = count if index_of is None else index_of.get(frame.pts)
             count += 1
