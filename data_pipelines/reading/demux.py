@@ -74,8 +74,6 @@ class Packets:
             raise VideoError(name, self.damage or "no video packets")
 
     def _describe(self, packet: av.Packet) -> Record:
-        if packet.has_sidedata("encryption_info"):
-            raise VideoError(self._name, "encrypted")
         payload = bytes(packet) if packet.size else b""
         planned = self._codec in PLANNED_CODECS and bool(payload)
         if planned and self._slices is not None:
