@@ -231,6 +231,18 @@ def test_the_doctors_verdict_is_trainings(zoo):
             assert verdict == reason, name
 
 
+@pytest.mark.parametrize("sampling, readable", [("sparse", True), ("time:0.1", False)])
+def test_images_train_where_no_sampler_asks_for_seconds(zoo, tmp_path, sampling, readable):
+    (tmp_path / "list.txt").write_text(f"{zoo[0] / 'images'} 0\n" * 2)
+    bad = BadVideos(1.0)
+    try:
+        batches(training(tmp_path, bad, 2, sampling=sampling), 1)
+    except VideoError:
+        assert not readable and "frame rate" in next(iter(bad.reasons.values()))
+    else:
+        assert readable and bad.count == 0
+
+
 def test_a_list_of_good_videos_passes_the_doctor(tmp_path, capsys):
     video_files.write_video(tmp_path / "a.mp4", frames=3)
     (tmp_path / "list.txt").write_text("a.mp4 0\n")
