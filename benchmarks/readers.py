@@ -24,7 +24,7 @@ from PIL import Image
 from benchmarks.report import publish
 from data_pipelines.clips.crops import view_crop
 from data_pipelines.clips.sampling import frame_sampler
-from data_pipelines.reading.decode import open_video
+from data_pipelines.reading.video import open_video
 from fluxjax.tokens.grids import Grid, parse_grid
 
 Reader = Callable[[str, Grid, int], np.ndarray]

@@ -1,4 +1,7 @@
-"""Decodes every video of a list once, writes what it finds, and says which ones are bad.
+"""Reads every video of a list once as training does, writes what it finds, says which are bad.
+
+Bad is what training cannot read. Where it can, but frames are missing or damaged and replaced by
+their neighbours, that is a warning.
 
 python -m data_pipelines.doctor LIST [--root FOLDER] [--output MANIFEST] [--workers N]
 
@@ -9,6 +12,7 @@ those without a try.
 import argparse
 import collections
 import concurrent.futures
+import contextlib
 import hashlib
 import os
 import pathlib
@@ -19,42 +23,34 @@ from collections.abc import Iterator, Sequence
 import rich.console
 import rich.progress
 
-from data_pipelines.reading.decode import Video, open_video
-from data_pipelines.reading.errors import VideoError, VideoTimeoutError
+from data_pipelines.reading.errors import VideoError
 from data_pipelines.reading.time_limit import limited
+from data_pipelines.reading.video import Video, open_video
 from data_pipelines.sources import video_manifest
 from data_pipelines.sources.catalog import open_path
 from data_pipelines.sources.remote import source_of
 from data_pipelines.sources.video_manifest import Entry
 
-_SHOWN = 20  # bad videos named in the summary
+_SHOWN = 20  # videos named in the summary
 
 
 def inspect(path: str, seconds: float | None = None) -> Entry:
-    """Decodes every frame of a video once.
+    """Reads every frame of a video once, as training reads some.
 
     Args:
       path: local or gs://.
       seconds: time limit.
 
     Returns:
-      What it is; a video that cannot be read, or not completely, has an `error`.
+      What it is; a video that training cannot read has an `error`, one of which it cannot read
+      every frame a `warning`.
     """
     try:
         source = source_of(path)
         facts = limited(lambda: _file_facts(source), seconds, path)
+        facts |= limited(lambda: _video_facts(source, path, seconds), seconds, path)
     except (VideoError, OSError) as error:
-        # The doctor says of a folder, a FIFO or nothing at all what training would say of it.
-        facts, source = {"error": getattr(error, "reason", None) or str(error)}, path
-    for strict in (True, False):  # what is known of an incomplete one is told as well
-        try:
-            more = limited(lambda s=strict: _video_facts(source, path, s, seconds), seconds, path)
-            facts = more | facts
-            break
-        except VideoError as error:
-            facts.setdefault("error", error.reason)
-            if isinstance(error, VideoTimeoutError):
-                break
+        return Entry(path, error=getattr(error, "reason", None) or str(error))
     return Entry(path, **facts)
 
 
@@ -68,24 +64,23 @@ def _file_facts(source: str | bytes) -> dict[str, object]:
         return {"bytes": file.tell(), "sha256": digest}
 
 
-def _video_facts(
-    source: str | bytes, name: str, strict: bool, seconds: float | None
-) -> dict[str, object]:
-    with open_video(source, name=name, strict=strict, seconds=seconds) as video:
-        if strict:
-            video.scan()
+def _video_facts(source: str | bytes, name: str, seconds: float | None) -> dict[str, object]:
+    with open_video(source, name=name, seconds=seconds) as video:
+        video.scan()
         return _describe(video)
 
 
 def _describe(video: Video) -> dict[str, object]:
-    return {
+    timing: dict[str, object] = {}
+    with contextlib.suppress(VideoError):  # images do not tell their frame rate
+        timing = {"fps": round(video.fps, 4), "duration": round(video.duration, 4)}
+    return timing | {
         "frames": video.num_frames,
-        "fps": round(video.fps, 4),
-        "duration": round(video.duration, 4),
         "width": video.width,
         "height": video.height,
         "codec": video.codec,
         "gop": video.gop,
+        "warning": video.defects(),
     }
 
 
@@ -107,10 +102,11 @@ def summary(entries: Sequence[Entry]) -> str:
     """A few lines on what a list holds, and which of it is bad."""
     bad = [entry for entry in entries if entry.error is not None]
     good = [entry for entry in entries if entry.error is None]
-    lines = [f"{len(entries)} videos, {len(bad)} bad"]
+    warned = [entry for entry in good if entry.warning is not None]
+    lines = [f"{len(entries)} videos, {len(bad)} bad, {len(warned)} with warnings"]
     if good:
         frames = [entry.frames for entry in good]
-        hours = sum(entry.duration for entry in good) / 3600
+        hours = sum(entry.duration or 0.0 for entry in good) / 3600
         codecs = collections.Counter(entry.codec for entry in good).most_common()
         sizes = collections.Counter(f"{e.width}x{e.height}" for e in good).most_common(5)
         lines += [
@@ -119,9 +115,11 @@ def summary(entries: Sequence[Entry]) -> str:
             "  codecs: " + ", ".join(f"{name} {count}" for name, count in codecs),
             "  most frequent sizes: " + ", ".join(f"{name} {count}" for name, count in sizes),
         ]
-    lines += [f"  bad: {entry.video}: {entry.error}" for entry in bad[:_SHOWN]]
-    if len(bad) > _SHOWN:
-        lines.append(f"  and {len(bad) - _SHOWN} more: see the manifest")
+    told = [("bad", e.video, e.error) for e in bad]
+    told += [("warning", e.video, e.warning) for e in warned]
+    lines += [f"  {kind}: {video}: {reason}" for kind, video, reason in told[:_SHOWN]]
+    if len(told) > _SHOWN:
+        lines.append(f"  and {len(told) - _SHOWN} more: see the manifest")
     return "\n".join(lines)
 
 

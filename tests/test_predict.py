@@ -11,7 +11,7 @@ import pytest
 
 import fluxjax
 from data_pipelines.clips.views import eval_views
-from data_pipelines.reading.decode import open_video
+from data_pipelines.reading.video import open_video
 from data_pipelines.sources.records import Record
 from fluxjax import predict
 from fluxjax.budgets.points import Report, write_report

@@ -4,7 +4,7 @@ import math
 
 import numpy as np
 
-from data_pipelines.reading.decode import Box
+from data_pipelines.reading.geometry import Box
 
 _ATTEMPTS = 10  # of random_resized_crop, as everywhere in the field
 

@@ -8,10 +8,9 @@ import numpy as np
 
 from data_pipelines.clips import seeding
 from data_pipelines.clips.crops import random_resized_crop
-from data_pipelines.clips.sampling import frame_sampler
 from data_pipelines.clips.seeding import Stream
-from data_pipelines.clips.views import frame_span
-from data_pipelines.reading.decode import Video, open_video
+from data_pipelines.clips.views import frame_span, span_sampler
+from data_pipelines.reading.video import Video, open_video
 from data_pipelines.sources.records import Record
 from fluxjax.tokens.examples import ClipSpec
 from fluxjax.tokens.grids import Grid
@@ -106,7 +105,7 @@ def _frames(
     video: Video, record: Record, sampling: str, grid: Grid, rng: np.random.Generator
 ) -> np.ndarray:
     first, last = frame_span(video, record)
-    sampler = frame_sampler(sampling, video.times[first:last])
+    sampler = span_sampler(video, sampling, first, last)
     return first + sampler.train(last - first, grid.frames, rng)
 
 

@@ -3,9 +3,9 @@
 import numpy as np
 
 from data_pipelines.clips.crops import view_crop
-from data_pipelines.clips.sampling import frame_sampler
-from data_pipelines.reading.decode import Video, open_video
+from data_pipelines.clips.sampling import FrameSampler, frame_sampler
 from data_pipelines.reading.errors import VideoError
+from data_pipelines.reading.video import Video, open_video
 from data_pipelines.sources.quarantine import BadVideos
 from data_pipelines.sources.records import Catalog, Record
 from fluxjax.tokens.grids import Grid
@@ -43,6 +43,16 @@ def frame_span(video: Video, record: Record) -> tuple[int, int]:
     return first, last
 
 
+def span_sampler(video: Video, sampling: str, first: int, last: int) -> FrameSampler:
+    """The sampler of frames first..last-1; only the one by time asks when they are shown.
+
+    Raises:
+      VideoError: it does, and the frame rate of a folder of images is not known.
+    """
+    times = video.times[first:last] if sampling.startswith("time:") else None
+    return frame_sampler(sampling, times)
+
+
 def eval_views(
     record: Record,
     grid: Grid,
@@ -73,7 +83,7 @@ def eval_views(
     views = []
     with open_video(record.source, name=record.name, seconds=seconds) as video:
         first, last = frame_span(video, record)
-        _, eval_frames = frame_sampler(sampling, video.times[first:last])
+        eval_frames = span_sampler(video, sampling, first, last).test
         for clip in range(clips):
             frames = first + eval_frames(last - first, grid.frames, clip, clips)
             for crop in range(crops):

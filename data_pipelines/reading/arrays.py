@@ -1,15 +1,10 @@
 """Videos in memory: clips that are NumPy arrays already, and blank ones that cost nothing."""
 
-from __future__ import annotations
-
-from typing import TYPE_CHECKING
-
 import numpy as np
 
+from data_pipelines.reading.base import BaseVideo
 from data_pipelines.reading.errors import VideoError
-
-if TYPE_CHECKING:
-    from data_pipelines.reading.pictures import Box  # needs PyAV, which lists of paths do without
+from data_pipelines.reading.geometry import Box
 
 
 def bilinear(frames: np.ndarray, size: tuple[int, int]) -> np.ndarray:
@@ -36,8 +31,10 @@ def bilinear(frames: np.ndarray, size: tuple[int, int]) -> np.ndarray:
     return frames
 
 
-class ArrayVideo:
-    """Frames in memory, to be read like a `decode.Video`."""
+class ArrayVideo(BaseVideo):
+    """Frames in memory, to be read like a file's (see `video.Video`)."""
+
+    codec, gop = "raw", 1
 
     def __init__(self, frames: np.ndarray, fps: float = 25.0, name: str = "<array>"):
         """Wraps frames [N, H, W, 3] uint8.
@@ -49,21 +46,13 @@ class ArrayVideo:
             raise VideoError(
                 name, f"frames must be uint8 [N, H, W, 3], not {frames.dtype} {frames.shape}"
             )
+        if not fps > 0:
+            raise VideoError(name, f"fps={fps} must be positive")
         self._frames, self.fps, self.name = frames, fps, name
         self.num_frames, self.height, self.width = frames.shape[:3]
+        self.times = np.arange(self.num_frames) / fps
         self.duration = self.num_frames / fps
         self.times = np.arange(self.num_frames) / fps
-
-    def __enter__(self) -> ArrayVideo:
-        return self
-
-    def __exit__(self, *_) -> None:
-        return None
-
-    def span(self, start_seconds: float, end_seconds: float) -> tuple[int, int]:
-        """(first, last_exclusive) indices of the frames on display in [start, end)."""
-        first = int(start_seconds * self.fps)
-        return first, min(max(int(np.ceil(end_seconds * self.fps)), first + 1), self.num_frames)
 
     def read(
         self,
@@ -73,12 +62,12 @@ class ArrayVideo:
         size: tuple[int, int] | None = None,
         flip: bool = False,
     ) -> np.ndarray:
-        """Frames by index, cut and scaled as `decode.Video.read` does; uint8 [T, h, w, 3]."""
-        frames = self._frames[np.asarray(indices)]
+        """Frames by index, cut and scaled by `bilinear`; uint8 [T, h, w, 3]."""
+        frames = self._frames[self.check_request(indices, box, size)]
         if box is not None:
             top, left, height, width = box
             frames = frames[:, top : top + height, left : left + width]
-        if size is not None and size != frames.shape[1:3]:
+        if size is not None and tuple(size) != frames.shape[1:3]:
             frames = np.rint(bilinear(frames, size)).astype(np.uint8)
         return np.ascontiguousarray(frames[:, :, ::-1] if flip else frames)
 
@@ -93,5 +82,6 @@ class BlankVideo(ArrayVideo):
     def read(self, indices, *, box=None, size=None, flip=False) -> np.ndarray:
         """Black frames, uint8 [T, h, w, 3]."""
         del flip
+        indices = self.check_request(indices, box, size)
         size = size or (box[2:] if box is not None else (self.height, self.width))
         return np.zeros((len(indices), *size, 3), np.uint8)

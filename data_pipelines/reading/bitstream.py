@@ -9,6 +9,8 @@ specification (5.3, 5.9.2).
 
 from collections.abc import Iterator
 
+from data_pipelines.reading.nal_units import nal_units
+
 PLANNED_CODECS = frozenset({"h264", "hevc", "vp8", "vp9", "av1", "mjpeg"})
 """Codecs of which one packet is one frame (or, visibly, none) and key frames can be verified."""
 
@@ -19,6 +21,8 @@ def frames_shown(codec: str, payload: bytes) -> int:
         return (payload[0] >> 4) & 1
     if codec == "vp9":
         return sum(_vp9_header(frame)[1] for frame in _vp9_frames(payload))
+    if codec == "av1":
+        return int(any(shown for _, shown in _av1_headers(payload)))
     return 1
 
 
@@ -32,7 +36,7 @@ def restarts(codec: str, payload: bytes, extradata: bytes) -> bool:
         case "h264":
             return _h264_restarts(payload, extradata)
         case "hevc":
-            kinds = ((nal[0] >> 1) & 63 for nal in _nal_units(payload, extradata, 21))
+            kinds = ((nal[0] >> 1) & 63 for nal in nal_units(payload, extradata, 21))
             return next((16 <= kind <= 21 for kind in kinds if kind < 32), False)  # first slice
         case "vp8":
             return not payload[0] & 1
@@ -45,30 +49,9 @@ def restarts(codec: str, payload: bytes, extradata: bytes) -> bool:
     raise ValueError(f"no key-frame test for codec {codec!r}; known: {sorted(PLANNED_CODECS)}")
 
 
-def _nal_units(payload: bytes, extradata: bytes, size_byte: int) -> Iterator[bytes]:
-    """NAL units of a packet, whether they are length-prefixed or separated by start codes."""
-    if extradata[:1] == b"\1" and len(extradata) > size_byte:
-        width = (extradata[size_byte] & 3) + 1
-        at = 0
-        while at + width < len(payload):
-            size = int.from_bytes(payload[at : at + width], "big")
-            at += width
-            if size:
-                yield payload[at : at + size]
-            at += size
-        return
-    at = payload.find(b"\0\0\1")
-    while at >= 0:
-        end = payload.find(b"\0\0\1", at + 3)
-        unit = payload[at + 3 : end if end >= 0 else len(payload)]
-        if unit:
-            yield unit
-        at = end
-
-
 def _h264_restarts(payload: bytes, extradata: bytes) -> bool:
     """An IDR picture, or an intra picture whose recovery point is itself (open GOP)."""
-    for nal in _nal_units(payload, extradata, 4):
+    for nal in nal_units(payload, extradata, 4):
         kind = nal[0] & 31
         if kind == 5:
             return True
@@ -130,7 +113,12 @@ def _vp9_header(frame: bytes) -> tuple[bool, bool]:
 
 def _av1_restarts(payload: bytes) -> bool:
     """A sequence header, then a key frame that is shown (a hidden one keeps older references)."""
-    at, has_sequence = 0, False
+    return next(_av1_headers(payload), (False, False))[0]
+
+
+def _av1_headers(payload: bytes) -> Iterator[tuple[bool, bool]]:
+    """(is a key frame that decoding may start at, shows a picture) of each frame of a packet."""
+    at, has_sequence, is_still = 0, False, False
     while at < len(payload):
         kind, extended, sized = (
             (payload[at] >> 3) & 15,
@@ -145,10 +133,11 @@ def _av1_restarts(payload: bytes) -> bool:
                 size |= (payload[at] & 127) << shift
                 more = payload[at] >= 128
                 shift, at = shift + 7, at + 1
-        if kind == 1:
+        if kind == 1 and at < len(payload):
             has_sequence = True
+            is_still = bool(payload[at] & 8)  # reduced_still_picture_header
         elif kind in (3, 6) and at < len(payload):
-            # show_existing_frame 0, frame_type 0 (key), show_frame 1
-            return has_sequence and payload[at] >> 4 == 1
+            # show_existing_frame 1; or frame_type (0 is a key frame) in two bits, then show_frame
+            bits = 1 if is_still else payload[at] >> 4
+            yield has_sequence and bits == 1, bits >= 8 or bool(bits & 1)
         at += size
-    return False

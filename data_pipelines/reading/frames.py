@@ -5,9 +5,11 @@ from collections.abc import Iterator
 import av
 import numpy as np
 
-from data_pipelines.reading.demux import PYAV_ERRORS, Packets, Timeline, build_timeline, ranges
+from data_pipelines.reading.container import PYAV_ERRORS
+from data_pipelines.reading.demux import Packets
 from data_pipelines.reading.errors import VideoError
 from data_pipelines.reading.time_limit import Deadline
+from data_pipelines.reading.timeline import Timeline, build_timeline, ranges
 
 KEPT_BYTES = 64 << 20
 """Frames decoded only to be counted are kept for reading while they fit in this much memory."""
@@ -23,6 +25,7 @@ class Frames:
       planned: whether the times are the packets'; else everything was decoded to find them.
       missing, corrupt: indices of frames that were, so far, replaced by a neighbour, or flagged by
         the decoder as damaged and patched up.
+      rejected: packets that the decoder refused in one pass over the stream.
     """
 
     def __init__(self, name: str, stream, packets: Packets, strict: bool, deadline: Deadline):
@@ -33,7 +36,7 @@ class Frames:
         self.corrupt: set[int] = set()
         self._timeline: Timeline | None = None
         self._kept: list[av.VideoFrame] | None = None
-        self._rejected = 0  # packets
+        self.rejected = 0
         timeline = build_timeline(packets)
         first = None if timeline is None else self._first_frame(timeline)
         self.planned = first is not None
@@ -55,6 +58,7 @@ class Frames:
         """
         index_of = dict(zip(self.pts[wanted].tolist(), wanted.tolist(), strict=True))
         positions = set(self._timeline.position[wanted].tolist())
+        positions |= {p - 1 for p in positions if self._packets.records[p].half}  # both fields
         for start, stop in ranges(self._timeline, wanted):
             for frame in self._decode(start, stop, positions):
                 if frame is None or frame.is_corrupt:
@@ -106,10 +110,11 @@ class Frames:
         index_of = None
         if self._timeline is not None:
             index_of = {pts: i for i, pts in enumerate(self.pts.tolist())}
-        count = 0
+        count = rejected = 0
         for frame in self._decode(0, len(self._packets.records), None):
             if frame is None:
-                self._rejected += 1
+                rejected += 1
+                self.rejected = max(self.rejected, rejected)
                 continue
             index = count if index_of is None else index_of.get(frame.pts)
             count += 1
@@ -121,7 +126,9 @@ class Frames:
     def _decode(
         self, start: int, stop: int, positions: set[int] | None
     ) -> Iterator[av.VideoFrame | None]:
-        """Frames of packets start..stop-1 from a flushed decoder; None for each packet it rejects.
+        """Frames of packets start..stop-1 from a flushed decoder; None for each one it rejects.
+
+        Decoders may reject packets without a picture, which then means nothing.
 
         Unless `positions` (packets whose frames are wanted) is None, other H.264 pictures are
         decoded only if they are references. H.264 marks those exactly (nal_ref_idc); HEVC does so
@@ -131,9 +138,13 @@ class Frames:
         context.flush_buffers()
         for position, packet in enumerate(self._packets.read(start, stop), start):
             self._deadline.check()
+            if not packet.size:
+                continue  # "show the frame before once more" (Theora): no frame of its own
             skip = self._skips and positions is not None and position not in positions
             context.skip_frame = "NONREF" if skip else "DEFAULT"
-            yield from self._frames_of(packet)
+            frames = self._frames_of(packet)
+            if frames != [None] or self._packets.records[position].shown:
+                yield from frames
         yield from self._frames_of(None)
 
     def _frames_of(self, packet: av.Packet | None) -> list[av.VideoFrame | None]:
@@ -145,15 +156,17 @@ class Frames:
     def _first_frame(self, timeline: Timeline) -> av.VideoFrame | None:
         """The first decodable frame; None if it shows that the packets' times cannot be trusted.
 
-        That is, if its time is none of theirs, or if the decoder reorders frames but the times do
-        not (files made from AVI, whose times are those of decoding).
+        That is, if its time is none of theirs, or if the frames are reordered but the times are not
+        (files made from AVI, whose times are those of decoding).
         """
         known = set(timeline.pts.tolist())
         for stop in (1, len(self._packets.records)):  # mostly, one packet is enough
             for frame in self._decode(0, stop, None):
                 if frame is not None:
                     steps = np.diff(timeline.position)
-                    unordered = self._context.has_b_frames and len(steps) and np.all(steps > 0)
+                    records = (self._packets.records[i] for i in timeline.position)
+                    reorders = self._context.has_b_frames and any(r.reordered for r in records)
+                    unordered = reorders and len(steps) and np.all(steps > 0)
                     return frame if frame.pts in known and not unordered else None
         raise VideoError(self._name, "no decodable video frame")
 
@@ -170,8 +183,8 @@ class Frames:
                 kept.append(last)
         if first is None:
             raise VideoError(self._name, "no decodable video frame")
-        if self._strict and self._rejected:
-            raise VideoError(self._name, f"{self._rejected} of its packets cannot be decoded")
+        if self._strict and self.rejected:
+            raise VideoError(self._name, f"{self.rejected} of its packets cannot be decoded")
         self._kept = kept
         if None not in pts and all(a < b for a, b in zip(pts, pts[1:], strict=False)):
             return first, np.asarray(pts, np.int64), last.duration

@@ -16,7 +16,8 @@ class Record:
     """One example.
 
     Attributes:
-      source: a local path, the bytes of an encoded video, or an open video (see `arrays`).
+      source: what `reading.video.open_video` takes: a local path of a file or folder, the bytes of
+        an encoded video, a `FrameFolder` or `ChunkFolder`, or a video in memory (see `arrays`).
       label: class number, 0 .. num_classes - 1; `NO_LABEL` where the data have none.
       name: what messages call it.
       start, end: seconds of the span to use; None where the video is used whole.

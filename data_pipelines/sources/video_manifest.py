@@ -19,7 +19,7 @@ class Entry:
 
     Attributes:
       video: its path, as the catalog names it.
-      error: what is wrong with it; None for a good one. The other fields are None where the file
+      error: why training cannot read it; None if it can. The other fields are None where the file
         does not tell.
       bytes, sha256: of the file.
       frames: decoded.
@@ -28,6 +28,7 @@ class Entry:
       width, height: of the upright picture, in pixels.
       codec: FFmpeg's name.
       gop: most packets from one place where decoding may start to the next.
+      warning: what training replaces by neighbours; None where every frame is whole.
     """
 
     video: str
@@ -41,6 +42,7 @@ class Entry:
     height: int | None = None
     codec: str | None = None
     gop: int | None = None
+    warning: str | None = None
 
 
 _KINDS = {

@@ -5,8 +5,17 @@ import pathlib
 
 import av
 import numpy as np
+from PIL import Image
 
-from tests.data_pipelines.video_files import GOP12, TIMES, write_audio, write_video
+from tests.data_pipelines import h264_files
+from tests.data_pipelines.video_files import (
+    GOP12,
+    TIMES,
+    picture,
+    rewrite,
+    write_audio,
+    write_video,
+)
 
 _VP9 = {"codec": "libvpx-vp9", "options": {"cpu-used": "8", "g": "15"}}
 _HEVC = {"codec": "libx265", "options": {"preset": "ultrafast", "x265-params": "log-level=none"}}
@@ -26,7 +35,50 @@ GOOD = {
     "hevc.mp4": {"frames": 12, **_HEVC},
     "av1.mp4": {"frames": 12, **_AV1},
     "sound.mp4": {"audio": True, "options": GOP12},
+    "never reordered.mp4": {"b_frames": False, "options": GOP12},
+    "prores.mov": {"codec": "prores_ks", "pixel_format": "yuv422p10le", "frames": 6},
 }  # fmt: skip
+
+
+def _write_repeats(path: pathlib.Path) -> None:
+    path.write_bytes((pathlib.Path(__file__).parent / "theora_repeats.ogv").read_bytes())
+
+
+def _write_images(path: pathlib.Path) -> None:
+    path.mkdir()
+    for index in range(5):
+        Image.fromarray(picture(index, 64, 80)).save(path / f"img_{index:05d}.JPG")
+
+
+def _write_chunks(path: pathlib.Path) -> None:
+    path.mkdir()
+    for start in (0, 15, 45):
+        write_video(path / f"{start}.mp4", 30, rate=2, options=GOP12)
+
+
+def _write_ends(path: pathlib.Path) -> None:
+    """An end of sequence in a packet of its own before every twelfth picture."""
+    end = b"\0\0\0\1\x0a"
+    whole = write_video(path.with_stem("whole"), options=GOP12)
+    rewrite(whole, path, lambda number, data: [data] if number % 12 or not number else [end, data])
+    whole.unlink()
+
+
+def _write_late(path: pathlib.Path) -> None:
+    """Pictures from 1.2 s on, with sound from 0 s on."""
+    write_video(path, 40, audio=True, times=[1200 + 40 * index for index in range(40)])
+
+
+# more of them, by the function that writes each
+GOOD_WRITERS = {
+    "fields.mp4": lambda path: h264_files.write_packets(path, h264_files.field_packets()),
+    "fields.ts": lambda path: h264_files.write_packets(path, h264_files.field_packets()),
+    "ends.mkv": _write_ends,
+    "late.mp4": _write_late,
+    "repeats.ogv": _write_repeats,
+    "images": _write_images,
+    "chunks.mp4": _write_chunks,
+}
 
 
 def write_8k(folder: pathlib.Path) -> pathlib.Path:
@@ -43,7 +95,10 @@ def write_8k(folder: pathlib.Path) -> pathlib.Path:
 
 
 def write_good(name: str, folder: pathlib.Path) -> pathlib.Path:
-    """One of GOOD."""
+    """One of GOOD or GOOD_WRITERS."""
+    if name in GOOD_WRITERS:
+        GOOD_WRITERS[name](folder / name)
+        return folder / name
     # SVT-AV1, run by root, makes the calling thread real-time, and all threads it starts later.
     if not hasattr(os, "sched_getscheduler"):  # not Linux
         return write_video(folder / name, **GOOD[name])
@@ -67,6 +122,8 @@ def write_bad(folder: pathlib.Path) -> dict[str, str]:
     for name, (data, _) in contents.items():
         (folder / name).write_bytes(data)
     (folder / "whole.mp4").unlink()
+    at = whole.index(b"avc1", whole.index(b"stsd"))
+    (folder / "encrypted.mp4").write_bytes(whole[:at] + b"encv" + whole[at + 4 :])
     write_audio(folder / "sound only.mp4")
     with av.open(str(folder / "no frames.mkv"), "w") as out:
         stream = out.add_stream("libx264", rate=25)
@@ -76,6 +133,7 @@ def write_bad(folder: pathlib.Path) -> dict[str, str]:
     os.mkfifo(folder / "pipe.mp4")  # a reader would wait for ever
     reasons = {name: reason for name, (_, reason) in contents.items()}
     return reasons | {
+        "encrypted.mp4": "encrypted",
         "sound only.mp4": "no video stream",
         "no frames.mkv": "",
         "folder.mp4": "is a directory",
@@ -85,8 +143,16 @@ def write_bad(folder: pathlib.Path) -> dict[str, str]:
 
 
 def write_damaged(folder: pathlib.Path) -> list[str]:
-    """Files that frames can be read of, but not all: training patches them, the doctor tells."""
+    """Files that frames can be read of, but not all: training patches them, the doctor warns."""
     whole = write_video(folder / "tables first.mp4", options=GOP12,
                         muxing={"movflags": "faststart"}).read_bytes()  # fmt: skip
     (folder / "tables first.mp4").write_bytes(whole[: len(whole) * 2 // 3])
-    return ["tables first.mp4"]
+    pictures = write_video(folder / "whole.mkv", codec="mjpeg", pixel_format="yuvj420p")
+    broken = folder / "broken pictures.mkv"
+    rewrite(pictures, broken, lambda number, data: [b"no picture" if number % 9 == 4 else data])
+    flipped = bytearray(pictures.read_bytes())
+    for at in range(len(flipped) // 2, len(flipped) * 3 // 4, 97):
+        flipped[at] ^= 0x55
+    (folder / "flipped bits.mkv").write_bytes(flipped)
+    pictures.unlink()
+    return ["tables first.mp4", "broken pictures.mkv", "flipped bits.mkv"]

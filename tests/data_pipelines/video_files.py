@@ -8,7 +8,7 @@ import av
 import av.filter
 import numpy as np
 
-from data_pipelines.reading.demux import READ_OPTIONS
+from data_pipelines.reading.container import READ_OPTIONS
 
 BITS = 7
 SCALE = "flags=bilinear+accurate_rnd+bitexact"
@@ -110,10 +110,12 @@ def write_video(
     muxing: dict[str, str] | None = None,
     rotation: tuple[float, bool, bool] | None = None,
     audio: bool = False,
+    b_frames: bool = True,
 ) -> pathlib.Path:
     """Encode `picture(0..frames-1)`; `times` are presentation times in 1/1000 s, if not regular.
 
     `options` go to the encoder, `muxing` to the container.
+    Without `b_frames` every picture is P, whatever the header allows.
     `rotation` is (degrees counterclockwise, mirror left-right, mirror upside-down), as a flag.
     """
     base = fractions.Fraction(1, 1000) if times is not None else fractions.Fraction(1, rate)
@@ -131,6 +133,8 @@ def write_video(
             frame = frame.reformat(format=pixel_format, threads=1)
             frame.pts = index if times is None else times[index]
             frame.time_base = base
+            if not b_frames:
+                frame.pict_type = av.video.frame.PictureType.P if index else 1
             out.mux(stream.encode(frame))
             if sound is not None:
                 _beep(out, sound, index, 8000 // rate)
@@ -170,9 +174,30 @@ def cut(source: pathlib.Path, path: pathlib.Path, *, packets: int = 0, earlier: 
         for number, packet in enumerate(p for p in old.demux(stream) if p.size):
             if number >= packets:
                 packet.pts -= shift
-                packet.dts -= shift
+                packet.dts = None if packet.dts is None else packet.dts - shift
                 packet.stream = copy
                 new.mux(packet)
+    return path
+
+
+def rewrite(source: pathlib.Path, path: pathlib.Path, change) -> pathlib.Path:
+    """Copies a file; `change(number, payload)` gives the packets that take the place of each.
+
+    Packets added before the last of them are timed half a frame of 1/25 s apart.
+    """
+    with av.open(str(source)) as old, av.open(str(path), "w") as new:
+        stream = old.streams.video[0]
+        copy = new.add_stream_from_template(stream)
+        for number, packet in enumerate(p for p in old.demux(stream) if p.size):
+            payloads = change(number, bytes(packet))
+            for place, payload in enumerate(payloads, 1 - len(payloads)):
+                changed = av.Packet(payload)
+                earlier = round(place / (50 * stream.time_base))
+                changed.pts = packet.pts + earlier
+                changed.dts = None if packet.dts is None else packet.dts + earlier
+                changed.time_base, changed.stream = packet.time_base, copy
+                changed.is_keyframe = packet.is_keyframe and not place
+                new.mux(changed)
     return path
 
 

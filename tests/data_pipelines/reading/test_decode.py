@@ -7,10 +7,10 @@ import av
 import numpy as np
 import pytest
 
-from data_pipelines.reading import demux
+from data_pipelines.reading import demux, timeline
 from data_pipelines.reading.bitstream import frames_shown, restarts
-from data_pipelines.reading.decode import Box, VideoError, open_video
 from data_pipelines.reading.frames import Frames
+from data_pipelines.reading.video import Box, VideoError, open_video
 from tests.data_pipelines import video_files as files
 
 
@@ -111,10 +111,10 @@ def test_gradual_refresh_is_no_key_frame(video_file):
 def test_ranges_are_decoded_once():
     """Key frames at packets 0 and 4; packet 5 is shown before packet 4 and starts from packet 0."""
     position, start = np.array([0, 2, 3, 1, 5, 4, 6]), np.array([0, 0, 0, 0, 0, 4, 4])
-    timeline = demux.Timeline(np.arange(7), position, start, 1)
-    assert demux.ranges(timeline, np.array([0])) == [(0, 1)]
-    assert demux.ranges(timeline, np.array([1, 5, 6])) == [(0, 3), (4, 7)]
-    assert demux.ranges(timeline, np.array([4, 6])) == [(0, 7)]
+    order = timeline.Timeline(np.arange(7), position, start, 1)
+    assert timeline.ranges(order, np.array([0])) == [(0, 1)]
+    assert timeline.ranges(order, np.array([1, 5, 6])) == [(0, 3), (4, 7)]
+    assert timeline.ranges(order, np.array([4, 6])) == [(0, 7)]
 
 
 def test_hidden_frames_are_not_counted(video_file, tmp_path):

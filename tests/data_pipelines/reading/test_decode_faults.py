@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from data_pipelines.reading import demux
-from data_pipelines.reading.decode import VideoError, open_video
+from data_pipelines.reading.video import VideoError, open_video
 from tests.data_pipelines import video_files as files
 
 
