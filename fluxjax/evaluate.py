@@ -6,6 +6,7 @@ with --coordinator, --num_processes and --process_id, or under a launcher, as fo
 """
 
 import argparse
+import os
 import pathlib
 import sys
 from collections.abc import Sequence
@@ -13,6 +14,7 @@ from collections.abc import Sequence
 import jax
 from ml_collections import ConfigDict
 
+from fluxjax.checkpoints.paths import path_argument
 from fluxjax.config.keys import check_config
 from fluxjax.config.ranges import check_devices
 from fluxjax.evaluation.registry import make_evaluators, splits_read
@@ -40,10 +42,14 @@ def parser() -> argparse.ArgumentParser:
     add_sampling_option(options)
     add_process_options(options)
     add = options.add_argument
-    add("--data", help="demo[:easy|:hard], tfds:NAME or a list file; default: the run's test data")
+    add(
+        "--data",
+        type=os.path.expanduser,
+        help="demo[:easy|:hard], tfds:NAME or a list file; default: the run's test data",
+    )
     add("--split", help="of TFDS sources; default: the run's, or test")
-    add("--data-dir", help="cache of the demo corpus and TFDS")
-    add("--root", help="joined to relative paths of list files")
+    add("--data-dir", type=os.path.expanduser, help="cache of the demo corpus and TFDS")
+    add("--root", type=os.path.expanduser, help="joined to relative paths of list files")
     add("--separator", help="of list files; default: white space")
     add("--grids", help="FRAMESxPIXELS, comma-separated")
     add("--budgets", help="tokens, comma-separated")
@@ -52,7 +58,7 @@ def parser() -> argparse.ArgumentParser:
     add("--batch-size", type=int, help="videos")
     add("--workers", type=int, help="decoding threads")
     add("--max-bad-share", type=float, help="of unreadable videos that is accepted")
-    add("--output", metavar="DIR", help="also write the tables there")
+    add("--output", metavar="DIR", type=path_argument, help="also write the tables there")
     return options
 
 
@@ -105,6 +111,7 @@ def run(options: argparse.Namespace) -> int:
     checkpoint = open_checkpoint(options.checkpoint)
     config = config_of(checkpoint)
     apply_options(config, options)
+    config.data.sampling = checkpoint.sampling(options.sampling)
     if not config.data.test:
         raise ValueError(f"{checkpoint.folder} belongs to no run; pass --data")
     if not config.eval.grids:

@@ -9,11 +9,13 @@ import json
 import pathlib
 import sys
 from collections.abc import Iterator, Sequence
+from typing import Any
 
 import numpy as np
 
 from data_pipelines.clips.views import eval_views
 from data_pipelines.demo.encode import encode_h264
+from data_pipelines.reading.decode import open_video
 from data_pipelines.reading.errors import VideoError
 from data_pipelines.sources.records import Record
 from data_pipelines.sources.remote import check_schemes, source_of
@@ -31,6 +33,7 @@ from fluxjax.serving.command import (
 )
 from fluxjax.serving.drawing import lit
 from fluxjax.serving.settings import Setting, make_setting
+from fluxjax.serving.windows import Window, plot_scores, windows
 from fluxjax.tokens.grids import parse_grid
 
 DRAWN_PIXELS = 448  # side of the drawn video
@@ -63,6 +66,16 @@ def parser() -> argparse.ArgumentParser:
     add("--json", action="store_true", help="one JSON object a line")
     add("--embed", metavar="FILE", type=path_argument, help="also write the pooled features "
         "[videos, E] float32 as .npy; rows of NaN for unreadable videos")  # fmt: skip
+    add("--start", type=float, help="seconds of the video to begin at; default: 0")
+    add("--end", type=float, help="seconds of the video to end at; default: its end")
+    add(
+        "--window", type=float, metavar="SECONDS", help="a prediction for every window of the video"
+    )
+    add(
+        "--stride", type=float, metavar="SECONDS", help="between windows' starts; default: --window"
+    )
+    add("--plot", metavar="FILE", type=path_argument, help="also write the scores of the windows "
+        "over time as .png (one video)")  # fmt: skip
     add("--draw", metavar="FILE", type=path_argument, help="also write the clip as .mp4 with the "
         "kept tokens lit (one video, first view)")  # fmt: skip
     return options
@@ -112,24 +125,48 @@ def read_labels(options: argparse.Namespace, checkpoint: Checkpoint) -> tuple[st
     return names
 
 
+def spans_of(options: argparse.Namespace, source: Any, path: str) -> Sequence[Window | None]:
+    """The parts of a video that are predicted; None is all of it. `path` is what errors call it.
+
+    Raises:
+      VideoError: if the video cannot be read, or ends before --start.
+    """
+    if options.window is None and options.start is None and options.end is None:
+        return [None]
+    with open_video(source, name=path) as video:
+        duration = video.duration
+    start, end = options.start or 0.0, min(options.end or duration, duration)
+    if start >= end:
+        raise VideoError(path, f"--start={start:g} s is not before its end, {end:.2f} s")
+    if options.window is None:
+        return [Window(start, end)]
+    return windows(start, end, options.window, options.stride or options.window)
+
+
 def predictions(
     options: argparse.Namespace, predictor: Predictor, setting: Setting, sampling: str
-) -> Iterator[Prediction | VideoError]:
-    """For each video what the model says, or why it could not be read."""
+) -> Iterator[tuple[str, Window | None, Prediction | VideoError]]:
+    """For each part of each video what the model says, or why it could not be read."""
     for path in options.videos:
         try:
-            record = Record(source_of(path), label=-1, name=path)
-            views = eval_views(record, setting.grid, sampling, options.clips, options.crops)
+            source = source_of(path)
+            for span in spans_of(options, source, path):
+                record = Record(source, -1, path, *(span or ()))
+                views = eval_views(record, setting.grid, sampling, options.clips, options.crops)
+                yield path, span, predictor.predict(views, setting)
         except VideoError as error:
-            yield error
-            continue
-        yield predictor.predict(views, setting)
+            yield path, None, error
 
 
 def result(
-    prediction: Prediction | VideoError, path: str, setting: Setting, labels, top: int
+    prediction: Prediction | VideoError,
+    path: str,
+    span: Window | None,
+    setting: Setting,
+    labels: Sequence[str] | None,
+    top: int,
 ) -> dict:
-    """The JSON object of one video."""
+    """The JSON object of one video, or of one span of it."""
     if isinstance(prediction, VideoError):
         return {"video": path, "error": prediction.reason}
     best = np.argsort(-prediction.probabilities, kind="stable")[:top].tolist()
@@ -143,6 +180,7 @@ def result(
     ]
     return {
         "video": path,
+        **({} if span is None else {"start": round(span.start, 3), "end": round(span.end, 3)}),
         "grid": str(setting.grid),
         "budget": setting.budget,
         "method": setting.method,
@@ -158,19 +196,27 @@ def show(line: dict, as_json: bool) -> None:
     if as_json:
         print(json.dumps(line), flush=True)
     elif "error" not in line:
-        print(line["video"])
+        span = f"  {line['start']:.2f} to {line['end']:.2f} s" if "start" in line else ""
+        print(f"{line['video']}{span}")
         for entry in line["predictions"]:
             name = entry["label"] if entry["label"] is not None else f"class {entry['class']}"
             print(f"  {entry['probability']:6.1%}  {name}", flush=True)
 
 
-def draw(path: str, target: str, predictor: Predictor, setting: Setting, sampling: str) -> None:
+def draw(
+    path: str,
+    span: Window | None,
+    target: str,
+    predictor: Predictor,
+    setting: Setting,
+    sampling: str,
+) -> None:
     """Writes the sampled frames with the kept tokens lit, each for half a second.
 
     Raises:
       VideoError: if the video cannot be read.
     """
-    record = Record(source_of(path), label=-1, name=path)
+    record = Record(source_of(path), -1, path, *(span or ()))
     groups = predictor.groups(eval_views(record, setting.grid, sampling)[0], setting)
     frames = lit(eval_views(record, setting.grid, sampling, pixels=DRAWN_PIXELS)[0], groups)
     shown = np.repeat(frames, round(DRAWN_SECONDS * DRAWN_FPS), axis=0)
@@ -185,6 +231,16 @@ def check(options: argparse.Namespace) -> None:
     """
     check_positive(options, "clips", "crops", "top")
     check_schemes(options.videos)
+    for name in ("start", "end", "window", "stride"):
+        value = getattr(options, name)
+        if value is not None and not (value > 0 or (name == "start" and value == 0)):
+            raise ValueError(f"--{name}={value:g} must be positive seconds")
+    if (options.stride or options.plot) and options.window is None:
+        raise ValueError("--stride and --plot are of windows: give --window SECONDS")
+    if options.plot and (len(options.videos) > 1 or not options.plot.endswith(".png")):
+        raise ValueError(f"--plot={options.plot} must end in .png and is for one video")
+    if options.draw and options.window is not None:
+        raise ValueError("--draw shows one clip; drop --window, or choose a span by --start, --end")
     if options.draw and len(options.videos) > 1:
         raise ValueError(f"--draw is for one video, {len(options.videos)} are given")
     if options.draw and not options.draw.endswith(".mp4"):
@@ -207,17 +263,22 @@ def run(options: argparse.Namespace) -> int:
     views = f"{options.clips} x {options.crops} views"
     print(f"{setting}, {views}, frames {sampling}", file=sys.stderr)
     predictor = Predictor(checkpoint.model, checkpoint.variables)
-    rows, failed = [], False
-    found = predictions(options, predictor, setting, sampling)
-    for path, prediction in zip(options.videos, found, strict=True):
-        bad = isinstance(prediction, VideoError)
-        show(result(prediction, path, setting, labels, options.top), options.json)
-        rows.append(None if bad else prediction.features)
-        failed |= bad
+    rows, spans, scores, failed = [], [], [], False
+    for path, span, prediction in predictions(options, predictor, setting, sampling):
+        show(result(prediction, path, span, setting, labels, options.top), options.json)
+        if isinstance(prediction, VideoError):
+            rows.append(None)
+            failed = True
+            continue
+        rows.append(prediction.features)
+        spans.append(span)
+        scores.append(prediction.probabilities)
     if options.embed:
         np.save(options.embed, _feature_rows(rows))
+    if options.plot and spans:
+        plot_scores(options.plot, spans, np.stack(scores), labels)
     if options.draw and not failed:
-        draw(options.videos[0], options.draw, predictor, setting, sampling)
+        draw(options.videos[0], spans[0], options.draw, predictor, setting, sampling)
     return int(failed)
 
 

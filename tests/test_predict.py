@@ -225,3 +225,30 @@ def test_what_is_assumed_is_said(run, videos, tmp_path, capsys, caplog):
     with pytest.raises(SystemExit):
         predict.main([*model, "--embed", "gs://bucket/x.npy"])
     assert "gs://bucket/x.npy is remote" in capsys.readouterr().err
+
+
+def test_windows_of_a_video(run, videos, tmp_path, capsys):
+    """Each window is predicted as a record of that span; the last ends with the video."""
+    with open_video(videos[1]) as video:
+        duration = video.duration
+    options = ["--checkpoint", str(run), "--json", "--top", "4", videos[1]]
+    picture = tmp_path / "scores.png"
+    windows = ["--window", "0.2", "--stride", "0.1", "--start", "0.1", "--plot", str(picture)]
+    assert predict.main([*options, *windows]) == 0
+    lines = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert lines[0]["start"] == 0.1 and lines[1]["start"] == 0.2
+    assert lines[-1]["end"] == pytest.approx(duration, abs=1e-3)
+    assert picture.stat().st_size > 1000
+    model, variables = fluxjax.load(run / "model")
+    for line in (lines[0], lines[-1]):
+        clip = eval_views(Record(videos[1], -1, "", line["start"], line["end"]), Grid(4, 28))[0]
+        expected = np.asarray(jax.nn.softmax(model.apply(variables, clip[None], 8)))[0]
+        for entry in line["predictions"]:
+            assert entry["probability"] == pytest.approx(expected[entry["class"]], abs=1e-4)
+    assert predict.main([*options, "--start", "0.1", "--end", "0.3"]) == 0
+    assert json.loads(capsys.readouterr().out) == lines[0]
+    assert predict.main([*options, "--start", "99"]) == 1
+    assert "--start=99 s is not before its end" in capsys.readouterr().err
+    for wrong in (["--window", "0"], ["--stride", "1"], ["--plot", "x.png"]):
+        assert predict.main([*options, *wrong]) == 1
+        assert "error: " in capsys.readouterr().err

@@ -27,7 +27,7 @@ def parse_flags(argv: list[str]) -> list[str]:
         sys.exit(f"error: {_NO_CONFIG}")
     argv = _with_stored_config(argv)
     try:
-        if "config" in names:
+        if "config" in names and any("config." in name for name in names):
             _check_overrides(argv)
         return app.parse_flags_with_usage(argv)
     except (AttributeError, KeyError, TypeError, ValueError, OSError) as error:

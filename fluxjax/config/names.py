@@ -83,11 +83,11 @@ def unknown_key(key: str, config: ConfigDict) -> str:
         homes.setdefault(known.rpartition(".")[2], []).append(known)
     siblings = [name for name, keys in homes.items() for k in keys if _section(k) == section]
     message = f"unknown config key config.{key}"
-    if last in homes:
-        return f"{message}; did you mean config.{' or config.'.join(homes[last])}?"
     if last in SYNONYMS:
         target, comma, note = SYNONYMS[last].partition(",")
         return f"{message}; here it is config.{target}{comma}{note}"
+    if last in homes:
+        return f"{message}; did you mean config.{' or config.'.join(homes[last])}?"
     for names in (siblings, list(homes)):
         if near := difflib.get_close_matches(last, names, n=1):
             keys = sorted(homes[near[0]], key=lambda k: _section(k) != section)

@@ -7,10 +7,11 @@ from typing import Any
 from ml_collections import ConfigDict
 
 HARMLESS = (
-    "log_every", "max_skipped_steps", "dry_run", "profile_steps", "compile_cache", "mesh.*",
+    "imports", "log_every", "max_skipped_steps", "dry_run", "profile_steps", "compile_cache",
+    "mesh.*",
     "model.remat", "model.attention", "data.dir", "data.root", "data.workers", "data.test",
     "data.test_split", "data.decode_seconds", "data.max_bad_share", "data.manifests",
-    "features.dir", "eval.*", "checkpoint.*",
+    "features.dir", "eval.*", "probe.*", "checkpoint.*",
 )  # fmt: skip
 """How and where it is computed, said, kept and measured: what is learnt does not depend on it."""
 

@@ -41,7 +41,8 @@ def add_view_options(options: argparse.ArgumentParser, default: int | None = 1) 
 def add_sampling_option(options: argparse.ArgumentParser) -> None:
     """--sampling: how frames are chosen."""
     options.add_argument(
-        "--sampling", help="frame sampler: sparse, ssv2 or dense:STRIDE; default: the training's"
+        "--sampling",
+        help="which frames: sparse, ssv2, dense:STRIDE or time:SECONDS; default: as in training",
     )
 
 
