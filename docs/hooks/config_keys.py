@@ -1,7 +1,7 @@
 """The table of config keys, read from the text of fluxjax/config/keys.py: nothing is imported.
 
 A key is an assignment to `config.NAME` in `base_config`. Its meaning is the comment behind it and
-the comment lines directly above it.
+the comment lines directly above it. (tests/docs/test_pages.py compares with `base_config` itself.)
 """
 
 import ast
@@ -26,51 +26,52 @@ def keys_of(text: str) -> list[Key]:
     """All keys and sections that `base_config` in a module's text assigns, in its order.
 
     Raises:
-      ValueError: if there is no `base_config`, or it fills the config in a way that is not known
-        here.
+      ValueError: if there is no `base_config`.
     """
     functions = [node for node in ast.parse(text).body if isinstance(node, ast.FunctionDef)]
     for function in functions:
         if function.name == "base_config":
-            return list(_keys(function.body, _comments(text), {}))
+            arguments = function.args.args[::-1], function.args.defaults[::-1]
+            given = {name.arg: value for name, value in zip(*arguments, strict=False)}
+            return list(_keys(function.body, _comments(text), given))
     raise ValueError("there is no base_config")
 
 
-def _keys(body: list[ast.stmt], comments: dict, names: dict[str, str]) -> Iterator[Key]:
+def _keys(
+    body: list[ast.stmt], comments: dict[int, tuple[str, bool]], values: dict[str, ast.expr]
+) -> Iterator[Key]:
+    """Keys that statements assign; `values` are the known local names."""
     for statement in body:
         if isinstance(statement, ast.For):  # for field in ("a", "b"): config.section[field] = ..
-            for value in ast.literal_eval(statement.iter):
+            for value in statement.iter.elts:
                 yield from _keys(statement.body, comments, {statement.target.id: value})
         elif isinstance(statement, ast.Assign):
             for target in statement.targets:
-                path = _path(target, names)
+                path = _path(target, values)
                 if path:
-                    yield Key(path, _default(statement.value), _meaning(statement, comments))
-        elif isinstance(statement, ast.Expr | ast.Return | ast.Import | ast.ImportFrom):
-            continue
+                    default = _default(statement.value, values)
+                    yield Key(path, default, _meaning(statement, comments))
+
+
+def _path(target: ast.expr, values: dict[str, ast.expr]) -> str:
+    """The key "data.train" of `config.data.train`; "" of `config` itself and other variables."""
+    names = []
+    while not isinstance(target, ast.Name):
+        if isinstance(target, ast.Attribute):
+            names.insert(0, target.attr)
         else:
-            raise ValueError(f"line {statement.lineno} of base_config is of an unknown form")
+            names.insert(0, ast.literal_eval(values[target.slice.id]))
+        target = target.value
+    return ".".join(names) if target.id == "config" else ""
 
 
-def _path(target: ast.expr, names: dict[str, str]) -> str:
-    """ "data.train" of `config.data.train`; "" of `config` itself."""
-    if isinstance(target, ast.Attribute):
-        before, last = target.value, target.attr
-    elif isinstance(target, ast.Subscript) and isinstance(target.slice, ast.Name):
-        before, last = target.value, names[target.slice.id]
-    elif isinstance(target, ast.Name) and target.id == "config":
-        return ""
-    else:
-        raise ValueError(f"line {target.lineno} of base_config assigns to no key")
-    return ".".join(part for part in (_path(before, names), last) if part)
-
-
-def _default(value: ast.expr) -> str | None:
-    """The default as it is written; "none" for a placeholder, None for a section."""
-    if isinstance(value, ast.Call) and isinstance(value.func, ast.Name):
-        if value.func.id == "placeholder":
+def _default(value: ast.expr, values: dict[str, ast.expr]) -> str | None:
+    """The default as it is written; "None (TYPE)" of a placeholder, None of a section."""
+    if isinstance(value, ast.Call):
+        if ast.unparse(value.func) == "placeholder":
             return f"None ({ast.unparse(value.args[0])})"
         return None
+    value = values.get(value.id, value) if isinstance(value, ast.Name) else value
     return ast.unparse(value).replace("'", '"')
 
 
@@ -136,7 +137,8 @@ Read from `fluxjax/config/keys.py` while this page was built. The set is closed:
 value of another type or one out of its range ends a command before anything is compiled. Defaults
 are those of `base_config`; a recipe under `configs/` sets its own. On the command line,
 `--config.optim.lr=1e-3` sets one; tuples are written as in Python, `--config.budgets="(48,24)"`.
-`None` is followed by the type of a value.
+`None` is followed by the type of a value. A task that has keys of its own has them in
+`config.<task>`, see its page.
 """
 
 _MODEL = """The fields of the model's class, see [Models](api/models.md): `model.width`,
