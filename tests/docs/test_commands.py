@@ -202,6 +202,14 @@ def test_commands_are_known_and_their_options_exist(document):
             assert program in (ROOT / ".ci" / "run").read_text(), f"CI does not run {program}"
 
 
+def test_trainings_that_run_have_a_small_size():
+    for command in (c for name in ALL for c in runnable(name)):
+        if module_of(command.words) == "fluxjax.main":
+            config = command.words[command.words.index("--config") + 1]
+            known = config in CONFIGS or config.endswith(".json")
+            assert known, f"{command}: mark it with `# needs ..`, or give it a size in CONFIGS"
+
+
 def test_extras_of_pip_install_exist():
     known = (ROOT / "setup.py").read_text(encoding="utf-8")
     found = [word for c in sum(ALL.values(), []) for word in c.words if word.startswith(".[")]

@@ -98,6 +98,7 @@ def test_the_page_of_keys_has_every_key_and_its_default():
             assert re.fullmatch(r"None \(\w+\)", default), key
         else:
             assert eval(default) == value, key  # the text of our own file
+    assert not [name for name, key in found.items() if key.default and not key.meaning]
     page = keys.page(keys.SOURCE.read_text(encoding="utf-8"))
     assert all(f"| `{key}` |" in page for key in expected)
     for section in (key for key, value in config.items() if isinstance(value, ConfigDict)):
