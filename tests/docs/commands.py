@@ -197,7 +197,8 @@ def _check_training(arguments: list[str]) -> None:
     from fluxjax import main  # noqa: F401  defines the flags
     from fluxjax.config.keys import check_config
 
-    arguments = ["configs/fluxvit_ti.py" if x.endswith(".json") else x for x in arguments]
+    if re.search(r"--config[ =]\S+\.json", " ".join(arguments)):
+        arguments = ["configs/fluxvit_ti.py" if x.endswith("config.json") else x for x in arguments]
 
     def define(values: flags.FlagValues) -> None:
         argv = ["command", *arguments]

@@ -176,6 +176,13 @@ def test_every_page_is_in_the_sites_navigation():
         assert f": {path.relative_to(ROOT / 'docs').as_posix()}\n" in navigation, path
 
 
+@PAGES
+def test_files_that_pages_show_are_those_of_the_repository(path):
+    shown = r'^```python title="([^"]+)"\n(.*?)^```'
+    for file, text in re.findall(shown, path.read_text(encoding="utf-8"), re.M | re.S):
+        assert text == (ROOT / file).read_text(encoding="utf-8"), f"{name(path)}: {file} differs"
+
+
 def test_readme_is_a_door():
     text = (ROOT / "README.md").read_text(encoding="utf-8")
     assert len(text.splitlines()) <= 150
