@@ -40,8 +40,7 @@ REFERENCE = {
 
 def on_files(files: Files, config: Any) -> Files:
     """Adds the made pages."""
-    keys = _load("config_keys")
-    made = {"config_keys.md": keys.page(keys.SOURCE.read_text(encoding="utf-8"))}
+    made = {"config_keys.md": _load("config_keys").page()}
     for name, (title, rooms) in REFERENCE.items():
         blocks = [f"::: {module}" for room in rooms for module in modules_of(room)]
         made[f"api/{name}.md"] = "\n\n".join([f"# {title}", *blocks]) + "\n"

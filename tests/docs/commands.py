@@ -206,6 +206,8 @@ def _check_training(arguments: list[str]) -> None:
 
     with contextlib.chdir(ROOT):
         config = _parse_flags("fluxjax.main", arguments, config=define).config
+    if config is None:  # --config_help
+        return
     # Weights and videos are not there; everything else must fit.
     config = ConfigDict(config.to_dict() | {"init_from": None})
     config.data.train, config.data.test = "dummy", config.data.test or "dummy"
