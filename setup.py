@@ -43,6 +43,12 @@ setup(
     extras_require={
         "cuda": ["jax[cuda13]>=0.10.2,<0.13"],
         "tpu": ["jax[tpu]>=0.10.2,<0.13"],
+        "docs": [
+            "mkdocs>=1.6,<2",
+            "mkdocs-material>=9.7,<10",
+            "mkdocstrings[python]>=1.0.7,<2",
+            "ruff>=0.17,<0.18",  # writes long signatures on several lines
+        ],
         "test": [
             "hypothesis>=6.100",
             "ipykernel>=6",

@@ -1,10 +1,10 @@
 """EVL in small: a tower learns to name digits from single frames, then stands still; EVL on top of
 it learns how the digits move.
 
-python -m fluxjax.main --config configs/evl_demo.py
-    Trains both, one after the other; the tower's run is in WORKDIR/pretrain.
+python -m fluxjax.main --config configs/evl_demo.py --workdir runs/evl
+    Trains both, one after the other; the tower's run is in runs/evl/pretrain.
 
-python -m fluxjax.main --config configs/evl_demo.py:frame --config.init_from=WORKDIR/pretrain/model
+python -m fluxjax.main --config configs/evl_demo.py:frame --config.init_from=runs/evl/pretrain/model
     A linear classifier of motion on single frames of the same frozen tower, for comparison.
 
 Time: 6 minutes on 2 CPU cores, 1 of them for making the corpus the first time.

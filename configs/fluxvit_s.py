@@ -12,7 +12,7 @@ python -m fluxjax.main --config configs/fluxvit_s.py:k400 \
 
 python -m fluxjax.main --config configs/fluxvit_s.py:ssv2 \
     --config.data.train=train.txt --config.data.test=val.txt
-    The same on Something-Something V2. Score: not yet trained.
+    The same on Something-Something V2. Needs accelerators. Score: not yet trained.
 """
 
 from fluxjax.config.keys import base_config

@@ -27,7 +27,7 @@ def base_config(model: str = "fluxvit_ti14", task: str = "classify") -> ConfigDi
     config.imports = ()  # modules that register models, tasks and evaluators of your own
     # flux_single: one budget, no alignment; cross_entropy: for models without heads for budgets
     config.method = "flux_multi"
-    config.seed = 0
+    config.seed = 0  # of weights, order of examples and every draw
     config.total_steps = 100  # batches read; optimizer updates are fewer with accumulation
     config.batch_size = 16  # clips a step, over all devices and hosts
     config.log_every = 20  # steps
@@ -53,17 +53,17 @@ def base_config(model: str = "fluxvit_ti14", task: str = "classify") -> ConfigDi
     config.single_budget = placeholder(int)
 
     config.grids = ConfigDict()  # training draws uniformly from frames x resolutions that fit
-    config.grids.frames = (4, 6, 8)
+    config.grids.frames = (4, 6, 8)  # sampled of a video
     config.grids.resolutions = (56, 70)  # pixels, multiples of the patch
-    config.grids.min_tokens = 64
-    config.grids.max_tokens = 200
+    config.grids.min_tokens = 64  # grids with fewer are left out
+    config.grids.max_tokens = 200  # grids with more are left out
     config.grids.per_clip = False  # True: every clip its own grid; cannot be mixed
 
     config.data = ConfigDict()
     config.data.train = "demo:easy"  # demo[:easy|:hard], tfds:NAME, a list file or dummy
-    config.data.test = "demo:easy"
+    config.data.test = "demo:easy"  # what is evaluated; as data.train
     config.data.train_split = "train"  # of TFDS sources
-    config.data.test_split = "test"
+    config.data.test_split = "test"  # likewise
     config.data.dir = placeholder(str)  # cache of the demo corpus and TFDS; None: ~/.cache/fluxjax
     config.data.root = ""  # joined to relative paths of list files
     config.data.separator = placeholder(str)  # of list files; None: white space
@@ -83,7 +83,7 @@ def base_config(model: str = "fluxvit_ti14", task: str = "classify") -> ConfigDi
     config.data.max_bad_share = 0.05  # of unreadable videos, above which a run stops
 
     config.features = ConfigDict()  # of task classify_features: the frozen tower's, kept on disk
-    config.features.dir = placeholder(str)
+    config.features.dir = placeholder(str)  # folder where they are kept
     config.features.clips = 1  # temporal views of a training video, one drawn an epoch
     config.features.crops = 1  # spatial views
 
@@ -95,32 +95,32 @@ def base_config(model: str = "fluxvit_ti14", task: str = "classify") -> ConfigDi
         config.jitter[field] = 0.0  # e.g. 0.4; the largest change, see fluxjax.augment.photometric
 
     config.mixing = ConfigDict()  # mixup and cutmix
-    config.mixing.prob = 0.0
-    config.mixing.mixup_alpha = 0.8
-    config.mixing.cutmix_alpha = 1.0
-    config.mixing.switch_prob = 0.5
+    config.mixing.prob = 0.0  # of mixing a batch
+    config.mixing.mixup_alpha = 0.8  # of the beta distribution of shares; 0: never mixup
+    config.mixing.cutmix_alpha = 1.0  # likewise; 0: never cutmix
+    config.mixing.switch_prob = 0.5  # of cutmix where both are on
     config.mixing.smoothing = 0.0  # label smoothing
 
-    config.optim = ConfigDict()
+    config.optim = ConfigDict()  # AdamW: linear warm-up, then a half cosine
     config.optim.lr = 1e-3  # per 256 clips an update, like the other rates
-    config.optim.end_lr = 1e-6
-    config.optim.warmup_lr = 1e-6
-    config.optim.warmup_steps = 20
-    config.optim.b1 = 0.9
-    config.optim.b2 = 0.999
-    config.optim.eps = 1e-8
-    config.optim.weight_decay = 0.05
+    config.optim.end_lr = 1e-6  # of the cosine
+    config.optim.warmup_lr = 1e-6  # where the warm-up starts
+    config.optim.warmup_steps = 20  # batches, part of total_steps
+    config.optim.b1 = 0.9  # decay of the mean of gradients
+    config.optim.b2 = 0.999  # decay of the mean of their squares
+    config.optim.eps = 1e-8  # added to the root of the latter
+    config.optim.weight_decay = 0.05  # of matrices; not of vectors and position tables
     config.optim.decay_affine = False  # True: as the reference, also the LPE and GPE scales
     config.optim.decay_all = False  # True: every trained parameter, as EVL
-    config.optim.layer_decay = 1.0
-    config.optim.clip_norm = placeholder(float)
+    config.optim.layer_decay = 1.0  # factor on the learning rate from a layer to the one below it
+    config.optim.clip_norm = placeholder(float)  # largest norm of the gradient; None: any
     config.optim.accumulate_steps = 1  # steps whose mean gradient makes one optimizer update
     config.optim.ema = placeholder(float)  # decay of the parameters' moving average, e.g. 0.9999
     config.optim.ema_warmup = True  # from a decay of 0.1 on, so that short runs forget their start
 
     config.eval = ConfigDict()
-    config.eval.grids = ("8x56",)
-    config.eval.budgets = (128, 64, 32)
+    config.eval.grids = ("8x56",)  # FRAMESxPIXELS
+    config.eval.budgets = (128, 64, 32)  # tokens kept, of each grid that has as many
     config.eval.clips = 1  # temporal views a video
     config.eval.crops = 1  # spatial views a video
     config.eval.batch_size = 16  # videos
@@ -136,8 +136,8 @@ def base_config(model: str = "fluxvit_ti14", task: str = "classify") -> ConfigDi
     config.probe.iterations = 200  # of L-BFGS
 
     config.checkpoint = ConfigDict()
-    config.checkpoint.every_steps = 100
-    config.checkpoint.keep = 2
+    config.checkpoint.every_steps = 100  # and at the end
+    config.checkpoint.keep = 2  # the newest; older ones are deleted
     own_keys = task_keys(task)
     if own_keys is not None:
         config[task] = own_keys
