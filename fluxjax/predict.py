@@ -15,8 +15,8 @@ import numpy as np
 
 from data_pipelines.clips.views import eval_views
 from data_pipelines.demo.encode import encode_h264
-from data_pipelines.reading.decode import open_video
 from data_pipelines.reading.errors import VideoError
+from data_pipelines.reading.video import open_video
 from data_pipelines.sources.records import Record
 from data_pipelines.sources.remote import check_schemes, source_of
 from data_pipelines.sources.text_files import lines_of
