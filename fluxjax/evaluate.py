@@ -125,14 +125,15 @@ def run(options: argparse.Namespace) -> int:
     check_devices(config, batch_shards(mesh))
     task = create_task(config)
     reads = splits_read(task)
-    data = VideoData.open(
-        config,
-        jax.process_index(),
-        jax.process_count(),
-        splits=reads,
-        # Kept classes are found by the names of their own data.
-        label_names=None if config.data.classes else checkpoint.labels,
-    )
+    with hosts.first_goes_ahead("corpus"):  # the demo's is made on first use
+        data = VideoData.open(
+            config,
+            jax.process_index(),
+            jax.process_count(),
+            splits=reads,
+            # Kept classes are found by the names of their own data.
+            label_names=None if config.data.classes else checkpoint.labels,
+        )
     evaluators = make_evaluators(task, mesh, data)
     variables = jax.device_put(checkpoint.variables, shardings(checkpoint.variables, mesh))
     tables = [evaluator.run(variables) for evaluator in evaluators]
