@@ -112,6 +112,10 @@ class PathCatalog(Catalog):
             entry.weight,
         )
 
+    def name(self, index: int) -> str:
+        """Path of video `index`; reads nothing."""
+        return self.video_path(index)
+
     def labels(self) -> np.ndarray:
         """Class number of every example, [len] int64."""
         return self._labels
