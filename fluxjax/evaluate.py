@@ -162,7 +162,7 @@ def run(options: argparse.Namespace) -> int:
         if options.output:
             folder = pathlib.Path(options.output)
             folder.mkdir(parents=True, exist_ok=True)
-            write_tables(tables, folder, step=None)
+            write_tables(tables, folder, checkpoint.step)
             for table in tables:
                 if table.answers is not None:
                     write_predictions(table, folder)

@@ -72,6 +72,7 @@ def base_config(model: str = "fluxvit_ti14", task: str = "classify") -> ConfigDi
     config.data.sampling = (
         "sparse"  # ssv2, dense:STRIDE, time:SECONDS: which frames (data_pipelines.clips.sampling)
     )
+    config.data.square_pixels = False  # True: non-square pixels in the shape that players show
     config.data.crop_scale = (0.08, 1.0)  # share of the picture's area
     config.data.crop_ratio = (3 / 4, 4 / 3)  # width / height
     config.data.flip = True  # never where direction is the label
