@@ -61,7 +61,8 @@ def base_config(model: str = "fluxvit_ti14", task: str = "classify") -> ConfigDi
     config.grids.per_clip = False  # True: every clip its own grid; cannot be mixed
 
     config.data = ConfigDict()
-    config.data.train = "demo:easy"  # demo[:easy|:hard], tfds:NAME, a list file or dummy
+    # demo[:easy|:hard], tfds:NAME, a list file, a folder of class folders, tar files or dummy
+    config.data.train = "demo:easy"
     config.data.test = "demo:easy"  # what is evaluated; as data.train
     config.data.train_split = "train"  # of TFDS sources
     config.data.test_split = "test"  # likewise
