@@ -25,6 +25,7 @@ from fluxjax.config.paths import expand_paths
 from fluxjax.config.ranges import check_devices
 from fluxjax.evaluation.registry import make_evaluators
 from fluxjax.evaluation.writer import format_table, write_scalars, write_tables
+from fluxjax.pretrained.sources import fetch, is_remote
 from fluxjax.serving.command import set_up_logging
 from fluxjax.tasks import create_task
 from fluxjax.training import hosts
@@ -80,6 +81,7 @@ def run(config: ConfigDict, workdir: pathlib.Path) -> None:
     """
     from data_pipelines.from_config import VideoData  # needs PyAV, and TensorFlow for tf.data
 
+    _fetch_start(config)
     expand_paths(config)
     check_config(config)
     check_wandb(config)
@@ -153,6 +155,14 @@ def _train_and_evaluate(trainer: Trainer, data: "VideoData", workdir: pathlib.Pa
             save(model, task.model, variables, labels=labels, usage=usage, overwrite=True)
         step = int(state.step)
         stop.call(functools.partial(evaluate, step, state), step)
+
+
+def _fetch_start(config: ConfigDict) -> None:
+    """Puts the local path of what `config.init_from` names on the web or the hub in its place."""
+    if config.init_from is not None and is_remote(config.init_from):
+        config.init_from = str(fetch(config.init_from))
+    if config.pretrain is not None:
+        _fetch_start(config.pretrain)
 
 
 def _pretrained(config: ConfigDict, workdir: pathlib.Path) -> str:

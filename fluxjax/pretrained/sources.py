@@ -46,8 +46,8 @@ def fetch(source: str | os.PathLike) -> pathlib.Path:
 
 
 def is_remote(source: str) -> bool:
-    """Whether a source has to be fetched."""
-    return source.startswith("hf:") or "://" in source
+    """Whether a source is one that has to be fetched."""
+    return source.startswith(("hf:", "https://", "http://"))
 
 
 def cache_folder() -> pathlib.Path:

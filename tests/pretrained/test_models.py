@@ -9,10 +9,11 @@ import numpy as np
 import pytest
 
 import fluxjax
+from fluxjax.config.keys import base_config
 from fluxjax.pretrained.sources import CACHE
 from fluxjax.weight_files.errors import WeightsError
 from fluxjax.weight_files.readers import write_safetensors
-from tests.pretrained.file_server import serving
+from tests.pretrained.file_server import hub_files, serving
 
 SIZE = dict(width=16, depth=2, num_heads=2, pooled=16, pool_heads=2, budgets=(4, 2))
 TINY = SIZE | {"grid": (2, 2, 2)}
@@ -132,6 +133,30 @@ def test_mistakes_are_told_before_a_download(saved, tmp_path):
         )
     with pytest.raises(WeightsError, match="holds a FluxViT; a Evl starts from"):
         fluxjax.create_model("evl_ti8", pretrained=folder / "run", **EVL)
+
+
+def test_a_run_starts_from_the_hub(saved, monkeypatch, tmp_path):
+    constants = pytest.importorskip("huggingface_hub.constants")
+    from fluxjax.main import _fetch_start
+
+    folder = saved[0] / "run" / "model"
+    files = {str(p.relative_to(folder)): p.read_bytes() for p in folder.rglob("*") if p.is_file()}
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path))
+    config = base_config()
+    config.init_from = "hf:someone/tiny"
+    outer = base_config()
+    outer.pretrain = config
+    with serving(hub_files("someone/tiny", files)) as server:
+        monkeypatch.setenv("HF_ENDPOINT", server.url)
+        _fetch_start(outer)
+        local = outer.pretrain.init_from
+        assert local.startswith(str(tmp_path))
+        same(fluxjax.load(local)[1], saved[1])
+        _, found = fluxjax.create_model("fluxvit_ti14", pretrained="hf:someone/tiny", **TINY)
+        same(found, saved[1])
+    outer.pretrain, outer.init_from = None, "gs://bucket/model"
+    _fetch_start(outer)
+    assert outer.init_from == "gs://bucket/model", "refused by the checks, with the key's name"
 
 
 def test_without_pretrained_it_is_a_model_alone():
