@@ -54,7 +54,7 @@ def hub_path(source: str, sha256: str | None = None) -> pathlib.Path:
     except OSError as error:
         told = str(error).strip().partition("\n")[0]
         raise ConnectionError(
-            f"{source} cannot be fetched: {told}; the same call goes on"
+            f"{source} cannot be fetched: {told}; call again"
         ) from error
     blob = path.resolve()  # its name is the file's sha256 where the hub keeps that
     known = blob.name if re.fullmatch(r"[0-9a-f]{64}", blob.name) else None
