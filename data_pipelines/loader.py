@@ -5,7 +5,6 @@ from collections.abc import Callable, Generator
 import numpy as np
 
 from data_pipelines.clips.examples import EvalExamples, Item, TrainExamples
-from data_pipelines.reading.errors import VideoError
 
 PREFETCH_BATCHES = 2
 
@@ -124,14 +123,14 @@ def _stream(
     template = item(first)  # shapes and dtypes
     made = {first: template}  # not to be decoded, and counted if bad, a second time
     names = sorted(template)
-    failures: list[BaseException] = []
+    failures: dict[int, BaseException] = {}
 
     def arrays(position: np.ndarray) -> list[np.ndarray]:
         try:
             result = made.pop(int(position), None) or item(int(position))
         except BaseException as error:
-            failures.append(error)  # TensorFlow would hand on only its text
-            raise
+            failures[int(position)] = error  # TensorFlow would print it, and hand on only its text
+            result = template
         return [result[name] for name in names]
 
     def load(position: tf.Tensor) -> dict[str, tf.Tensor]:
@@ -148,14 +147,11 @@ def _stream(
     dataset = dataset.batch(rows, drop_remainder=True).prefetch(PREFETCH_BATCHES)
     batches = dataset.with_options(options).as_numpy_iterator()
     try:
-        yield from batches
-    except tf.errors.OpError:
-        for failure in failures:
-            if isinstance(failure, VideoError):
-                raise failure from None
-        if failures:
-            raise failures[0] from None
-        raise
+        for end, batch in zip(range(first + rows, last + 1, rows), batches, strict=True):
+            for position in range(end - rows, end):
+                if position in failures:
+                    raise failures[position]
+            yield batch
     finally:
         # Cancels and joins the decoding threads now: threads that still ask for the interpreter
         # while it shuts down would hang the process.

@@ -64,6 +64,14 @@ COLUMNS = (
 )
 
 
+_FIVE = 5  # classes, up to which all are among the five likeliest
+
+
+def columns(classes: int) -> tuple[Column, ...]:
+    """What the console shows: top-5 only where it says something."""
+    return tuple(c for c in COLUMNS if c.head != "top-5" or classes > _FIVE)
+
+
 def counts(logits: jax.Array, batch: Mapping[str, jax.Array]) -> jax.Array:
     """[4] float32: videos right at 1, right at 5, all of them, and those that cannot be read.
 
@@ -107,7 +115,7 @@ class Classification:
             name=self.name,
             file="evaluation",
             title=f"{rows[0].videos} held-out videos",
-            columns=COLUMNS,
+            columns=columns(self._task.config.num_classes),
             rows=tuple(dataclasses.asdict(row) for row in rows),
             scalars={f"top1_{row.budget}_{row.grid}": row.top1 for row in rows},
             videos=rows[0].videos,
