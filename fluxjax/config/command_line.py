@@ -10,9 +10,10 @@ from fluxjax.config import stored as stored_config
 from fluxjax.config.key_help import key_help
 from fluxjax.config.names import all_keys, unknown_key
 from fluxjax.config.ranges import get
+from fluxjax.config.recipe_files import recipe_file
 
 _NO_CONFIG = (
-    "--config is missing: a recipe such as --config=configs/fluxvit_ti.py, or the config.json in "
+    "--config is missing: a recipe such as --config=fluxvit_ti, or the config.json in "
     "the workdir of a run to repeat. --help lists the options, --config_help the keys of a config"
 )
 
@@ -25,8 +26,8 @@ def parse_flags(argv: list[str]) -> list[str]:
         sys.exit(0)
     if not names & {"config", "flagfile", "help", "helpfull", "helpshort", "helpxml", "h", "?"}:
         sys.exit(f"error: {_NO_CONFIG}")
-    argv = _with_stored_config(argv)
     try:
+        argv = _with_config_files(argv)
         if "config" in names and any("config." in name for name in names):
             _check_overrides(argv)
         return app.parse_flags_with_usage(argv)
@@ -35,16 +36,25 @@ def parse_flags(argv: list[str]) -> list[str]:
         sys.exit("error: " + text.strip("'\"").replace("\\n", "; ").replace("\\'", "'"))
 
 
-def _with_stored_config(argv: list[str]) -> list[str]:
-    """Arguments in which a config.json is read through `fluxjax.config.stored`."""
+def _with_config_files(argv: list[str]) -> list[str]:
+    """Arguments in which --config names a file: of a recipe that is given by its name, too.
+
+    Raises:
+      ValueError: if there is no such recipe.
+    """
     argv = list(argv)
     for i, argument in enumerate(argv[1:], 1):
         name, equals, value = argument.partition("=")
         if name in ("--config", "-config") and equals:
-            argv[i] = f"{name}={stored_config.as_flag_value(value)}"
+            argv[i] = f"{name}={_config_file(value)}"
         elif argv[i - 1] in ("--config", "-config"):
-            argv[i] = stored_config.as_flag_value(argument)
+            argv[i] = _config_file(argument)
     return argv
+
+
+def _config_file(value: str) -> str:
+    """A config.json is read through `fluxjax.config.stored`."""
+    return (stored_config.as_flag_value if value.endswith(".json") else recipe_file)(value)
 
 
 def _check_overrides(argv: list[str]) -> None:
