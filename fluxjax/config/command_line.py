@@ -28,8 +28,8 @@ def parse_flags(argv: list[str]) -> list[str]:
         sys.exit(f"error: {_NO_CONFIG}")
     try:
         argv = _with_config_files(argv)
-        if "config" in names and any("config." in name for name in names):
-            _check_overrides(argv)
+        if "config" in names:
+            _check_config(argv)
         return app.parse_flags_with_usage(argv)
     except (AttributeError, KeyError, TypeError, ValueError, OSError) as error:
         text = str(error.args[0] if len(error.args) == 1 else error)
@@ -57,8 +57,8 @@ def _config_file(value: str) -> str:
     return (stored_config.as_flag_value if value.endswith(".json") else recipe_file)(value)
 
 
-def _check_overrides(argv: list[str]) -> None:
-    """Raises ValueError for --config.KEY=VALUE where the recipe has no such key, or a section."""
+def _check_config(argv: list[str]) -> None:
+    """Raises ValueError for a recipe that cannot be loaded, and overrides of keys it has not."""
     path = next(
         value if equals else after
         for (name, equals, value), after in zip(
@@ -66,11 +66,13 @@ def _check_overrides(argv: list[str]) -> None:
         )
         if name in ("--config", "-config")
     )
-    config = flags.FLAGS["config"].parser.parse(path)
     try:
+        config = flags.FLAGS["config"].parser.parse(path)
         known = all_keys(config)
-    except OSError as error:  # of loading the file, which ml_collections keeps until now
+    except (OSError, TypeError, ValueError) as error:
+        # OSError: of loading the file, kept until now; of others, a traceback is the text.
         reason = str(error.__cause__ or error).splitlines()[-1].strip()
+        reason = re.sub(r"^(Type|Value)Error: ", "", reason)
         raise ValueError(f"--config={path.rpartition('stored.py:')[2]}: {reason}") from error
     for argument in argv:
         if not (match := re.match(r"--?(?:no)?config\.([^=]+)(=?)(.*)", argument, re.DOTALL)):
