@@ -16,7 +16,7 @@ python -m fluxjax.main --config configs/finetune.py:gpu80 --config.init_from=mod
     FluxViT-B on a GPU of 80 GB. Needs the same.
 
 Clips are not mirrored: `--config.data.flip=True` where no class tells left from right.
-`--config.total_steps=N` is how long: 1000 steps see 16,000 clips (32,000 with gpu80).
+`--config.total_steps=N` is how long: 1000 steps see 16,000, 12,000 and 24,000 clips.
 `--config.batch_size` may change: the learning rate is for 256 clips and follows it.
 
 Memory: @@
@@ -36,8 +36,8 @@ LARGE = {
 }  # fmt: skip
 VARIANTS = {
     "cpu": ("fluxvit_ti14", Size(batch=16, workers=2, **SMALL)),
-    "gpu24": ("fluxvit_s14", Size(batch=16, workers=8, **LARGE)),
-    "gpu80": ("fluxvit_b14", Size(batch=32, workers=16, **LARGE)),
+    "gpu24": ("fluxvit_s14", Size(batch=12, workers=8, **LARGE)),
+    "gpu80": ("fluxvit_b14", Size(batch=24, workers=16, **LARGE)),
 }
 
 

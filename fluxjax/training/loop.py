@@ -213,7 +213,6 @@ def train(
                 progress.add(metrics, waited)
                 if done % config.log_every == 0 or done == total:
                     report(done, *progress.flush(done))
-                progress.break_silence()
                 saves, evaluates = _due(config, done, evaluate is not None)
                 if saves:
                     _save(checkpoints, watch, done, state)

@@ -32,8 +32,9 @@ class Progress:
         """Notes one step's metrics (still on the device) and its seconds of waiting for data."""
         self._metrics.append(metrics)
         self._waited += waited
+        self._break_silence()
 
-    def break_silence(self) -> None:
+    def _break_silence(self) -> None:
         """Logs a short line where `flush` is long in coming; waits for no device."""
         now = time.perf_counter()
         if now - self._said >= LOG_SECONDS:
