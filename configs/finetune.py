@@ -19,7 +19,9 @@ Clips are not mirrored: `--config.data.flip=True` where no class tells left from
 `--config.total_steps=N` is how long: 1000 steps see 16,000, 12,000 and 24,000 clips.
 `--config.batch_size` may change: the learning rate is for 256 clips and follows it.
 
-Memory: @@
+Memory of a step, by XLA for a CPU: cpu 0.13 GiB, gpu24 12.5 GiB, gpu80 49.5 GiB (printed by
+`--config.dry_run=true --config.num_classes=10 --config.data.train=dummy --config.data.test=dummy`);
+of a GPU, XLA takes 75 %. Not tried on a GPU. What does not fit ends the command with the numbers.
 Score: not yet trained on a GPU; `cpu` in small is tests/newcomer/test_first_day.py.
 """
 

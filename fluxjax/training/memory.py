@@ -68,13 +68,12 @@ def check_program(name: str, program: jax.stages.Compiled, arguments: Any) -> No
 
 
 def _too_much(what: str, needed: int, held: int, limit: int) -> str:
-    there, more = "the device has", "set model.remat=block, model.dtype=bfloat16"
-    if jax.local_devices()[0].platform == "cpu":
-        there, more = "the machine has for each", "take a smaller model"
+    cpu = jax.local_devices()[0].platform == "cpu"
+    more = "take a smaller model" if cpu else "set model.remat=block, model.dtype=bfloat16"
     return (
-        f"{what} {_gib(needed)} of memory a device ({_gib(held)} of it state and batch), "
-        f"{there} {_gib(limit)}. Lower config.batch_size (optim.accumulate_steps keeps the clips "
-        f"of an update), or grids.max_tokens and budgets, or {more}"
+        f"{what} {_gib(needed)} of memory a device ({_gib(held)} of it state and batch), and there "
+        f"is {_gib(limit)}. Lower config.batch_size (optim.accumulate_steps keeps the clips of an "
+        f"update), or grids.max_tokens and budgets, or {more}"
     )
 
 

@@ -77,6 +77,8 @@ def progress_line(
     if "skipped" in scalars:
         head.append(f"skipped {scalars['skipped']:.0f}")
     accuracies = {k.removeprefix("top1_"): v for k, v in scalars.items() if k.startswith("top1_")}
+    by_budget = lambda item: int(item[0]) if item[0].isdigit() else 0  # noqa: E731
+    accuracies = dict(sorted(accuracies.items(), key=by_budget, reverse=True))
     tail = []
     if accuracies:
         shares = "/".join(f"{100 * value:.0f}" for value in accuracies.values())

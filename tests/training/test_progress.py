@@ -25,8 +25,8 @@ def test_a_line_fits_and_leaves_out_terms_before_anything_else():
 
 
 def test_several_budgets_share_one_figure():
-    scalars = {"loss": 1.0, "top1_48": 0.5, "top1_24": 0.25, "top1_12": 0.125}
-    assert "| top-1 at 48/24/12: 50/25/12 % |" in progress_line(1, 2, scalars, TIMING)
+    scalars = {"loss": 1.0, "top1_12": 0.125, "top1_128": 0.5, "top1_64": 0.25}
+    assert "| top-1 at 128/64/12: 50/25/12 % |" in progress_line(1, 2, scalars, TIMING)
 
 
 def test_silence_is_broken_every_so_often(monkeypatch, caplog):
