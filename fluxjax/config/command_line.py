@@ -27,7 +27,7 @@ def parse_flags(argv: list[str]) -> list[str]:
     if not names & {"config", "flagfile", "help", "helpfull", "helpshort", "helpxml", "h", "?"}:
         sys.exit(f"error: {_NO_CONFIG}")
     try:
-        argv = _with_config_files(argv)
+        argv = with_config_files(argv)
         if "config" in names:
             _check_config(argv)
         return app.parse_flags_with_usage(argv)
@@ -36,7 +36,7 @@ def parse_flags(argv: list[str]) -> list[str]:
         sys.exit("error: " + text.strip("'\"").replace("\\n", "; ").replace("\\'", "'"))
 
 
-def _with_config_files(argv: list[str]) -> list[str]:
+def with_config_files(argv: list[str]) -> list[str]:
     """Arguments in which --config names a file: of a recipe that is given by its name, too.
 
     Raises:

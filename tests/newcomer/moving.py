@@ -9,16 +9,17 @@ import sys
 import av
 import numpy as np
 
-STEPS = {"left": -4, "right": 4}  # class -> pixels a frame
+# Class -> pixels a frame, and a colour as well: so a minute of training tells them apart.
+CLASSES = {"left": (-4, (230, 60, 40)), "right": (4, (40, 120, 230))}
 COUNTS = {"train": 24, "test": 6}  # split -> videos a class
 SIDE, SQUARE, FRAMES = 96, 24, 24
 
 
-def write(path: pathlib.Path, step: int, seed: int) -> None:
-    """A bright square moves over a dark ground, and comes in again where it went out."""
+def write(path: pathlib.Path, step: int, square: tuple[int, ...], seed: int) -> None:
+    """A square moves over a dark ground, and comes in again where it went out."""
     draw = np.random.default_rng(seed)
     top, left = draw.integers(0, SIDE - SQUARE), draw.integers(0, SIDE)
-    ground, square = draw.integers(0, 90, 3), draw.integers(160, 255, 3)
+    ground = draw.integers(0, 90, 3)
     path.parent.mkdir(parents=True, exist_ok=True)
     with av.open(str(path), "w") as out:
         stream = out.add_stream("libx264", rate=25)
@@ -36,9 +37,9 @@ def write_all(folder: pathlib.Path) -> None:
     """FOLDER/SPLIT/CLASS/NUMBER.mp4, no two alike."""
     seed = 0
     for split, count in COUNTS.items():
-        for name, step in STEPS.items():
+        for name, (step, square) in CLASSES.items():
             for number in range(count):
-                write(folder / split / name / f"{number}.mp4", step, seed)
+                write(folder / split / name / f"{number}.mp4", step, square, seed)
                 seed += 1
 
 

@@ -17,8 +17,8 @@ from tests.newcomer import environment, moving
 
 README = environment.ROOT / "README.md"
 SHORT = [
-    "--config.total_steps=150", "--config.optim.warmup_steps=20",
-    "--config.checkpoint.every_steps=150",
+    "--config.total_steps=100", "--config.optim.warmup_steps=20",
+    "--config.checkpoint.every_steps=100",
 ]  # fmt: skip
 pytestmark = pytest.mark.slow
 
@@ -112,9 +112,9 @@ def _check_training(result, run):
     assert log.index("compiling train step") < log.index("compiled train step")
     for noise in ("cuInit", "cudart", "InitializeLog", "Traceback", "TensorRT", "oneDNN"):
         assert noise not in log, noise
-    assert max(map(len, log.splitlines())) <= 120 or "attention" in log
+    assert max(len(line) for line in log.splitlines() if "step " in line) <= 120
     config = json.loads((run / "config.json").read_text())
-    assert (config["num_classes"], config["total_steps"]) == (2, 150)
+    assert (config["num_classes"], config["total_steps"]) == (2, 100)
     rows = list(csv.DictReader((run / "evaluation.csv").open()))
     assert [row["budget"] for row in rows] == ["48", "24", "12"]
     accuracy = {int(row["budget"]): float(row["top1"]) for row in rows}
