@@ -14,15 +14,14 @@ import collections
 import concurrent.futures
 import contextlib
 import hashlib
+import logging
 import os
 import pathlib
 import statistics
 import sys
 from collections.abc import Callable, Iterator, Sequence
 
-import rich.console
-import rich.progress
-
+from data_pipelines.progress import progress
 from data_pipelines.reading.errors import VideoError
 from data_pipelines.reading.time_limit import limited
 from data_pipelines.reading.video import Video, open_video
@@ -30,6 +29,8 @@ from data_pipelines.sources import video_manifest
 from data_pipelines.sources.catalog import open_path
 from data_pipelines.sources.remote import source_of
 from data_pipelines.sources.video_manifest import Entry
+
+log = logging.getLogger(__name__)
 
 _SHOWN = 20  # videos named in the summary
 
@@ -152,21 +153,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except (ValueError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
+    logging.basicConfig(format="%(asctime)s %(message)s", datefmt="%H:%M:%S")
+    logging.getLogger("data_pipelines").setLevel(logging.INFO)
     indices = {catalog.video_path(index): index for index in range(len(catalog))}
     paths, read = list(indices), lambda path: catalog.source(indices[path])
     output = pathlib.Path(options.output or f"{catalog.path}.manifest.jsonl")
     entries = []
-    columns = (
-        rich.progress.BarColumn(), rich.progress.MofNCompleteColumn(),
-        rich.progress.TimeRemainingColumn(), rich.progress.TextColumn("{task.description}"),
-    )  # fmt: skip
-    with rich.progress.Progress(*columns, console=rich.console.Console(stderr=True)) as progress:
-        task = progress.add_task("0 bad", total=len(paths))
+    with progress(len(paths), "videos", log) as note:
         bad = 0
         for entry in inspect_all(paths, options.workers, options.seconds, read):
             entries.append(entry)
             bad += entry.error is not None
-            progress.update(task, advance=1, description=f"{bad} bad")
+            note(len(entries), f"{bad} bad")
     video_manifest.write(entries, output)
     print(summary(entries))
     print(f"manifest: {output}")

@@ -5,6 +5,7 @@ from collections.abc import Callable, Generator
 import numpy as np
 
 from data_pipelines.clips.examples import EvalExamples, Item, TrainExamples
+from data_pipelines.quiet_tensorflow import tensorflow
 
 PREFETCH_BATCHES = 2
 
@@ -115,9 +116,7 @@ def _stream(
     item: Callable[[int], Item], first: int, last: int, rows: int, workers: int
 ) -> Generator[Item, None, None]:
     """Batches of `rows` items first .. last - 1, in order, decoded by parallel threads."""
-    import tensorflow as tf  # only where a pipeline is built (DESIGN, rule 6)
-
-    tf.config.set_visible_devices([], "GPU")  # the accelerator belongs to JAX
+    tf = tensorflow()  # only where a pipeline is built (DESIGN, rule 6)
     if first >= last:
         return
     template = item(first)  # shapes and dtypes

@@ -5,6 +5,7 @@ variables = model.init(jax.random.key(0), video)
 logits = model.apply(variables, video, budget=1024)
 """
 
+from fluxjax import own_pipelines  # first: before anything imports data_pipelines
 from fluxjax.checkpoints.inference import load, save
 from fluxjax.checkpoints.usage import Usage
 from fluxjax.convert.initialize import init_fluxvit_from_internvideo2
@@ -14,6 +15,8 @@ from fluxjax.pretrained.models import create_model
 from fluxjax.tokens.tokens import Tokens, pack
 from fluxjax.version import __version__
 from fluxjax.weight_files.errors import WeightsError
+
+own_pipelines.load_for_commands()
 
 __all__ = [
     "Tokens",

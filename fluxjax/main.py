@@ -25,11 +25,13 @@ from fluxjax.config.paths import expand_paths
 from fluxjax.config.ranges import check_devices
 from fluxjax.evaluation.registry import make_evaluators
 from fluxjax.evaluation.writer import format_table, write_scalars, write_tables
+from fluxjax.logs import only_warnings, set_up_logging
 from fluxjax.pretrained.sources import fetch, is_remote
-from fluxjax.serving.command import set_up_logging
 from fluxjax.tasks import create_task
 from fluxjax.training import hosts
 from fluxjax.training.agreement import Agreement
+from fluxjax.training.batches import warn_of_repeats
+from fluxjax.training.devices import devices_in_words
 from fluxjax.training.dry_run import dry_run
 from fluxjax.training.feature_cache import CachedData
 from fluxjax.training.lock import locked
@@ -41,6 +43,7 @@ from fluxjax.training.profiling import StepProfiler
 from fluxjax.training.signals import EXIT_STOPPED, Stopped, StopSignals
 from fluxjax.training.state import TrainState
 from fluxjax.training.workdir import CONFIG, MODEL, PRETRAIN, check_folder, check_resume
+from fluxjax.version import __version__
 
 if TYPE_CHECKING:
     from data_pipelines.from_config import VideoData
@@ -108,6 +111,7 @@ def run(config: ConfigDict, workdir: pathlib.Path) -> None:
         if config.pretrain is not None and config.init_from is None:
             config.init_from = _pretrained(config.pretrain, workdir / PRETRAIN)
         hosts.meet(f"data of {workdir.name}")
+        warn_of_repeats(config, len(data.train))
         log.info(
             "%s: %d train and %d test videos, %d classes, %s",
             workdir, len(data.train), len(data.test), config.num_classes or 0, task.example(),
@@ -128,7 +132,7 @@ def _train_and_evaluate(trainer: Trainer, data: "VideoData", workdir: pathlib.Pa
 
     def report(step: int, line: str, scalars: Mapping[str, float]) -> None:
         unreadable = len(data.bad.unreadable)
-        bad = f" | bad videos {unreadable}" if unreadable else ""
+        bad = f" | bad {unreadable}" if unreadable else ""
         log.info("%s", line + bad)
         writer.write_scalars(step, {f"train/{name}": value for name, value in scalars.items()})
 
@@ -192,6 +196,9 @@ def main(argv: list[str]) -> None:
     try:
         workdir = check_folder(_WORKDIR.value) if _WORKDIR.value else default_workdir(config_path)
         hosts.start(_DISTRIBUTED.value, _COORDINATOR.value, _NUM_PROCESSES.value, _PROCESS_ID.value)
+        if jax.process_index() > 0:
+            only_warnings()
+        log.info("fluxjax %s on %s", __version__, devices_in_words())
         if jax.process_count() > 1 and not _WORKDIR.value:
             raise ValueError("runs of several processes need --workdir, a folder that all share")
         run(_CONFIG.value, workdir)

@@ -47,7 +47,7 @@ def test_importing_the_pipelines_does_not_import_tensorflow():
 
 # From the ground up: a room imports from lower floors only, and from itself.
 FLOORS = (
-    ("fluxjax.version", "fluxjax.logs"),
+    ("fluxjax.version", "fluxjax.logs", "fluxjax.own_pipelines"),
     ("fluxjax.tokens", "fluxjax.weight_files"),
     ("fluxjax.augment", "fluxjax.models"),
     ("fluxjax.checkpoints",),
@@ -61,6 +61,7 @@ FLOORS = (
     ("fluxjax.main", "fluxjax.predict", "fluxjax.evaluate"),
 )
 PIPELINE_FLOORS = (
+    ("data_pipelines.quiet_tensorflow", "data_pipelines.progress"),
     ("data_pipelines.reading", "data_pipelines.demo", "data_pipelines.text"),
     ("data_pipelines.sources",),
     ("data_pipelines.clips",),

@@ -84,7 +84,7 @@ def run(options: argparse.Namespace) -> int:
         options.repeats,
         made(options),
     )
-    report = sweep.run(silent=not sys.stderr.isatty())
+    report = sweep.run()
     print(format_points(report.points))
     unreadable = max(point.unreadable for point in report.points)
     if unreadable:

@@ -17,9 +17,8 @@ from typing import Any
 import flax.linen as nn
 import jax
 import numpy as np
-from rich.console import Console
-from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
+from data_pipelines.progress import progress
 from fluxjax.budgets import measure
 from fluxjax.budgets.points import Point, Report, read_report, write_report
 from fluxjax.evaluation.compute import wilson_interval
@@ -114,8 +113,8 @@ class Sweep:
             self._points = {point.setting: point for point in earlier.points}
             self._times_hold = same_machine(earlier.machine, self._machine)
 
-    def run(self, silent: bool = False) -> Report:
-        """Measures what is missing; `silent` leaves out the progress bar."""
+    def run(self) -> Report:
+        """Measures what is missing, with a progress bar or lines in the log."""
         missing = [s for s in self._settings if s not in self._points]
         if not self._times_hold:
             log.info("times of %d settings are taken again on this machine", len(self._points))
@@ -126,17 +125,14 @@ class Sweep:
         # All are traced before the first is run: a setting that cannot work should cost nothing.
         traced = {s: measure.trace_single(self._model, self._variables, s) for s in missing}
         grids = list(dict.fromkeys(setting.grid for setting in missing))
-        columns = (TextColumn("{task.description}"), BarColumn(),
-                   TextColumn("{task.completed}/{task.total} videos"),
-                   TimeRemainingColumn())  # fmt: skip
-        with Progress(*columns, console=Console(stderr=True), disable=silent) as progress:
-            bar = progress.add_task("sweep", total=len(grids) * self._videos)
+        with progress(len(grids) * self._videos, "videos", log) as note:
             for number, grid in enumerate(grids):
                 settings = [s for s in missing if s.grid == grid]
-                progress.update(bar, description=f"{grid} ({len(settings)} settings)")
-                advance = lambda done, n=number: progress.update(  # noqa: E731
-                    bar, completed=n * self._videos + done
+                what = f"{grid} ({len(settings)} settings)"
+                advance = lambda done, n=number, what=what: note(  # noqa: E731
+                    n * self._videos + done, what
                 )
+                advance(0)
                 self._measure_grid(grid, {s: traced[s] for s in settings}, advance)
         write_report(self._report(), self._path)
         return self._report()

@@ -71,4 +71,6 @@ def wilson_interval(hits: float, count: float, z: float = 1.96) -> tuple[float, 
     centre = share + z * z / (2 * count)
     spread = z * math.sqrt(share * (1 - share) / count + z * z / (4 * count * count))
     scale = 1 + z * z / count
-    return (centre - spread) / scale, (centre + spread) / scale
+    # Rounding must put neither the share outside, which is a bound at 0 and 1, nor the bounds.
+    low, high = (centre - spread) / scale, (centre + spread) / scale
+    return min(max(low, 0.0), share), max(min(high, 1.0), share)

@@ -8,6 +8,7 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
+from data_pipelines.quiet_tensorflow import tensorflow
 from fluxjax.training.log_files import LOG, LogFile
 
 WANDB_ID = "wandb_id.txt"  # in the workdir: a run that is resumed there is the same one there
@@ -28,7 +29,8 @@ class Writers:
           config: `config.wandb` names a project of Weights & Biases, or "".
           first: whether this is the process that writes.
         """
-        from clu import metric_writers  # brings TensorFlow: only once a run starts
+        tensorflow()  # what clu writes with: only once a run starts
+        from clu import metric_writers
 
         self.log_file = LogFile(workdir / LOG) if first else None
         writers = [metric_writers.SummaryWriter(str(workdir)), self.log_file] if first else []

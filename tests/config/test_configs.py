@@ -22,6 +22,8 @@ CONFIGS = [
     pytest.param("fluxvit_s", "ssv2", marks=pytest.mark.slow),
     pytest.param("fluxvit_b", None, marks=pytest.mark.slow),
     pytest.param("fluxvit_b", "ssv2", marks=pytest.mark.slow),
+    ("finetune", "cpu"), pytest.param("finetune", "gpu24", marks=pytest.mark.slow),
+    pytest.param("finetune", "gpu80", marks=pytest.mark.slow),
     ("evl_demo", None), ("evl_demo", "frame"),
     pytest.param("evl_b16_k400", "16", marks=pytest.mark.slow),
     pytest.param("evl_b16_ssv2", None, marks=pytest.mark.slow),

@@ -43,6 +43,7 @@ _EVL = [
 CONFIGS = {
     "configs/fluxvit_ti.py": _FLUXVIT,
     "configs/fluxvit_s.py": _FLUXVIT,
+    "configs/finetune.py:cpu": _FLUXVIT,
     "configs/evl_demo.py": _EVL,
     "configs/evl_demo.py:frame": _TOWER,
 }
