@@ -16,8 +16,8 @@ from data_pipelines.sources.records import Record
 from fluxjax import predict
 from fluxjax.budgets.points import Report, write_report
 from fluxjax.evaluation.machine import this_machine
-from fluxjax.serving.checkpoint import Predictor
 from fluxjax.serving.drawing import DIMMED
+from fluxjax.serving.programs import Programs
 from fluxjax.serving.settings import make_setting
 from fluxjax.tokens.grids import Grid
 from tests import tiny_run
@@ -96,7 +96,7 @@ def test_the_drawn_clip_shows_the_selection(run, videos, tmp_path, capsys):
     original = eval_views(record, Grid(4, 28), pixels=448)[0].astype(float)
     model, variables = fluxjax.load(run / "model")
     clip = eval_views(record, Grid(4, 28))[0]
-    kept = Predictor(model, variables).groups(clip, make_setting(model, Grid(4, 28), 4)) >= 0
+    kept = Programs(model, variables).groups(clip, make_setting(model, Grid(4, 28), 4)) >= 0
     assert kept.sum() == 4
     inner = lambda x: x.reshape(4, 2, 224, 2, 224, 3)[:, :, 20:-20, :, 20:-20].mean((2, 4, 5))  # noqa: E731
     brightness = inner(drawn) / inner(original)
@@ -117,7 +117,7 @@ def test_the_drawn_clip_shows_the_selection(run, videos, tmp_path, capsys):
         (["--embed", "out.csv"], "must end in .npy"),
         (["--labels", __file__], "names, the model 4 classes"),
         (["--limit-ms", "5"], "there is no report"),
-        (["--limit-ms", "5", "--grid", "4x28"], "--grid is chosen from the report"),
+        (["--limit-ms", "5", "--grid", "4x28"], "a limit or a report chooses the grid: drop it"),
     ],
 )
 def test_mistakes_are_named(run, videos, options, message, capsys):
@@ -131,7 +131,7 @@ def test_a_checkpoint_without_a_run_needs_a_grid(run, videos, tmp_path, capsys):
     assert predict.main([videos[0], "--checkpoint", str(moved)]) == 1
     assert "pass --grid FRAMESxPIXELS" in capsys.readouterr().err
     assert predict.main([videos[0], "--checkpoint", str(moved), "--limit-ms", "5"]) == 1
-    assert "--limit-ms needs --report" in capsys.readouterr().err
+    assert "a limit in ms needs a report" in capsys.readouterr().err
 
 
 @pytest.mark.slow

@@ -5,8 +5,8 @@ import numpy as np
 import pytest
 
 import fluxjax
-from fluxjax.serving.checkpoint import Predictor
 from fluxjax.serving.drawing import DIMMED, OUTLINE, group_colour, lit, strip
+from fluxjax.serving.programs import Programs
 from fluxjax.serving.settings import SELECT_AND_MERGE as BOTH
 from fluxjax.serving.settings import (
     Setting,
@@ -84,26 +84,26 @@ def test_forward_is_the_model_at_the_setting():
 
 
 @functools.cache
-def predictor():
-    return Predictor(model(), task_and_variables()[1])
+def programs():
+    return Programs(model(), task_and_variables()[1])
 
 
 @pytest.mark.parametrize("method", ["group_dynamic", "random", "uniform"])
 def test_kept_tokens_are_as_many_as_the_budget_in_every_group(method):
     clip, setting = clips(1)[0], make_setting(model(), GRID, 8, method)
-    groups = predictor().groups(clip, setting)
+    groups = programs().groups(clip, setting)
     assert groups.shape == (4, 2, 2) and groups.dtype == np.int32
     assert sorted(groups[groups >= 0]) == list(range(8)), "each kept token stands for itself"
     assert (groups[:2] >= 0).sum() == (groups[2:] >= 0).sum() == 4
-    np.testing.assert_array_equal(groups, predictor().groups(clip, setting))
+    np.testing.assert_array_equal(groups, programs().groups(clip, setting))
 
 
 def test_kept_tokens_are_those_that_moved():
     clip = clips(1)[0]
     clip[1, :14, :14] = clip[0, :14, :14]  # no motion at this place
-    groups = predictor().groups(clip, make_setting(model(), GRID, 8))
+    groups = programs().groups(clip, make_setting(model(), GRID, 8))
     assert groups[0, 0, 0] == -1 and (groups >= 0).sum() == 8
-    assert (predictor().groups(clip, make_setting(model(), GRID)) >= 0).all()
+    assert (programs().groups(clip, make_setting(model(), GRID)) >= 0).all()
 
 
 def test_merge_schedules_reach_the_budget_in_few_blocks():
@@ -132,11 +132,11 @@ def test_merge_schedules_reach_the_budget_in_few_blocks():
 def test_merging_leaves_the_budget_and_says_who_went_where(method, budget, entering):
     setting = make_setting(model(), GRID, budget, method)
     assert setting.method == method
-    groups = predictor().groups(clips(1)[0], setting)
+    groups = programs().groups(clips(1)[0], setting)
     inside = groups[groups >= 0]
     assert inside.size == entering
     assert len(np.unique(inside)) == budget, "as many groups as tokens are left"
-    prediction = predictor().predict(clips(), setting)
+    prediction = programs().predict(clips(), setting)
     kept, _ = selected(model(), setting) or (None, "")
     logits = jax.jit(
         lambda v, x: model().apply(v, x, kept, setting.head, merge=(entering - budget,))
@@ -147,7 +147,7 @@ def test_merging_leaves_the_budget_and_says_who_went_where(method, budget, enter
 
 def test_views_are_averaged_as_probabilities():
     setting = make_setting(model(), GRID, 8)
-    both = predictor().predict(clips(), setting)
+    both = programs().predict(clips(), setting)
     logits, features = jax.jit(
         lambda v, x: model().apply(v, x, 8, return_features=True)
     )(task_and_variables()[1], clips())  # fmt: skip
