@@ -48,7 +48,7 @@ def test_importing_the_pipelines_does_not_import_tensorflow():
 
 # From the ground up: a room imports from lower floors only, and from itself.
 FLOORS = (
-    ("fluxjax.version", "fluxjax.logs"),
+    ("fluxjax.version", "fluxjax.logs", "fluxjax.options"),
     ("fluxjax.tokens", "fluxjax.weight_files"),
     ("fluxjax.augment", "fluxjax.models"),
     ("fluxjax.checkpoints",),

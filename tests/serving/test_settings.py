@@ -47,7 +47,7 @@ def test_a_budget_takes_the_nearest_head_and_never_more_than_all_tokens():
     [
         (Grid(4, 30), 8, "none", "30 pixels are not a multiple of .* 14; e.g. 4x28"),
         (Grid(4, 10), 8, "none", "e.g. 4x14"),
-        (GRID, 0, "random", "budget 0 must be at least one token"),
+        (GRID, 0, "random", r"budget 0 is too small for 4x28 \(random\): at least 2"),
         (GRID, 8, "motion", "unknown method 'motion'"),
     ],
 )  # fmt: skip
