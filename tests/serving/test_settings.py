@@ -147,14 +147,14 @@ def test_merging_leaves_the_budget_and_says_who_went_where(method, budget, enter
 
 def test_views_are_averaged_as_probabilities():
     setting = make_setting(model(), GRID, 8)
-    both = programs().predict(clips(), setting)
+    both = programs().predict(clips()[None], setting)
     logits, features = jax.jit(
         lambda v, x: model().apply(v, x, 8, return_features=True)
     )(task_and_variables()[1], clips())  # fmt: skip
     np.testing.assert_allclose(
-        both.probabilities, np.mean(jax.nn.softmax(logits), axis=0), rtol=1e-5
+        both.probabilities[0], np.mean(jax.nn.softmax(logits), axis=0), rtol=1e-5
     )
-    np.testing.assert_allclose(both.features, np.mean(features, axis=0), rtol=1e-4, atol=1e-6)
+    np.testing.assert_allclose(both.features[0], np.mean(features, axis=0), rtol=1e-4, atol=1e-6)
 
 
 def test_lit_frames_keep_kept_tokens_and_dim_the_others():
