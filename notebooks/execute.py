@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from typing import Any
 
 FOLDER = pathlib.Path(__file__).parent
-MAX_IMAGE = 60_000  # characters; larger ones are left out of what is stored
+MAX_IMAGE = 80_000  # characters, 60 kB in base64; larger ones are left out of what is stored
 _IMAGES = ("image/png", "image/jpeg", "image/svg+xml")
 
 
