@@ -262,7 +262,12 @@ def make_predictor(options: argparse.Namespace) -> Predictor:
     """
     checkpoint = open_checkpoint(options.checkpoint)
     setting = choose_setting(
-        checkpoint, options.budget, options.limit_ms, options.grid, options.report
+        checkpoint,
+        options.budget,
+        options.limit_ms,
+        options.grid,
+        options.report,
+        options.within_noise,
     )
     if options.budget and options.budget > setting.budget and options.limit_ms is None:
         print(f"--budget {options.budget} is more than the {setting.budget} tokens of "

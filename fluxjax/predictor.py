@@ -1,6 +1,7 @@
 """A trained model that answers: classes and features of videos, in files or in memory."""
 
 import itertools
+import logging
 import os
 import pathlib
 from collections.abc import Iterable, Iterator, Sequence
@@ -15,12 +16,14 @@ from data_pipelines.reading.folders import IMAGES, ChunkFolder, FrameFolder
 from data_pipelines.sources.list_files import is_video_name
 from data_pipelines.sources.records import NO_LABEL, Record
 from data_pipelines.sources.remote import is_remote, source_of
-from fluxjax.budgets.planner import plan
+from fluxjax.budgets.planner import plan_aloud
 from fluxjax.budgets.points import read_report
 from fluxjax.serving.checkpoint import Checkpoint, open_checkpoint
 from fluxjax.serving.programs import Programs
 from fluxjax.serving.settings import Setting, make_setting
 from fluxjax.tokens.grids import Grid, parse_grid
+
+log = logging.getLogger(__name__)
 
 CLIPS = 8  # in a batch, where its size is left open
 
@@ -112,6 +115,7 @@ class Predictor:
         limit_ms: float | None = None,
         grid: str | None = None,
         report: str | os.PathLike | None = None,
+        within_noise: bool = False,
         **options: Any,
     ) -> "Predictor":
         """Opens a training run or an inference checkpoint.
@@ -122,6 +126,7 @@ class Predictor:
           limit_ms: the best measured setting that takes no longer a view.
           grid: FRAMESxPIXELS; None: the first that the run was evaluated on.
           report: budgets.json to choose from; None: with `limit_ms` the run's own.
+          within_noise: of a report, the cheapest that is as accurate as the best within noise.
           **options: what else `__init__` takes; frames and views are those of the run's evaluation
             where nothing is said.
 
@@ -129,7 +134,7 @@ class Predictor:
           FileNotFoundError, WeightsError, ValueError: naming what is wrong, and the remedy.
         """
         checkpoint = open_checkpoint(path)
-        setting = choose_setting(checkpoint, budget, limit_ms, grid, report)
+        setting = choose_setting(checkpoint, budget, limit_ms, grid, report, within_noise)
         return cls(checkpoint, setting, **options)
 
     def predict(self, videos: Any, fps: float | None = None) -> Prediction | list[Prediction]:
@@ -213,6 +218,7 @@ def choose_setting(
     limit_ms: float | None = None,
     grid: str | None = None,
     report: str | os.PathLike | None = None,
+    within_noise: bool = False,
 ) -> Setting:
     """The setting for a grid and a budget, or the best one of a report; see `from_checkpoint`.
 
@@ -220,6 +226,8 @@ def choose_setting(
       ValueError, FileNotFoundError: naming what is wrong, and the remedy.
     """
     if limit_ms is None and report is None:
+        if within_noise:
+            raise ValueError("within noise chooses from a report: give one, or a limit in ms")
         sampled: Grid = parse_grid(grid) if grid else checkpoint.default_grid()
         if budget is None:
             budget = getattr(checkpoint.model, "budgets", (None,))[0]
@@ -230,7 +238,10 @@ def choose_setting(
         if checkpoint.run is None:
             raise ValueError("a limit in ms needs a report: the checkpoint lies in no run")
         report = checkpoint.run / "budgets.json"
-    return plan(read_report(report), tokens=budget, ms=limit_ms).setting
+    limits = {"tokens": budget, "ms": limit_ms}
+    point, line = plan_aloud(read_report(report), **limits, within_noise=within_noise)
+    log.info("%s", line)
+    return point.setting
 
 
 def file_record(path: str, start: float | None = None, end: float | None = None):

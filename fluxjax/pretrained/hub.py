@@ -53,9 +53,7 @@ def hub_path(source: str, sha256: str | None = None) -> pathlib.Path:
         raise ValueError(f"{source}: {error}") from error
     except OSError as error:
         told = str(error).strip().partition("\n")[0]
-        raise ConnectionError(
-            f"{source} cannot be fetched: {told}; call again"
-        ) from error
+        raise ConnectionError(f"{source} cannot be fetched: {told}; call again") from error
     blob = path.resolve()  # its name is the file's sha256 where the hub keeps that
     known = blob.name if re.fullmatch(r"[0-9a-f]{64}", blob.name) else None
     for digest in {known, sha256} - {None}:
