@@ -2,7 +2,7 @@
 
 Prints the tables that training prints; what an option leaves open is the run's. Nothing in the run
 changes; --output DIR writes the tables as JSON and CSV. Several processes: the same command on each
-with --coordinator, --num_processes and --process_id, or under a launcher, as for training.
+with --coordinator, --num-processes and --process-id, or under a launcher, as for training.
 """
 
 import argparse

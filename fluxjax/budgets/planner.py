@@ -3,7 +3,6 @@
 python -m fluxjax.budgets.planner --report runs/mine/budgets.json --tokens 512
 """
 
-import argparse
 import json
 import math
 import sys
@@ -11,6 +10,7 @@ from collections.abc import Sequence
 
 from fluxjax.budgets.points import Point, Report, read_report
 from fluxjax.evaluation.machine import same_machine, this_machine
+from fluxjax.options import OptionParser
 
 # Of the limits: the attribute of a point, and how messages call its unit.
 _LIMITS = {"tokens": ("budget", "tokens"), "gmacs": ("gmacs", "GMACs"), "ms": ("latency_ms", "ms")}
@@ -137,7 +137,7 @@ def _nothing_fits(points: Sequence[Point], limits: dict[str, float]) -> str:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """The command: prints the setting as one JSON object; exit code 1 where none fits."""
-    options = argparse.ArgumentParser(
+    options = OptionParser(
         prog="python -m fluxjax.budgets.planner", description=__doc__.splitlines()[0]
     )
     options.add_argument("--report", required=True, metavar="FILE", help="budgets.json of a sweep")

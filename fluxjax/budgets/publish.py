@@ -10,7 +10,8 @@ from fluxjax.budgets.html import html_report
 from fluxjax.budgets.pictures import clip_pictures
 from fluxjax.budgets.points import Report
 from fluxjax.evaluation.tables import replace_text
-from fluxjax.serving.checkpoint import Checkpoint, Predictor
+from fluxjax.serving.checkpoint import Checkpoint
+from fluxjax.serving.programs import Programs
 from fluxjax.serving.settings import MERGING
 
 _PLOTS = {
@@ -49,8 +50,8 @@ def publish(
              for point in curve(report.points, method, "budget")[::-1]]  # fmt: skip
     count = min(num_pictures, len(catalog))
     indices = np.linspace(0, len(catalog) - 1, count).round().astype(int).tolist()
-    predictor = Predictor(checkpoint.model, checkpoint.variables)
-    pictures = clip_pictures(catalog, indices, predictor, shown, sampling, checkpoint.labels)
+    programs = Programs(checkpoint.model, checkpoint.variables)
+    pictures = clip_pictures(catalog, indices, programs, shown, sampling, checkpoint.labels)
     for number, picture in enumerate(pictures):
         (figures / f"kept_{number}.png").write_bytes(picture.png)
     page = folder / "report.html"

@@ -34,7 +34,7 @@ def base_config(model: str = "fluxvit_ti14", task: str = "classify") -> ConfigDi
     config.wandb = ""  # project of Weights & Biases that is told as well; "": none
     config.max_skipped_steps = 0  # non-finite steps in a row that are skipped before a run stops
     config.num_classes = placeholder(int)  # None: as many as the training data names
-    # Inference checkpoint to start from, also hf:OWNER/REPO; None: random weights.
+    # Run or inference checkpoint to start from, also hf:OWNER/REPO; None: random weights.
     config.init_from = placeholder(str)
     # A whole config, trained first; this run then starts from its model. Not used with init_from.
     config.pretrain = placeholder(ConfigDict)
@@ -184,7 +184,7 @@ def check_config(config: ConfigDict) -> None:
     if config.init_from is not None:
         try:
             read_architecture(config.init_from)
-        except OSError as error:
+        except (OSError, ValueError) as error:
             raise ValueError(f"config.init_from: {error}") from error
     check_ranges(config)
     if config.pretrain is not None:

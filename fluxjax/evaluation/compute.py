@@ -28,7 +28,7 @@ def forward_gmacs(task: Task, grid: Grid, budget: int | None) -> float:
     if budget is not None and budget >= grid.tokens(task.model.patch):
         budget = None
     variables = jax.eval_shape(task.init, jax.random.key(0))
-    video = jax.ShapeDtypeStruct((1, grid.frames, side, side, 3), jnp.float32)
+    video = jax.ShapeDtypeStruct((1, grid.frames, side, side, 3), jnp.uint8)  # as it is served
     plan = Plan("count", budget)
     forward = jax.jit(lambda variables, video: task.predict(variables, {"video": video}, plan))
     with plain_attention():
