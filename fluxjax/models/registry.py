@@ -185,12 +185,20 @@ def _checked(name: str, field: str, value: Any, hint: Any) -> Any:
     example = f", e.g. ({value!r},)" if kind is tuple and isinstance(value, int) else ""
     if not fits:
         raise ValueError(f"{name}: {field}={value!r} must be a {kind.__name__}{example}")
-    sides = typing.get_args(hint)
-    if kind is tuple and sides and Ellipsis not in sides and len(value) != len(sides):
+    sides = _sides(hint)
+    if sides and Ellipsis not in sides and len(value) != len(sides):
         raise ValueError(f"{name}: {field}={value!r} must be {len(sides)} numbers")
-    if kind is tuple and not all(isinstance(x, int | float) and x > 0 for x in value):
+    numeric = sides and all(side in (int, float, Ellipsis) for side in sides)
+    if numeric and not all(isinstance(x, int | float) and x > 0 for x in value):
         raise ValueError(f"{name}: {field}={value!r} must be positive numbers")
     return value
+
+
+def _sides(hint: Any) -> tuple[Any, ...]:
+    """Types inside `tuple[..]`, also of `tuple[..] | None`; () for anything else."""
+    options = typing.get_args(hint) if isinstance(hint, types.UnionType) else (hint,)
+    tuples = (option for option in options if typing.get_origin(option) is tuple)
+    return typing.get_args(next(tuples, None))
 
 
 def _hint(word: str, known) -> str:

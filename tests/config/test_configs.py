@@ -13,6 +13,7 @@ from fluxjax.config.ranges import check_devices
 from fluxjax.tasks import create_task
 from fluxjax.tokens.grids import Grid
 from fluxjax.training.loop import Trainer
+from fluxjax.training.mesh import AXES
 from fluxjax.training.optimizers import learning_rate
 
 ROOT = pathlib.Path(__file__).parents[2]
@@ -47,7 +48,8 @@ def test_configs_are_closed_and_their_states_have_a_shape(name, variant):
         config.data.train = "dummy"  # what a frozen tower needs no weights for
     check_config(config)
     config.num_classes = config.num_classes or 4
-    trainer = Trainer.create(create_task(config))
+    one = jax.sharding.Mesh(np.array(jax.devices()[:1]).reshape((1,) * len(AXES)), AXES)
+    trainer = Trainer.create(create_task(config), one)  # recipes for one device have odd batches
     shapes = jax.tree.leaves(trainer.abstract_state.params)
     assert {x.dtype.name for x in shapes} == {"float32"}
     head, text = f"python -m fluxjax.main --config configs/{name}.py", module.__doc__

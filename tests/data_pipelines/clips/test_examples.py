@@ -52,8 +52,8 @@ def test_clips_share_crop_and_mirror_and_draw_their_own_frames():
         item = examples.item(position)
         short, long = item["short_video"][0], item["long_video"][0]
         assert short.shape == (2, SIDE, SIDE, 3) and long.shape == (5, SIDE, SIDE, 3)
-        # The same places of the picture in every frame of both clips.
-        assert (long[..., 1:] == short[:1, ..., 1:]).all()
+        # The same places of the picture in every frame of both clips, but for rounding.
+        assert np.abs(long[..., 1:].astype(int) - short[:1, ..., 1:]).max() <= 1
         mirrored.add(bool(short[0, 0, 0, 2] > short[0, 0, -1, 2]))
         assert (np.diff(frames_of(long)) >= 0).all()
         drawn.add((tuple(frames_of(short)), tuple(frames_of(long)[[0, -1]])))
@@ -75,7 +75,8 @@ def test_augmentation_is_joint_and_moves_on_between_repeats():
     item = train(ExampleSpec((SHORT, LONG)), **options).item(0)
     assert item["long_video"].shape[0] == 2
     for short, long in zip(item["short_video"], item["long_video"], strict=True):
-        assert (short[0, ..., 1:] == long[0, ..., 1:]).all(), "not the same draw"
+        difference = np.abs(short[0, ..., 1:].astype(int) - long[0, ..., 1:])
+        assert difference.max() <= 1, "not the same draw"
     assert (item["short_video"][0] != item["short_video"][1]).any(), "the same draw twice"
 
 
