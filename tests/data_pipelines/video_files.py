@@ -119,8 +119,10 @@ def write_video(
     `rotation` is (degrees counterclockwise, mirror left-right, mirror upside-down), as a flag.
     """
     base = fractions.Fraction(1, 1000) if times is not None else fractions.Fraction(1, rate)
-    with av.open(str(path), "w", options=muxing or {}) as out:
+    # The same bytes every time: one thread, and no random or dated fields of the container.
+    with av.open(str(path), "w", options={"fflags": "+bitexact", **(muxing or {})}) as out:
         stream = out.add_stream(codec, rate=rate, options=options or {})
+        stream.codec_context.thread_count = 1
         stream.height, stream.width, stream.pix_fmt = height, width, pixel_format
         stream.codec_context.time_base = base
         stream.codec_context.thread_count = 1

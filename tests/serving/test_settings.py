@@ -136,13 +136,13 @@ def test_merging_leaves_the_budget_and_says_who_went_where(method, budget, enter
     inside = groups[groups >= 0]
     assert inside.size == entering
     assert len(np.unique(inside)) == budget, "as many groups as tokens are left"
-    prediction = programs().predict(clips(), setting)
+    prediction = programs().predict(clips()[None], setting)
     kept, _ = selected(model(), setting) or (None, "")
     logits = jax.jit(
         lambda v, x: model().apply(v, x, kept, setting.head, merge=(entering - budget,))
     )(task_and_variables()[1], clips())  # fmt: skip
     expected = np.mean(jax.nn.softmax(logits), axis=0)
-    np.testing.assert_allclose(prediction.probabilities, expected, rtol=1e-5)
+    np.testing.assert_allclose(prediction.probabilities[0], expected, rtol=1e-5)
 
 
 def test_views_are_averaged_as_probabilities():

@@ -114,7 +114,7 @@ def test_two_processes_compute_what_one_does(alone, video_list, tmp_path, option
     logs = [process.communicate(timeout=300)[1] for process in both]
     assert [process.returncode for process in both] == [0, 0], logs
     assert len(losses(logs[0])) == STEPS and losses(logs[0]) == losses(alone[1])
-    assert losses(logs[1]) == losses(logs[0])
+    assert not losses(logs[1]), "progress is the first process's to tell"
     assert_same_run(tmp_path, logs[0], alone)
     assert_evaluated_again(tmp_path, video_list)
     # Each decodes its part; the last, uneven test batches are the first process's.
