@@ -13,7 +13,7 @@ from fluxjax.config.ranges import check_devices
 from fluxjax.tasks import create_task
 from fluxjax.tokens.grids import Grid
 from fluxjax.training.loop import Trainer
-from fluxjax.training.optimizers import learning_rate
+from fluxjax.training.schedules import learning_rate
 
 ROOT = pathlib.Path(__file__).parents[2]
 CONFIGS = [
