@@ -70,7 +70,7 @@ def base_config(model: str = "fluxvit_ti14", task: str = "classify") -> ConfigDi
     config.data.class_names = ()  # in their order; (): classes.txt beside the list, or sorted
     config.data.classes = ()  # names or numbers of the classes to keep, renumbered; () is all
     config.data.sampling = (
-        "sparse"  # ssv2, dense:STRIDE, time:SECONDS: which frames (data_pipelines.clips.sampling)
+        "sparse"  # or another name of data_pipelines.clips.sampling.frame_sampler: which frames
     )
     config.data.frames = placeholder(str)  # lists name folders of such images, e.g. {:05d}.jpg
     # multi_scale: TSN's 13 places; short_side:LOW:HIGH: a square of that share of the short side
@@ -106,8 +106,8 @@ def base_config(model: str = "fluxvit_ti14", task: str = "classify") -> ConfigDi
 
     config.optim = ConfigDict()  # by default AdamW: linear warm-up, then a half cosine
     config.optim.name = "adamw"  # sgd: with momentum, the weight decay a part of the gradient
-    # steps: lr times decay_factor at every one of decay_steps; slowfast_cosine: the warm-up ends one
-    # step later than that of cosine, as PySlowFast's
+    # steps: lr times decay_factor at each of decay_steps; slowfast_cosine: warm-up as PySlowFast's,
+    # which ends one step later
     config.optim.schedule = "cosine"
     config.optim.lr = 1e-3  # per 256 clips an update, like the other rates
     config.optim.end_lr = 1e-6  # of the cosine
