@@ -11,6 +11,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from data_pipelines.clips import seeding
+from data_pipelines.clips.crops import WHOLE, ViewPlaces
 from data_pipelines.clips.joint import Augmentation, Draws, joint_clips
 from data_pipelines.clips.sampling import draw_grid
 from data_pipelines.clips.seeding import Stream
@@ -126,6 +127,7 @@ class EvalExamples:
       clips: temporal views.
       crops: spatial views.
       seconds: time limit of reading one video; None for none.
+      places: where the spatial views lie.
     """
 
     catalog: Catalog
@@ -135,6 +137,7 @@ class EvalExamples:
     clips: int = 1
     crops: int = 1
     seconds: float | None = None
+    places: ViewPlaces = WHOLE
 
     def __post_init__(self):
         object.__setattr__(self, "_per_video", PerVideo(self.catalog, self.spec))
@@ -179,7 +182,7 @@ class EvalExamples:
         return [
             eval_views(
                 record, spec.grids[0], spec.sampling or self.sampling, self.clips, self.crops,
-                seconds=self.seconds,
+                seconds=self.seconds, places=self.places,
             )
             for spec in self.spec.clips
         ]  # fmt: skip

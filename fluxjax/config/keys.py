@@ -232,16 +232,16 @@ def _check_augmentation(config: ConfigDict) -> None:
     # Models and steps need no pipeline.
     from data_pipelines.clips.augment import RandAugment
     from data_pipelines.clips.sampling import frame_sampler
+    from data_pipelines.clips.training_crops import training_crop
 
-    try:
-        frame_sampler(config.data.sampling)
-    except ValueError as error:
-        raise ValueError(f"config.data.sampling: {error}") from error
-    if config.data.rand_augment is not None:
+    parsers = {"sampling": frame_sampler, "crop": training_crop, "rand_augment": RandAugment.parse}
+    for key, parse in parsers.items():
+        value = config.data[key]
         try:
-            RandAugment.parse(config.data.rand_augment)
+            if value is not None:
+                parse(value)
         except ValueError as error:
-            raise ValueError(f"config.data.rand_augment: {error}") from error
+            raise ValueError(f"config.data.{key}: {error}") from error
 
 
 def _check_keys(config: ConfigDict, known: ConfigDict, whole: ConfigDict, section="") -> None:

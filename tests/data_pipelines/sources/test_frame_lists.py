@@ -1,0 +1,72 @@
+"""Lists of frame folders, from the line to the clip."""
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from data_pipelines.clips.examples import EvalExamples, TrainExamples
+from data_pipelines.reading.folders import FrameFolder
+from data_pipelines.sources.catalog import open_catalog
+from data_pipelines.sources.quarantine import BadVideos
+from fluxjax.tokens.examples import ClipSpec, ExampleSpec
+from fluxjax.tokens.grids import Grid
+
+
+@pytest.fixture
+def videos(tmp_path):
+    """Two folders of 6 and 3 images whose brightness is 40 times their number."""
+    for name, frames in (("left hand", 6), ("right", 3)):
+        (tmp_path / name).mkdir()
+        for i in range(1, frames + 1):
+            picture = np.full((24, 32, 3), 40 * i, np.uint8)
+            Image.fromarray(picture).save(tmp_path / name / f"img_{i:05d}.png")
+    (tmp_path / "list.txt").write_text("# SSv1\nleft hand 5 2\n\nright 3 0\n")
+    return tmp_path
+
+
+def opened(folder, **options):
+    options = {"root": str(folder), "frames": "img_{:05d}.png"} | options
+    return open_catalog(str(folder / "list.txt"), split="train", **options)
+
+
+def test_a_line_names_a_folder_its_frames_and_a_class(videos):
+    catalog = opened(videos)
+    assert catalog.labels().tolist() == [2, 0] and catalog.num_classes == 3
+    source = catalog[0].source
+    assert source == FrameFolder(str(videos / "left hand"), "img_{:05d}.png", num_frames=5)
+    assert catalog[0].name == str(videos / "left hand")
+
+
+def test_clips_hold_the_numbered_images(videos):
+    spec = ExampleSpec((ClipSpec((Grid(5, 16),), "long"), ClipSpec((Grid(2, 16),), "short")))
+    item = EvalExamples(opened(videos), spec, BadVideos(0.0), sampling="ssv2").item(0)
+    bright = lambda name: item[f"{name}_video"][0].mean(axis=(1, 2, 3)).round()  # noqa: E731
+    assert bright("long").tolist() == [40, 80, 120, 160, 200]  # the list says 5, not 6
+    assert bright("short").tolist() == [80, 160]
+    train = TrainExamples(opened(videos), spec, 0, 1, BadVideos(0.0), sampling="ssv2")
+    assert {int(train.item(i)["label"][0]) for i in range(2)} == {0, 2}
+
+
+@pytest.mark.parametrize(
+    ("line", "options", "message"),
+    [
+        ("left 2\n", {}, "'left 2' has not three fields"),
+        ("left x 2\n", {}, "num_frames 'x' of 'left' is no number of at least 1"),
+        ("left 0 2\n", {}, "num_frames '0' of 'left'"),
+        ("left 5 1.5\n", {}, "label '1.5' of 'left'"),
+        ("left 5 1\n", {"frames": "img.png"}, "holds no number"),
+        ("left 5 1\n", {"root": "gs://bucket"}, "frame folders must be local"),
+        ("", {}, "names no video; each line is `path num_frames label`"),
+    ],
+)
+def test_what_is_no_such_list_is_named(videos, line, options, message):
+    (videos / "list.txt").write_text(line)
+    with pytest.raises(ValueError, match=message):
+        opened(videos, **options)
+
+
+def test_other_sources_have_no_frames_to_name(videos):
+    with pytest.raises(ValueError, match="frames='{:05d}.jpg' has no meaning for 'demo'"):
+        open_catalog("demo", split="train", frames="{:05d}.jpg")
+    with pytest.raises(ValueError, match="has no meaning for the folder"):
+        open_catalog(str(videos), split="train", frames="{:05d}.jpg")
