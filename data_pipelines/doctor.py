@@ -18,12 +18,13 @@ import os
 import pathlib
 import statistics
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 import rich.console
 import rich.progress
 
 from data_pipelines.reading.errors import VideoError
+from data_pipelines.reading.folders import FrameFolder
 from data_pipelines.reading.time_limit import limited
 from data_pipelines.reading.video import Video, open_video
 from data_pipelines.sources import video_manifest
@@ -34,19 +35,20 @@ from data_pipelines.sources.video_manifest import Entry
 _SHOWN = 20  # videos named in the summary
 
 
-def inspect(path: str, seconds: float | None = None) -> Entry:
+def inspect(path: str, seconds: float | None = None, folder: FrameFolder | None = None) -> Entry:
     """Reads every frame of a video once, as training reads some.
 
     Args:
       path: local or gs://.
       seconds: time limit.
+      folder: what a list says of the folder that `path` is.
 
     Returns:
       What it is; a video that training cannot read has an `error`, one of which it cannot read
       every frame a `warning`.
     """
     try:
-        source = source_of(path)
+        source = folder or source_of(path)
         facts = limited(lambda: _file_facts(source), seconds, path)
         facts |= limited(lambda: _video_facts(source, path, seconds), seconds, path)
     except (VideoError, OSError) as error:
@@ -54,17 +56,21 @@ def inspect(path: str, seconds: float | None = None) -> Entry:
     return Entry(path, **facts)
 
 
-def _file_facts(source: str | bytes) -> dict[str, object]:
+def _file_facts(source: str | bytes | FrameFolder) -> dict[str, object]:
     if isinstance(source, bytes):
         return {"bytes": len(source), "sha256": hashlib.sha256(source).hexdigest()}
-    if not os.path.isfile(source):  # opening a FIFO would wait for its writer
+    if isinstance(source, FrameFolder) or not os.path.isfile(
+        source
+    ):  # opening a FIFO would wait for its writer
         return {}
     with open(source, "rb") as file:
         digest = hashlib.file_digest(file, "sha256").hexdigest()
         return {"bytes": file.tell(), "sha256": digest}
 
 
-def _video_facts(source: str | bytes, name: str, seconds: float | None) -> dict[str, object]:
+def _video_facts(
+    source: str | bytes | FrameFolder, name: str, seconds: float | None
+) -> dict[str, object]:
     with open_video(source, name=name, seconds=seconds) as video:
         video.scan()
         return _describe(video)
@@ -85,13 +91,16 @@ def _describe(video: Video) -> dict[str, object]:
 
 
 def inspect_all(
-    paths: Sequence[str], workers: int, seconds: float | None = None
+    paths: Sequence[str],
+    workers: int,
+    seconds: float | None = None,
+    folders: Mapping[str, FrameFolder] | None = None,
 ) -> Iterator[Entry]:
     """`inspect` of every path in parallel, in their order."""
     with concurrent.futures.ThreadPoolExecutor(workers) as pool:
         pending: collections.deque[concurrent.futures.Future[Entry]] = collections.deque()
         for path in paths:
-            pending.append(pool.submit(inspect, path, seconds))
+            pending.append(pool.submit(inspect, path, seconds, (folders or {}).get(path)))
             if len(pending) > 4 * workers:  # what is read of a remote file waits in memory
                 yield pending.popleft().result()
         while pending:
@@ -133,6 +142,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("list", help="list file, annotation file or class folder")
     parser.add_argument("--root", default="", help="folder put before relative paths")
     parser.add_argument("--separator", default=None, help="of the fields; white space by default")
+    parser.add_argument("--frames", default=None, help="images of its folders, e.g. {:05d}.jpg")
     parser.add_argument("--output", default=None, help="manifest to write; LIST.manifest.jsonl")
     parser.add_argument("--workers", type=int, default=os.cpu_count() or 1, help="threads")
     parser.add_argument("--seconds", type=float, default=600.0, help="time limit of a video")
@@ -140,11 +150,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if options.workers < 1 or not options.seconds > 0:
         parser.error("--workers must be at least 1, --seconds more than 0")
     try:
-        catalog = open_path(options.list, root=options.root, separator=options.separator)
+        catalog = open_path(
+            options.list, root=options.root, separator=options.separator, frames=options.frames
+        )
     except (ValueError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
     paths = list(dict.fromkeys(catalog.video_path(index) for index in range(len(catalog))))
+    folders = None
+    if options.frames is not None:
+        records = (catalog[index] for index in range(len(catalog)))
+        folders = {record.name: record.source for record in records}
     output = pathlib.Path(options.output or f"{catalog.path}.manifest.jsonl")
     entries = []
     columns = (
@@ -154,7 +170,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     with rich.progress.Progress(*columns, console=rich.console.Console(stderr=True)) as progress:
         task = progress.add_task("0 bad", total=len(paths))
         bad = 0
-        for entry in inspect_all(paths, options.workers, options.seconds):
+        for entry in inspect_all(paths, options.workers, options.seconds, folders):
             entries.append(entry)
             bad += entry.error is not None
             progress.update(task, advance=1, description=f"{bad} bad")

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from data_pipelines import doctor
 from data_pipelines.clips.examples import EvalExamples, TrainExamples
 from data_pipelines.reading.folders import FrameFolder
 from data_pipelines.sources.catalog import open_catalog
@@ -70,3 +71,11 @@ def test_other_sources_have_no_frames_to_name(videos):
         open_catalog("demo", split="train", frames="{:05d}.jpg")
     with pytest.raises(ValueError, match="has no meaning for the folder"):
         open_catalog(str(videos), split="train", frames="{:05d}.jpg")
+
+
+def test_the_doctor_reads_the_frames_that_a_list_says(videos, capsys):
+    (videos / "list.txt").write_text("left hand 6 2\nright 4 0\n")  # right has only 3
+    options = ["--root", str(videos), "--frames", "img_{:05d}.png"]
+    assert doctor.main([str(videos / "list.txt"), *options]) == 1
+    said = capsys.readouterr().out
+    assert "2 videos, 1 bad" in said and "right: frame image img_00004.png: no such file" in said
