@@ -4,7 +4,7 @@ import flax.linen as nn
 import jax.numpy as jnp
 
 from fluxjax.models import register_model
-from fluxjax.tokens.tokens import IMAGENET_PIXELS, PixelStats
+from fluxjax.tokens.tokens import IMAGENET_PIXELS
 
 
 class ToyFrames(nn.Module):
@@ -22,7 +22,7 @@ class ToyFrames(nn.Module):
     width: int = 8
     dtype: jnp.dtype = jnp.float32
 
-    pixels: PixelStats = IMAGENET_PIXELS
+    pixels = IMAGENET_PIXELS  # no field
 
     def setup(self):
         self.layer = nn.Dense(self.width)
