@@ -6,9 +6,11 @@ from PIL import Image
 
 from data_pipelines import doctor
 from data_pipelines.clips.examples import EvalExamples, TrainExamples
+from data_pipelines.from_config import VideoData
 from data_pipelines.reading.folders import FrameFolder
 from data_pipelines.sources.catalog import open_catalog
 from data_pipelines.sources.quarantine import BadVideos
+from fluxjax.config.keys import base_config
 from fluxjax.tokens.examples import ClipSpec, ExampleSpec
 from fluxjax.tokens.grids import Grid
 
@@ -79,3 +81,33 @@ def test_the_doctor_reads_the_frames_that_a_list_says(videos, capsys):
     assert doctor.main([str(videos / "list.txt"), *options]) == 1
     said = capsys.readouterr().out
     assert "2 videos, 1 bad" in said and "right: frame image img_00004.png: no such file" in said
+
+
+def test_a_config_says_which_images_and_where_views_and_crops_lie(tmp_path):
+    """Columns of 4 times their number tell where a clip was cut."""
+    (tmp_path / "a").mkdir()
+    columns = np.broadcast_to(np.arange(64, dtype=np.uint8)[None, :, None] * 4, (48, 64, 3))
+    for i in (1, 2):
+        Image.fromarray(columns).save(tmp_path / "a" / f"{i}.png")
+    (tmp_path / "list.txt").write_text("a 2 0\na 2 1\n")
+    config = base_config()
+    config.data.train = config.data.test = str(tmp_path / "list.txt")
+    config.data.root, config.data.frames, config.data.flip = str(tmp_path), "{}.png", False
+    config.data.crop = "short_side:0.5:0.5"
+    config.batch_size = config.eval.batch_size = 2
+    config.total_steps = 8
+    spec = ExampleSpec((ClipSpec((Grid(2, 24),)),))
+
+    def edges(video):
+        row = video.reshape(-1, 24, 24, 3)[0, 12, :, 0] / 4
+        return row[0], row[-1]
+
+    for share, place, left, right in [
+        (1.0, "centre", 8, 55), (1.0, "start", 0, 47), (0.75, "centre", 14, 49),
+    ]:  # fmt: skip
+        config.eval.crop_share, config.eval.crop_place = share, place
+        (batch,) = VideoData.open(config).eval_batches(spec)
+        assert edges(batch["video"][0]) == pytest.approx((left, right), abs=1.1)
+    seen = [edges(batch["video"]) for batch in VideoData.open(config).train_batches(spec, 0)]
+    assert {round(right - left) for left, right in seen} == {23}
+    assert len({left for left, _ in seen}) > 3
