@@ -11,6 +11,7 @@ import flax.linen as nn
 from fluxjax.models.clip_image import ClipImage
 from fluxjax.models.evl import Evl
 from fluxjax.models.fluxvit import FluxViT
+from fluxjax.models.frame_flexible.sizes import SIZES as FRAME_FLEXIBLE
 from fluxjax.models.internvideo2 import InternVideo2
 
 _CLIP_L14 = {
@@ -68,6 +69,7 @@ _MODELS: dict[str, tuple[type[nn.Module], dict[str, Any]]] = {
         InternVideo2,
         {"width": 1408, "depth": 40, "num_heads": 16, "mlp_ratio": 48 / 11},
     ),
+    **FRAME_FLEXIBLE,
 }
 
 
