@@ -29,8 +29,8 @@ def get_config(variant="ffn"):
         raise ValueError(f"unknown variant {variant!r}; known: ffn, st2, st4, st8")
     config.method, config.budgets = "cross_entropy", ()
     config.grids.resolutions = (SIDE,)
-    config.total_steps, config.batch_size, config.log_every = 400, 32, 20
-    config.checkpoint.every_steps = 200
+    config.total_steps, config.batch_size, config.log_every = 200, 32, 20
+    config.checkpoint.every_steps = 100
     config.data.sampling = "ssv2"
     config.data.flip = False  # it would turn left into right
     config.data.crop_scale = (0.6, 1.0)

@@ -1,8 +1,8 @@
 """Classification by networks that take dense clips: no patches, no token budgets, batch statistics.
 
 The task `classify` is this one for models without `patch`. A model says of itself `pixels` (its
-statistics); `model.apply(variables, video, train=..)` takes normalised float clips
-[B, T, H, W, 3].
+statistics); `model.apply(variables, video, train=.., return_features=..)` takes normalised float
+clips [B, T, H, W, 3].
 """
 
 from collections.abc import Sequence
@@ -169,6 +169,11 @@ class ClassifyDenseTask:
         """Logits [B, K] float32 of {"video": [B, T, H, W, 3]}, uint8 or normalised float."""
         video = normalize_pixels(batch["video"], self.model.pixels)
         return self.model.apply(variables, video).astype(jnp.float32)
+
+    def features(self, variables: Any, batch: Batch, plan: Plan) -> jax.Array:
+        """What the classifier reads, [B, C] float32; `batch` as in `predict`."""
+        video = normalize_pixels(batch["video"], self.model.pixels)
+        return self.model.apply(variables, video, return_features=True)[1]
 
     def losses(self, variables: Any, batch: Batch, plan: Plan) -> dict[str, jax.Array]:
         """ce: cross-entropy [B] float32 of the predictions with the labels, without smoothing."""

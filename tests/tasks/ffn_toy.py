@@ -30,7 +30,7 @@ class ToyFrames(nn.Module):
             setattr(self, f"norm_{branch}", nn.BatchNorm(momentum=0.9, name=f"norm_{branch}"))
         self.head = nn.Dense(self.num_classes)
 
-    def __call__(self, video, branch=None, train=False):
+    def __call__(self, video, branch=None, train=False, return_features=False):
         assert jnp.issubdtype(video.dtype, jnp.floating)
         frames = video.shape[1]
         if branch is None:
@@ -44,7 +44,8 @@ class ToyFrames(nn.Module):
         x = nn.relu(getattr(self, f"norm_{branch}")(x, use_running_average=not train))
         # Which way brightness goes through time, so that motion can be learnt.
         weights = jnp.linspace(-1.0, 1.0, frames)[:, None]
-        return self.head(jnp.concatenate([x.mean(axis=1), (x * weights).mean(axis=1)], axis=-1))
+        features = jnp.concatenate([x.mean(axis=1), (x * weights).mean(axis=1)], axis=-1)
+        return (self.head(features), features) if return_features else self.head(features)
 
 
 register_model("toy_frames", ToyFrames)

@@ -124,9 +124,9 @@ def test_mixing_is_the_same_for_all_clips_of_a_video():
     batch = {name: np.broadcast_to(greys.reshape(4, 1, 1, 1, 1), spec.shape).astype(np.uint8)
              for name, spec in task.batch_spec(4).items() if name != "label"}  # fmt: skip
     batch["label"] = np.arange(4)
-    kinds = set()
+    kinds, inputs = set(), jax.jit(task._inputs)
     for seed in range(12):
-        videos, targets, _ = task._inputs(batch, jax.random.key(seed))
+        videos, targets, _ = inputs(batch, jax.random.key(seed))
         np.testing.assert_allclose(np.sum(targets, axis=1), 1.0, rtol=1e-5)
         eight, four, two = (np.asarray(video) for video in videos)
         assert [v.shape[1] for v in videos] == [8, 4, 2]
@@ -152,6 +152,9 @@ def test_evaluation_takes_any_frame_number(trained):
     clip = (video / 255 - np.array(stats.mean)) / np.array(stats.std)
     wanted = task.model.apply(variables, clip.astype(np.float32), branch=4)
     np.testing.assert_allclose(found, wanted, atol=1e-5)
+    features = task.features(variables, {"video": video}, None)
+    head = variables["params"]["head"]
+    np.testing.assert_allclose(features @ head["kernel"] + head["bias"], found, atol=1e-5)
     assert forward_gmacs(task, grid, None) > 0
 
 
