@@ -1,4 +1,4 @@
-"""Convolutions over frames and over clips, as matrix products or 2-D ones wherever they are such."""
+"""Convolutions of frames and clips: matrix products or 2-D ones wherever the kernel allows."""
 
 from collections.abc import Callable, Sequence
 from typing import Any
