@@ -9,6 +9,7 @@ import pytest
 from ml_collections import ConfigDict
 
 from fluxjax.config.keys import base_config
+from fluxjax.tasks import list_tasks
 from fluxjax.config.names import all_keys
 from fluxjax.config.ranges import get
 from tests.docs import commands
@@ -65,6 +66,8 @@ def test_paths_in_running_text_exist(path):
 def test_config_keys_in_running_text_exist(path):
     """`config.data.flip`, `--config.seed=1` and `data.flip` where data is a section."""
     config = base_config()
+    for task in list_tasks():
+        config.update(base_config(task=task))  # keys of its own
     sections = "|".join(key for key, value in config.items() if isinstance(value, ConfigDict))
     for span in re.findall(r"`([^`\s]+)[^`]*`", text_of(path)):
         match = re.match(rf"(?:-*config\.|(?=(?:{sections})\.))([a-z_0-9.]+)(?:[=\[]|$)", span)
