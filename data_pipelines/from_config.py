@@ -122,6 +122,7 @@ class VideoData:
             repeats=data.repeats,
             per_clip=config.grids.per_clip,
             seconds=data.decode_seconds,
+            square_pixels=data.square_pixels,
         )
         return loader.train_batches(
             examples,
@@ -153,6 +154,7 @@ class VideoData:
             clips=config.eval.clips,
             crops=config.eval.crops,
             seconds=config.data.decode_seconds,
+            square_pixels=config.data.square_pixels,
             places=ViewPlaces(config.eval.crop_share, config.eval.crop_place),
         )
         return loader.eval_batches(

@@ -9,7 +9,8 @@ from fluxjax.checkpoints.inference import load, save
 from fluxjax.checkpoints.usage import Usage
 from fluxjax.convert.initialize import init_fluxvit_from_internvideo2
 from fluxjax.convert.load import load_torch, to_torch
-from fluxjax.models import create_model, list_models
+from fluxjax.models import list_models
+from fluxjax.pretrained.models import create_model
 from fluxjax.tokens.tokens import Tokens, pack
 from fluxjax.version import __version__
 from fluxjax.weight_files.errors import WeightsError

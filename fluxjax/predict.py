@@ -20,7 +20,7 @@ from data_pipelines.reading.video import open_video
 from data_pipelines.sources.records import Record
 from data_pipelines.sources.remote import check_schemes, source_of
 from data_pipelines.sources.text_files import lines_of
-from fluxjax.budgets.planner import plan
+from fluxjax.budgets.planner import plan_aloud
 from fluxjax.budgets.points import read_report
 from fluxjax.checkpoints.paths import path_argument
 from fluxjax.serving.checkpoint import Checkpoint, Prediction, Predictor, open_checkpoint
@@ -51,6 +51,8 @@ def parser() -> argparse.ArgumentParser:
     add("--grid", help="FRAMESxPIXELS; default: the first that the run was evaluated on")
     add("--budget", type=int, help="tokens kept a view; default: the largest of the model")
     add("--limit-ms", type=float, help="the best setting of the report that takes no longer a view")
+    add("--within-noise", action="store_true", help="of the report, the cheapest setting that is "
+        "not significantly less accurate than the best")  # fmt: skip
     add(
         "--report",
         type=path_argument,
@@ -88,6 +90,8 @@ def choose_setting(options: argparse.Namespace, checkpoint: Checkpoint) -> Setti
       ValueError, FileNotFoundError: naming the option and the remedy.
     """
     if options.limit_ms is None and options.report is None:
+        if options.within_noise:
+            raise ValueError("--within-noise chooses from a report: add --limit-ms or --report")
         grid = parse_grid(options.grid) if options.grid else checkpoint.default_grid()
         budget = options.budget
         if budget is None:
@@ -104,7 +108,10 @@ def choose_setting(options: argparse.Namespace, checkpoint: Checkpoint) -> Setti
         if checkpoint.run is None:
             raise ValueError("--limit-ms needs --report FILE: the checkpoint lies in no run")
         path = checkpoint.run / "budgets.json"
-    return plan(read_report(path), tokens=options.budget, ms=options.limit_ms).setting
+    limits = {"tokens": options.budget, "ms": options.limit_ms}
+    point, line = plan_aloud(read_report(path), **limits, within_noise=options.within_noise)
+    print(line, file=sys.stderr)
+    return point.setting
 
 
 def read_labels(options: argparse.Namespace, checkpoint: Checkpoint) -> tuple[str, ...] | None:

@@ -108,7 +108,7 @@ def weight_files(folder):
     write_safetensors(folder / "w.safetensors", arrays)
     np.savez(folder / "w.npz", **arrays)
     np.savez_compressed(folder / "z.npz", **arrays)
-    small = [path for path in sorted(MODELS.iterdir()) if path.stat().st_size < 30_000]
+    small = [path for path in sorted(MODELS.glob("*.*")) if path.stat().st_size < 30_000]
     return [*small, folder / "w.safetensors", folder / "w.npz", folder / "z.npz"]
 
 

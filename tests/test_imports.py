@@ -52,7 +52,7 @@ FLOORS = (
     ("fluxjax.augment", "fluxjax.models"),
     ("fluxjax.checkpoints",),
     ("fluxjax.tasks", "fluxjax.convert"),
-    ("fluxjax.config",),
+    ("fluxjax.config", "fluxjax.pretrained"),
     ("fluxjax.training",),
     ("fluxjax.evaluation",),
     ("fluxjax.serving",),

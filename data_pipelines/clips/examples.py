@@ -43,6 +43,7 @@ class TrainExamples:
       repeats: examples cut from one video, same frames, with fresh crops.
       per_clip: draw a grid for every example, not for every batch.
       seconds: time limit of reading one video; None for none.
+      square_pixels: show non-square pixels in the shape that players do.
     """
 
     catalog: Catalog
@@ -55,6 +56,7 @@ class TrainExamples:
     repeats: int = 1
     per_clip: bool = False
     seconds: float | None = None
+    square_pixels: bool = False
 
     def __post_init__(self):
         put = functools.partial(object.__setattr__, self)  # the dataclass is frozen
@@ -82,7 +84,7 @@ class TrainExamples:
                 record = fetch(self.catalog, example, self.bad)
                 read = functools.partial(
                     joint_clips, record, self.spec.clips, draws, self.augmentation,
-                    self.sampling, self.repeats, self.seconds,
+                    self.sampling, self.repeats, self.seconds, self.square_pixels,
                 )  # fmt: skip
                 clips = limited(read, self.seconds, record.name)
             except VideoError as error:
@@ -127,6 +129,7 @@ class EvalExamples:
       clips: temporal views.
       crops: spatial views.
       seconds: time limit of reading one video; None for none.
+      square_pixels: show non-square pixels in the shape that players do.
       places: where the spatial views lie.
     """
 
@@ -137,6 +140,7 @@ class EvalExamples:
     clips: int = 1
     crops: int = 1
     seconds: float | None = None
+    square_pixels: bool = False
     places: ViewPlaces = WHOLE
 
     def __post_init__(self):
@@ -182,7 +186,7 @@ class EvalExamples:
         return [
             eval_views(
                 record, spec.grids[0], spec.sampling or self.sampling, self.clips, self.crops,
-                seconds=self.seconds, places=self.places,
+                seconds=self.seconds, square_pixels=self.square_pixels, places=self.places,
             )
             for spec in self.spec.clips
         ]  # fmt: skip

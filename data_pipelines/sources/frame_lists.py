@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import os
 from collections.abc import Sequence
 
@@ -10,7 +9,7 @@ from data_pipelines.reading.folders import FrameFolder
 from data_pipelines.sources.labels import known_classes, parse_label
 from data_pipelines.sources.list_files import BLANK, fields_of
 from data_pipelines.sources.path_catalog import Entry, PathCatalog
-from data_pipelines.sources.records import Catalog, Record
+from data_pipelines.sources.records import Catalog
 from data_pipelines.sources.remote import is_remote
 from data_pipelines.sources.text_files import lines_of, read_text
 
@@ -69,12 +68,9 @@ class FrameList(PathCatalog):
         if remote is not None:
             raise ValueError(f"{path}: frame folders must be local, not {remote}")
 
-    def __getitem__(self, index: int) -> Record:
-        """Example `index`; reads nothing."""
-        index = range(len(self))[index]
-        record = super().__getitem__(index)
-        folder = FrameFolder(record.source, self._template, num_frames=self._counts[index])
-        return dataclasses.replace(record, source=folder)
+    def source(self, index: int) -> FrameFolder:
+        """The folder of example `index`; reads nothing."""
+        return FrameFolder(self.video_path(index), self._template, num_frames=self._counts[index])
 
 
 def _parse_line(line: str, separator: str | None) -> tuple[str, int, int | str]:

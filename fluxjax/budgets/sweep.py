@@ -79,6 +79,7 @@ class Sweep:
         subject: Mapping[str, Any],
         folder: pathlib.Path,
         repeats: int = 20,
+        made: Mapping[str, str] | None = None,
     ):
         """Reads what `folder` holds already.
 
@@ -93,6 +94,7 @@ class Sweep:
           subject: see `Report`; a report of another subject is never continued.
           folder: of budgets.json; must exist.
           repeats: calls timed a setting.
+          made: see `Report`.
 
         Raises:
           ValueError: if `folder` holds a report of another subject, or a damaged one.
@@ -102,7 +104,7 @@ class Sweep:
         self._videos, self._batch_size = num_videos, batch_size
         self._path = folder / "budgets.json"
         self._partial = folder / "budgets.partial.json"
-        self._machine = this_machine()
+        self._machine, self._made = this_machine(), dict(made or {})
         self._subject = json.loads(json.dumps(subject))  # as a stored one is read back
         self._points: dict[Setting, Point] = {}
         self._times_hold = True
@@ -254,4 +256,4 @@ class Sweep:
         }
 
     def _report(self) -> Report:
-        return Report(self._subject, self._machine, tuple(self._points.values()))
+        return Report(self._subject, self._machine, tuple(self._points.values()), self._made)

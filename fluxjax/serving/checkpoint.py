@@ -21,8 +21,8 @@ from fluxjax.checkpoints.usage import Usage
 from fluxjax.config.keys import import_modules
 from fluxjax.evaluation.views import mean_probabilities
 from fluxjax.serving.settings import Setting, forward, token_groups
+from fluxjax.serving.under_way import newest_of
 from fluxjax.tokens.grids import Grid, parse_grid
-from fluxjax.weight_files.errors import WeightsError
 
 log = logging.getLogger(__name__)
 
@@ -42,6 +42,7 @@ class Checkpoint:
         None where nothing is known.
       run: the training run's folder, None for a checkpoint that lies elsewhere.
       config: that run's resolved config, None without a run.
+      step: of a run that has not ended; None for a finished model.
     """
 
     folder: pathlib.Path
@@ -51,6 +52,7 @@ class Checkpoint:
     usage: Usage | None
     run: pathlib.Path | None
     config: Mapping[str, Any] | None
+    step: int | None = None
 
     def sampling(self, chosen: str | None = None) -> str:
         """Name of the frame sampler: `chosen`, or the one that the model was evaluated with.
@@ -94,6 +96,8 @@ class Checkpoint:
 def open_checkpoint(path: str | os.PathLike) -> Checkpoint:
     """Reads an inference checkpoint, or that of a training run (RUN or RUN/model).
 
+    A run that is under way, or was stopped, is read at its newest checkpoint.
+
     Raises:
       FileNotFoundError: if there is no such folder.
       WeightsError: if it holds no checkpoint, or a damaged one.
@@ -104,7 +108,7 @@ def open_checkpoint(path: str | os.PathLike) -> Checkpoint:
     if (folder.parent / CONFIG).is_file() and folder.name == "model":
         run = folder.parent
     if run is None and (folder / CONFIG).is_file():
-        raise WeightsError(f"{folder} is a training run without a model yet; let it end first")
+        return _under_way(folder)
     config = None
     if run is not None:
         config = json.loads((run / CONFIG).read_text(encoding="utf-8"))
@@ -115,6 +119,18 @@ def open_checkpoint(path: str | os.PathLike) -> Checkpoint:
     if run is not None:
         usage = Usage.of_run(config) if usage is None else usage
     return Checkpoint(folder, model, variables, architecture.labels, usage, run, config)
+
+
+def _under_way(run: pathlib.Path) -> Checkpoint:
+    """A run that has no model yet, at its newest checkpoint."""
+    config = json.loads((run / CONFIG).read_text(encoding="utf-8"))
+    found = newest_of(run, run / CONFIG)
+    log.info("%s has not ended: this is its model after step %d", run, found.step)
+    folder = run / "checkpoints" / str(found.step)
+    return Checkpoint(
+        folder, found.model, found.variables, found.labels, Usage.of_run(config), run, config,
+        found.step,
+    )  # fmt: skip
 
 
 class Prediction(NamedTuple):

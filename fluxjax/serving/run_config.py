@@ -44,6 +44,7 @@ def _around(checkpoint: Checkpoint) -> ConfigDict:
     evaluation.budgets, evaluation.grids = config.budgets, ()
     if usage is not None:
         config.data.sampling = usage.sampling
+        config.data.square_pixels = usage.square_pixels
         evaluation.budgets, evaluation.grids = usage.budgets, usage.grids
         evaluation.clips, evaluation.crops = usage.clips, usage.crops
     config.data.train = config.data.test = ""

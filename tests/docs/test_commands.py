@@ -108,7 +108,7 @@ def world(tmp_path_factory):
     videos = tiny_run.write_videos(folder / "videos", 8)
     for name in ("train.txt", "val.txt"):
         shutil.copy(videos, folder / name)
-    for name in ("clip.mp4", "other.mp4"):
+    for name in ("clip.mp4", "other.mp4", "long.mp4"):
         shutil.copy(folder / "videos" / "0.mp4", folder / name)
     paths = [f"videos/{line}\n" for line in videos.read_text().splitlines()]
     (folder / "all.txt").write_text("".join(paths))

@@ -9,9 +9,9 @@ import pytest
 from ml_collections import ConfigDict
 
 from fluxjax.config.keys import base_config
-from fluxjax.tasks import list_tasks
 from fluxjax.config.names import all_keys
 from fluxjax.config.ranges import get
+from fluxjax.tasks import list_tasks
 from tests.docs import commands
 from tests.docs.commands import ROOT, name
 from tests.test_imports import FLOORS, PIPELINE_FLOORS

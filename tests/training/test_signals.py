@@ -31,6 +31,16 @@ def stopped_run(workdir, number=signal.SIGTERM, **phases):
     return done, stop
 
 
+@pytest.fixture(autouse=True)
+def as_in_a_terminal():
+    """A background shell ignores SIGINT and nohup SIGHUP, which a run then respects."""
+    usual = {signal.SIGINT: signal.default_int_handler, signal.SIGHUP: signal.SIG_DFL}
+    before = {number: signal.signal(number, handler) for number, handler in usual.items()}
+    yield
+    for number, handler in before.items():
+        signal.signal(number, handler)
+
+
 @pytest.fixture
 def hang():
     """A call that signals this process and then hangs until the test is over."""

@@ -96,7 +96,8 @@ def test_repeated_augmentation_cuts_several_clips_from_one_video(folder):
 
 
 def test_rand_augment_changes_clips_by_its_own_stream(folder):
-    options = {"videos_per_batch": 2, "repeats": 2, "flip": False}
+    # Seed 3 draws a clip that is inverted twice: only what else is drawn would change it.
+    options = {"videos_per_batch": 2, "repeats": 2, "flip": False, "seed": 4}
     plain, augmented, again = (
         collect(train_clips(folder, rand_augment=policy, **options), 0, 2)
         for policy in (None, *[RandAugment(7.0, 4, prob=1.0, increasing=True)] * 2)
