@@ -77,7 +77,7 @@ def test_config_keys_in_running_text_exist(path):
 
 
 def known(config, key):
-    models = [base_config(m).model for m in ("fluxvit_ti14", "evl_ti8", "clip_ti8")]
+    models = [base_config(m).model for m in ("fluxvit_ti14", "evl_ti8", "clip_ti8", "tsm_ti")]
     section, _, field = key.partition(".")
     if section == "model" and field:
         return any(field in model for model in models)

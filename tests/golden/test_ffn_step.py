@@ -139,5 +139,5 @@ def test_statistics_and_parameters_after_the_step(stepped):
     assert len(expected) == 7
     for name, value in expected.items():
         collection, path = place(name)
-        found = flatten_dict(after[collection])[path]
+        found = after[collection][path]
         np.testing.assert_allclose(found, ours(name, value), atol=1e-5, rtol=1e-4, err_msg=name)
