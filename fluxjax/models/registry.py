@@ -11,6 +11,8 @@ import flax.linen as nn
 from fluxjax.models.clip_image import ClipImage
 from fluxjax.models.evl import Evl
 from fluxjax.models.fluxvit import FluxViT
+from fluxjax.models.frame_flexible.slowfast import SlowFast
+from fluxjax.models.frame_flexible.uniformer import UniFormer
 from fluxjax.models.internvideo2 import InternVideo2
 
 _CLIP_L14 = {
@@ -21,6 +23,8 @@ _EVL_L14 = {
     "width": 1024, "depth": 24, "num_heads": 16, "patch": 14, "grid": (16, 16),
     "qkv_width": 1024, "decoder_heads": 16,
 }  # fmt: skip
+
+_UNIFORMER_B = {"layers": (5, 8, 20, 7)}
 
 # Sizes of the official constructors; "ti" is ours, for tests and quick demonstrations.
 _MODELS: dict[str, tuple[type[nn.Module], dict[str, Any]]] = {
@@ -68,6 +72,17 @@ _MODELS: dict[str, tuple[type[nn.Module], dict[str, Any]]] = {
         InternVideo2,
         {"width": 1408, "depth": 40, "num_heads": 16, "mlp_ratio": 48 / 11},
     ),
+    "slowfast_ti_ffn": (SlowFast, {"frames": (8, 16, 32), "layers": (1, 1, 1, 1), "width": 16}),
+    "slowfast_r50": (SlowFast, {"frames": (64,)}),
+    "slowfast_r50_ffn": (SlowFast, {}),
+    "uniformer_ti_ffn": (
+        UniFormer,
+        {"layers": (1, 1, 1, 1), "widths": (16, 24, 32, 48), "head_dim": 16},
+    ),
+    "uniformer_s": (UniFormer, {"frames": (16,)}),
+    "uniformer_s_ffn": (UniFormer, {}),
+    "uniformer_b": (UniFormer, _UNIFORMER_B | {"frames": (16,)}),
+    "uniformer_b_ffn": (UniFormer, _UNIFORMER_B),
 }
 
 

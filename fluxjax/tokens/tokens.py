@@ -21,6 +21,7 @@ class PixelStats(NamedTuple):
 
 IMAGENET_PIXELS = PixelStats((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
 CLIP_PIXELS = PixelStats((0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711))
+GREY_PIXELS = PixelStats((0.45,) * 3, (0.225,) * 3)  # of networks of the SlowFast code
 
 
 @flax.struct.dataclass
