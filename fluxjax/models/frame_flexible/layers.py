@@ -1,0 +1,102 @@
+"""Layers that the two-dimensional networks share: convolutions, pooling, temporal shift.
+
+Frames of all clips are rows, [B*T, H, W, C], the frames of a clip one after the other.
+"""
+
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+from fluxjax.models.frame_flexible.branches import Adapter, per_branch
+from fluxjax.models.frame_flexible.norms import BatchNorm
+
+kaiming_init = nn.initializers.variance_scaling(2.0, "fan_out", "normal")
+
+
+def conv(name: str, width: int, kernel: int, stride: int = 1, groups: int = 1, **options: Any):
+    """A convolution without bias, padded by kernel // 2 on every side as in PyTorch."""
+    pad = kernel // 2
+    return nn.Conv(
+        width, (kernel, kernel), (stride, stride), ((pad, pad), (pad, pad)),
+        feature_group_count=groups, use_bias=False, kernel_init=kaiming_init, name=name, **options,
+    )  # fmt: skip
+
+
+def max_pool(x: jax.Array) -> jax.Array:
+    """3x3, stride 2, [N, H, W, C] -> [N, ceil(H/2), ceil(W/2), C]."""
+    return nn.max_pool(x, (3, 3), (2, 2), ((1, 1), (1, 1)))
+
+
+def temporal_shift(x: jax.Array, segments: int) -> jax.Array:
+    """Moves an eighth of the channels to the frame before, another to the frame after.
+
+    Source: TSM (arXiv 1811.08383): channels [0, C//8) take the next frame's, [C//8, 2*(C//8)) the
+    frame's before; zeros where there is none.
+
+    Args:
+      x: [N, H, W, C].
+      segments: frames that belong together; N is a multiple of it.
+
+    Raises:
+      ValueError: if N is no multiple of it.
+    """
+    rows, height, width, channels = x.shape
+    if rows % segments:
+        raise ValueError(
+            f"{rows} frames are no multiple of {segments}; with shift='leak' the clips of a batch "
+            "must together fill clips of the largest frame number"
+        )
+    x = x.reshape(-1, segments, height, width, channels)
+    fold = channels // 8
+    pad = ((0, 0), (0, 1), (0, 0), (0, 0), (0, 0))
+    later = jnp.pad(x[:, 1:, ..., :fold], pad)
+    earlier = jnp.pad(x[:, :-1, ..., fold : 2 * fold], (pad[0], (1, 0), *pad[2:]))
+    shifted = jnp.concatenate([later, earlier, x[..., 2 * fold :]], axis=-1)
+    return shifted.reshape(rows, height, width, channels)
+
+
+class BranchedBlock(nn.Module):
+    """What residual blocks share.
+
+    Attributes:
+      width: of the inner convolutions.
+      stride: of the block.
+      branches: how many there are.
+      adapters: alter the first convolution's weights for each branch.
+      shortcut: project the input for the sum.
+      dtype: of the computation.
+    """
+
+    width: int
+    stride: int = 1
+    branches: int = 1
+    adapters: bool = False
+    shortcut: bool = False
+    dtype: Any = jnp.float32
+
+    def normed(self, name: str, x: jax.Array, branch: int, train: bool) -> jax.Array:
+        """The branch's own batch norm."""
+        return branch_norm(self, name, x, branch, self.branches, train)
+
+    def altered(self, x: jax.Array, branch: int) -> jax.Array:
+        """The input of the first convolution, as its altered weights see it."""
+        if not self.adapters:
+            return x
+        return per_branch(self, Adapter, "adaconv", x, branch, self.branches)
+
+    def residual(self, x: jax.Array, width: int, branch: int, train: bool) -> jax.Array:
+        """The input itself, or projected to `width` channels at the block's stride."""
+        if not self.shortcut:
+            return x
+        x = conv("downsample_conv", width, 1, self.stride, dtype=self.dtype)(x)
+        return self.normed("downsample_bn", x, branch, train)
+
+
+def branch_norm(
+    module: nn.Module, name: str, x: jax.Array, branch: int, branches: int, train: bool
+) -> jax.Array:
+    """The branch's own batch norm, result in the module's dtype."""
+    layer = lambda name: BatchNorm(dtype=module.dtype, name=name)  # noqa: E731
+    return per_branch(module, layer, name, x, branch, branches, train)
