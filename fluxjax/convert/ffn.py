@@ -11,10 +11,10 @@ from typing import Any
 import flax.linen as nn
 import numpy as np
 
-from fluxjax.convert import ffn_2d
+from fluxjax.convert import ffn_2d, ffn_3d
 from fluxjax.weight_files.errors import WeightsError
 
-_NETWORKS = {"TSM, TEA": ffn_2d}
+_NETWORKS = {"TSM, TEA": ffn_2d, "SlowFast, UniFormer": ffn_3d}
 TABLES = {kind: rows for network in _NETWORKS.values() for kind, rows in network.TABLES.items()}
 
 
@@ -26,7 +26,7 @@ def load(
     Args:
       state: torch name -> array, see `fluxjax.convert.states.state_of`.
       source: the file that it comes from, named in the log.
-      **options: of the network, see `load` in `fluxjax.convert.ffn_2d`.
+      **options: of the network, see `load` in `fluxjax.convert.ffn_2d` and `.ffn_3d`.
 
     Raises:
       WeightsError: if the names are of no network, or listing those that do not fit.

@@ -13,13 +13,14 @@ import jax
 import jax.numpy as jnp
 
 from fluxjax.models.frame_flexible.branches import check_frames, chosen_branch
+from fluxjax.models.frame_flexible.slowfast_sizes import (
+    FAST_KERNELS,
+    FUSE_KERNEL,
+    FUSE_RATIO,
+    SLOW_KERNELS,
+)
 from fluxjax.models.frame_flexible.slowfast_stages import Block, Fuse, Stem, slow_frames
 from fluxjax.tokens.tokens import GREY_PIXELS, PixelStats, normalize_pixels
-
-# Frames that kernels see: of the stem, and of the first convolution of blocks in each stage.
-_SLOW_KERNELS = (1, 1, 1, 3, 3)
-_FAST_KERNELS = (5, 3, 3, 3, 3)
-_FUSE_KERNEL, _FUSE_RATIO = 7, 2
 
 
 class SlowFast(nn.Module):
@@ -104,7 +105,7 @@ class SlowFast(nn.Module):
         """Both pathways' frames [B, T, H, W, 3] -> their last features [B, T, h, w, C]."""
         shared = {"branches": len(self.frames), "dtype": self.dtype}
         narrow = self.width // self.beta_inv
-        kernels = zip(_SLOW_KERNELS, _FAST_KERNELS, strict=True)
+        kernels = zip(SLOW_KERNELS, FAST_KERNELS, strict=True)
         for stage, (seen, seen_fast) in enumerate(list(kernels)[: len(self.layers) + 1]):
             if stage == 0:
                 slow = Stem(width=self.width, frames=seen, **shared, name="s1_slow")(
@@ -118,7 +119,7 @@ class SlowFast(nn.Module):
                 fast = self._stage("fast", stage, fast, narrow, seen_fast, branch, train)
             if stage < len(self.layers):
                 fuse = Fuse(
-                    ratio=_FUSE_RATIO, frames=_FUSE_KERNEL, alpha=self.alpha, **shared,
+                    ratio=FUSE_RATIO, frames=FUSE_KERNEL, alpha=self.alpha, **shared,
                     name=f"s{stage + 1}_fuse",
                 )  # fmt: skip
                 slow = fuse(slow, fast, branch, train)

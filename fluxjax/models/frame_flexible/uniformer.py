@@ -20,7 +20,7 @@ from fluxjax.models.layers import linear_init
 from fluxjax.tokens.tokens import GREY_PIXELS, PixelStats, normalize_pixels
 
 CHANNEL_ORDERS = ("RGB", "BGR")
-_CONV_STAGES = 2  # the rest attend
+CONV_STAGES = 2  # the rest attend
 
 
 class UniFormer(nn.Module):
@@ -126,7 +126,7 @@ class UniFormer(nn.Module):
             "mlp_ratio": self.mlp_ratio, "drop_path": drop_path, "branches": len(self.frames),
             "adapters": self.altered, "dtype": self.dtype, "name": f"blocks{stage + 1}_{number}",
         }  # fmt: skip
-        if stage < _CONV_STAGES:
+        if stage < CONV_STAGES:
             return ConvBlock(**fields)
         heads = self.widths[stage] // self.head_dim
         return AttentionBlock(heads=heads, attention=self.attention, **fields)
