@@ -78,7 +78,6 @@ def block(name):
     "name, x, output, segments, rows",
     [
         ("ds", "x_L", "ds_eval_L", 4, None),
-        ("ds", "x_M", "ds_eval_M", 8, None),
         ("ds", "x_L", "ds_trainpath_leak_L", 16, None),
         ("id", "xid_L", "id_eval_L", 4, None),
         ("basic", "x_L", "basic_eval_L", 4, 4),
