@@ -7,7 +7,7 @@ import jax
 import numpy as np
 import pytest
 
-from fluxjax.convert.ffn_2d_rows import BlockSizes, _shortcut_rows, _tea_rows
+from fluxjax.convert.ffn_2d_rows import BlockSizes, shortcut_rows, tea_rows
 from fluxjax.convert.mapping import to_variables
 from fluxjax.models.frame_flexible.tea import Bottle2neck, TemporalConv
 from tests.golden import fixture
@@ -34,9 +34,9 @@ def test_blocks(name, x):
     first, x = name == "stage", channels_last(TEA.inputs[x])
     width = TEA.meta["config"]["planes"]
     sizes = BlockSizes(name, "block", x.shape[-1], width, first)
-    rows = _tea_rows(sizes, None, (4,))
+    rows = tea_rows(sizes, None, (4,))
     if first:
-        rows += _shortcut_rows(sizes, 4 * width, (4,))
+        rows += shortcut_rows(sizes, 4 * width, (4,))
     own = {n: v for n, v in TEA.params.items() if n.startswith(f"{name}.")}
     variables = {kind: tree["block"] for kind, tree in to_variables(own, rows, name).items()}
     model = Bottle2neck(width, 2 if first else 1, shortcut=first, first=first)

@@ -12,7 +12,7 @@ import optax
 import pytest
 
 import fluxjax
-from fluxjax.convert.ffn_2d_rows import BlockSizes, _shortcut_rows, _tsm_rows
+from fluxjax.convert.ffn_2d_rows import BlockSizes, shortcut_rows, tsm_rows
 from fluxjax.convert.ffn_rows import adapter_rows
 from fluxjax.convert.mapping import to_variables
 from fluxjax.models.frame_flexible.branches import nearest_branch
@@ -64,10 +64,10 @@ def block(name):
         "adapters": True, "shortcut": sizes.shortcut,
     }  # fmt: skip
     bottleneck = name != "basic"
-    rows = _tsm_rows(sizes, Tsm(bottleneck=bottleneck), LABELS)
+    rows = tsm_rows(sizes, Tsm(bottleneck=bottleneck), LABELS)
     rows += adapter_rows(f"{name}.adaconv", "/adaconv", sizes.width_in, LABELS, axes=2)
     if sizes.shortcut:
-        rows += _shortcut_rows(sizes, 4 * sizes.width, LABELS)
+        rows += shortcut_rows(sizes, 4 * sizes.width, LABELS)
     own = {n: x for n, x in BLOCKS.params.items() if n.startswith(f"{name}.")}
     variables = to_variables(own, rows, name)
     variables = {kind: tree[""] for kind, tree in variables.items()}
