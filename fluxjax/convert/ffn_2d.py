@@ -86,16 +86,24 @@ def load(
         num_classes=num_classes, frames=frames[-1:] if spread else frames, adapters=adapters,
         dropout=dropout, **_sizes(state, kind), **fields,
     )  # fmt: skip
-    rows = rows_of(model, labels, head)
+    rows, rng = rows_of(model, labels, head), None
     if head_key is not None:
         rng = np.random.default_rng(np.asarray(jax.random.key_data(head_key)))
         state = with_fresh(state, _absent(rows, head, official), rng)
     variables = to_variables(state, rows, f"a {kind.__name__} of {len(labels) or 1} branch(es)")
-    if spread:
-        model = model.clone(frames=frames)
-        blocks = {b.path: b.width_in for b in blocks_of(model)} if model.altered else {}
-        variables = spread_branches(variables, len(frames), blocks, rng)
-    return model, variables
+    return _spread(model, variables, frames, rng) if spread else (model, variables)
+
+
+def _spread(
+    model: BranchedResNet,
+    variables: Mapping[str, Any],
+    frames: tuple[int, ...],
+    rng: np.random.Generator,
+) -> tuple[BranchedResNet, dict[str, Any]]:
+    """The plain network as one with a branch for each of `frames`."""
+    model = model.clone(frames=frames)
+    blocks = {b.path: b.width_in for b in blocks_of(model)} if model.altered else {}
+    return model, spread_branches(variables, len(frames), blocks, rng)
 
 
 def _sizes(state: Mapping[str, Any], kind: type[BranchedResNet]) -> dict[str, Any]:

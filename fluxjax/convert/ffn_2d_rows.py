@@ -51,11 +51,11 @@ def rows_of(
         conv_row(BASE + "conv1", "conv1", model.stem, 3, 7, 7),
         *norm_rows(BASE + "bn1{}", "bn1", model.stem, labels),
     ]
-    convolutions = _tea_rows if isinstance(model, Tea) else _tsm_rows
+    convolutions = tea_rows if isinstance(model, Tea) else tsm_rows
     for block in blocks_of(model):
         rows += convolutions(block, model, labels)
         if block.shortcut:
-            rows += _shortcut_rows(block, block.width * model.expansion(), labels)
+            rows += shortcut_rows(block, block.width * model.expansion(), labels)
         if model.altered:
             rows += adapter_rows(
                 f"{block.name}.adaconv", f"{block.path}/adaconv", block.width_in, labels, axes=2
@@ -64,7 +64,7 @@ def rows_of(
     return rows + dense(head, "head", width, model.num_classes)
 
 
-def _shortcut_rows(block: BlockSizes, width: int, labels: Sequence[int]) -> list[Row]:
+def shortcut_rows(block: BlockSizes, width: int, labels: Sequence[int]) -> list[Row]:
     """Sequential in plain networks, two modules of their own in those with branches."""
     names = ("downsample_conv", "downsample_bn{}") if labels else ("downsample.0", "downsample.1")
     convolution, norm = (f"{block.name}.{name}" for name in names)
@@ -74,7 +74,8 @@ def _shortcut_rows(block: BlockSizes, width: int, labels: Sequence[int]) -> list
     ]
 
 
-def _tsm_rows(block: BlockSizes, model: BranchedResNet, labels: Sequence[int]) -> list[Row]:
+def tsm_rows(block: BlockSizes, model: BranchedResNet, labels: Sequence[int]) -> list[Row]:
+    """A block of TSM, without shortcut and adapters."""
     w = block.width
     shapes = [(w, block.width_in, 1, 1), (w, w, 3, 3), (4 * w, w, 1, 1)]
     if not model.bottleneck:
@@ -90,7 +91,8 @@ def _tsm_rows(block: BlockSizes, model: BranchedResNet, labels: Sequence[int]) -
 _TEMPORAL = Layout(lambda x: (x[:, 0].T,), lambda arrays, shape: arrays[0].T[:, None])
 
 
-def _tea_rows(block: BlockSizes, model: BranchedResNet, labels: Sequence[int]) -> list[Row]:
+def tea_rows(block: BlockSizes, model: BranchedResNet, labels: Sequence[int]) -> list[Row]:
+    """A block of TEA, without shortcut and adapters."""
     del model
     name, path, w = block.name, block.path, inner_width(block.width)
     wide, reduced, out = SCALE * w, SCALE * w // REDUCTION, 4 * block.width

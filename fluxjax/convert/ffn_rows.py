@@ -115,7 +115,7 @@ def _fresh(row: Row, rng: np.random.Generator) -> np.ndarray:
 
 
 def _fresh_shift(row: Row) -> np.ndarray:
-    """The frame itself; of the last group the next one in half of the channels, else the one before."""
+    """The frame itself; of the last group the next one in half of its channels, else the last."""
     weight = np.zeros(row.shape, np.float32)
     if ".shifts.3." in row.name:
         half = len(weight) // 2

@@ -125,6 +125,6 @@ class BranchedResNet(nn.Module):
         return logits.astype(jnp.float32), x
 
     def fold_adapter(self, block: Mapping[str, Any], adapter: jax.Array) -> dict[str, Any]:
-        """A block's parameters with (1 + adapter) [C] in the weights of the convolution after it."""
+        """A block's parameters with (1 + adapter) [C] in the convolution that reads its output."""
         kernel = block[self.adapted]["kernel"] * (1 + adapter)[:, None]
         return {**block, self.adapted: {"kernel": kernel}}

@@ -1,8 +1,8 @@
 """TEA: a Res2Net that weighs channels by motion and convolves along time; plain and frame flexible.
 
 Source: "TEA: Temporal Excitation and Aggregation" (arXiv 2004.01398) and
-ops/backbone/resnet_TEA_FFN.py of BeSpontaneous/FFN-pytorch. The release pools 7x7 maps, of frames of
-224 pixels; here maps of any size are averaged, which is the same there.
+ops/backbone/resnet_TEA_FFN.py of BeSpontaneous/FFN-pytorch. The release pools 7x7 maps, of frames
+of 224 pixels; here maps of any size are averaged, which is the same there.
 """
 
 from typing import Any
@@ -49,7 +49,7 @@ class TemporalConv(nn.Module):
 
     @nn.compact
     def __call__(self, x: jax.Array, segments: int) -> jax.Array:
-        """[N, H, W, C] -> the same, of clips of `segments` frames; zeros before and after a clip."""
+        """[N, H, W, C] -> the same, of clips of `segments` frames; zeros around a clip."""
         kernel = self.param("kernel", self.init, (3, x.shape[-1]), jnp.float32).astype(x.dtype)
         clips = x.reshape(-1, segments, *x.shape[1:])
         frames = jnp.pad(clips, ((0, 0), (1, 1), *[(0, 0)] * 3))
