@@ -136,9 +136,7 @@ def _sizes(state: Mapping[str, Any], kind: type) -> dict[str, Any]:
         layers = tuple(shapes.count(state, rf"s{i}\.pathway0_res(\d+)\.") for i in stages)
         return {"width": slow, "beta_inv": slow // fast, "layers": layers}
     stages = range(1, shapes.count(state, r"blocks(\d+)\."))
-    widths = tuple(
-        shapes.infer(state, what, (rf"patch_embed{i}\.proj\.weight", 0)) for i in stages
-    )
+    widths = tuple(shapes.infer(state, what, (rf"patch_embed{i}\.proj\.weight", 0)) for i in stages)
     hidden = shapes.infer(state, what, (r"blocks1\.\d+\.mlp\.fc1\.weight", 0))
     return {
         "widths": widths,

@@ -13,6 +13,8 @@ from fluxjax.models.frame_flexible.slowfast_sizes import (
 )
 from fluxjax.models.frame_flexible.uniformer import CONV_STAGES, UniFormer
 
+_PATHWAYS = ("slow", "fast")
+
 
 def adapted_blocks(model: SlowFast | UniFormer) -> dict[str, int]:
     """Our name of each block that has adapters -> its input's channels."""
@@ -43,7 +45,9 @@ def _slowfast_rows(model: SlowFast, labels: Sequence[int]) -> list[Row]:
         rows += norm_rows(f"{name}.bn{{}}", f"{ours}/bn", width, labels)
     for stage, blocks in enumerate(model.layers, start=2):
         name, given = f"s{stage - 1}_fuse", FUSE_RATIO * fast
-        rows.append(conv_row(f"{name}.conv_f2s", f"{name}/conv_f2s", given, fast, FUSE_KERNEL, 1, 1))
+        rows.append(
+            conv_row(f"{name}.conv_f2s", f"{name}/conv_f2s", given, fast, FUSE_KERNEL, 1, 1)
+        )
         rows += norm_rows(f"{name}.bn{{}}", f"{name}/bn", given, labels)
         inner = model.width * 2 ** (stage - 2)
         for pathway, width_in, width, seen in (
@@ -55,9 +59,6 @@ def _slowfast_rows(model: SlowFast, labels: Sequence[int]) -> list[Row]:
                 rows += _slowfast_block(model, pathway, stage, i, (own, width, seen), labels)
         slow, fast = 4 * inner, 4 * inner // model.beta_inv
     return rows + dense("head.projection", "head", slow + fast, model.num_classes)
-
-
-_PATHWAYS = ("slow", "fast")
 
 
 def _slowfast_block(
@@ -83,26 +84,34 @@ def _slowfast_block(
 def _uniformer_rows(model: UniFormer, labels: Sequence[int]) -> list[Row]:
     rows, below = [], 3
     for stage, (blocks, width) in enumerate(zip(model.layers, model.widths, strict=True)):
-        name = f"patch_embed{stage + 1}"
-        kernel = (3, 4, 4) if stage == 0 else (1, 2, 2)
-        rows += _conv(f"{name}.proj", f"{name}/proj", width, below, *kernel)
-        rows += _layer_norms(f"{name}.norm", f"{name}/norm", width, labels)
+        kernel, name = (3, 4, 4) if stage == 0 else (1, 2, 2), f"patch_embed{stage + 1}"
+        rows += patch_embed_rows(name, name, (width, below, *kernel), labels)
+        hidden, adapted = int(width * model.mlp_ratio), labels if model.altered else ()
+        table = conv_block_rows if stage < CONV_STAGES else attention_block_rows
         for i in range(blocks):
-            block, ours = f"blocks{stage + 1}.{i}", f"blocks{stage + 1}_{i}"
-            rows += _conv(f"{block}.pos_embed", f"{ours}/pos_embed", width, 1, 3, 3, 3)
-            hidden = int(width * model.mlp_ratio)
-            rows_in = _conv_block if stage < CONV_STAGES else _attention_block
-            rows += rows_in(block, ours, width, hidden, labels)
-            if model.altered:
-                rows += adapter_rows(f"{block}.adaconv", f"{ours}/adaconv", width, labels, axes=3)
+            name, ours = f"blocks{stage + 1}.{i}", f"blocks{stage + 1}_{i}"
+            rows += table(name, ours, width, hidden, labels)
+            rows += adapter_rows(f"{name}.adaconv", f"{ours}/adaconv", width, adapted, axes=3)
         below = width
     rows += norm_rows("norm{}", "norm", below, labels)
     return rows + dense("head", "head", below, model.num_classes)
 
 
-def _conv_block(name: str, ours: str, width: int, hidden: int, labels) -> list[Row]:
+def patch_embed_rows(
+    name: str, ours: str, shape: tuple[int, ...], labels: Sequence[int]
+) -> list[Row]:
+    """A strided convolution of `shape` and its layer norms."""
+    rows = _conv(f"{name}.proj", f"{ours}/proj", *shape)
+    return rows + _layer_norms(f"{name}.norm", f"{ours}/norm", shape[0], labels)
+
+
+def conv_block_rows(
+    name: str, ours: str, width: int, hidden: int, labels: Sequence[int]
+) -> list[Row]:
+    """A block of UniFormer that convolves, without adapters."""
     one = (1, 1, 1)
     return [
+        *_conv(f"{name}.pos_embed", f"{ours}/pos_embed", width, 1, 3, 3, 3),
         *norm_rows(f"{name}.norm1{{}}", f"{ours}/norm1", width, labels),
         *_conv(f"{name}.conv1", f"{ours}/conv1", width, width, *one),
         *_conv(f"{name}.attn", f"{ours}/attn", width, 1, 5, 5, 5),
@@ -113,8 +122,12 @@ def _conv_block(name: str, ours: str, width: int, hidden: int, labels) -> list[R
     ]
 
 
-def _attention_block(name: str, ours: str, width: int, hidden: int, labels) -> list[Row]:
+def attention_block_rows(
+    name: str, ours: str, width: int, hidden: int, labels: Sequence[int]
+) -> list[Row]:
+    """A block of UniFormer that attends, without adapters."""
     return [
+        *_conv(f"{name}.pos_embed", f"{ours}/pos_embed", width, 1, 3, 3, 3),
         *_layer_norms(f"{name}.norm1", f"{ours}/norm1", width, labels),
         *dense(f"{name}.attn.qkv", f"{ours}/qkv", width, 3 * width),
         *dense(f"{name}.attn.proj", f"{ours}/proj", width, width),

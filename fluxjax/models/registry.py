@@ -85,8 +85,12 @@ _MODELS: dict[str, tuple[type[nn.Module], dict[str, Any]]] = {
     **_frame_flexible("slowfast_ti", SlowFast, 64, layers=(1, 1, 1, 1), width=16),
     **_frame_flexible("slowfast_r50", SlowFast, 64),
     **_frame_flexible(
-        "uniformer_ti", UniFormer, 16,
-        layers=(1, 1, 1, 1), widths=(16, 24, 32, 48), head_dim=16,
+        "uniformer_ti",
+        UniFormer,
+        16,
+        layers=(1, 1, 1, 1),
+        widths=(16, 24, 32, 48),
+        head_dim=16,
     ),  # fmt: skip
     **_frame_flexible("uniformer_s", UniFormer, 16),
     **_frame_flexible("uniformer_b", UniFormer, 16, layers=(5, 8, 20, 7)),
