@@ -1,8 +1,8 @@
 """Official SlowFast and UniFormer weights, plain and frame flexible <-> `SlowFast`, `UniFormer`.
 
-Source: names and shapes of BeSpontaneous/FFN-pytorch, 3D_Network and Transformer_Network, and of the
-Kinetics networks that these start from: facebookresearch/SlowFast, whose older files keep the names
-of Caffe2, and Sense-X/UniFormer.
+Source: names and shapes of BeSpontaneous/FFN-pytorch, 3D_Network and Transformer_Network, and of
+the Kinetics networks that these start from: facebookresearch/SlowFast, whose older files keep the
+names of Caffe2, and Sense-X/UniFormer.
 """
 
 import os
