@@ -1,4 +1,4 @@
-"""Tables of SlowFast's and UniFormer's tensors: their names in official state dicts, shapes, ours."""
+"""Tables of SlowFast's and UniFormer's tensors: official names and shapes, and ours."""
 
 from collections.abc import Sequence
 

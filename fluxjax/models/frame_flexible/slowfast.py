@@ -126,7 +126,7 @@ class SlowFast(nn.Module):
         return slow, fast
 
     def _stage(self, pathway, stage: int, x, width: int, seen: int, branch: int, train: bool):
-        """Stage 1, 2, .. of a pathway, x [B, T, H, W, C] -> [B, T, h, w, 4 * width * 2^(stage-1)]."""
+        """Stage 1, 2, .. of a pathway, x [B, T, H, W, C] -> [B, T, h, w, D]."""
         for i in range(self.layers[stage - 1]):
             x = Block(
                 width=width * 2 ** (stage - 1), frames=seen, adapters=self.altered,
@@ -136,7 +136,7 @@ class SlowFast(nn.Module):
         return x
 
     def fold_adapter(self, block: Mapping[str, Any], adapter: jax.Array) -> dict[str, Any]:
-        """A block's parameters with (1 + adapter) [C] in the weights of the convolution after it."""
+        """A block's parameters with (1 + adapter) [C] in the weights of its first convolution."""
         kernel = block[self.adapted]["kernel"] * (1 + adapter)[:, None]
         return {**block, self.adapted: {"kernel": kernel}}
 

@@ -86,7 +86,7 @@ class Fuse(Branched, kw_only=True):
     def __call__(
         self, slow: jax.Array, fast: jax.Array, branch: int, train: bool = False
     ) -> jax.Array:
-        """[B, ceil(T/alpha), H, W, C] and [B, T, H, W, D] -> [B, ceil(T/alpha), H, W, C+ratio*D]."""
+        """[B, t, H, W, C] and [B, T, H, W, D] -> [B, t, H, W, C+ratio*D]; t = ceil(T/alpha)."""
         kernel, stride = (self.frames, 1, 1), (self.alpha, 1, 1)
         width = self.ratio * fast.shape[-1]
         x = Conv3d(width, kernel, stride, dtype=self.dtype, name="conv_f2s")(fast)
