@@ -47,7 +47,7 @@ def load(
 
     Args:
       state: torch name -> array, see `fluxjax.convert.states.state_of`.
-      source: the file that it comes from.
+      source: not used, names and shapes tell all.
       frames: frame number of each branch; default (4, 8, 16), and 16 for a plain network. Several
         with a plain network: every branch gets its norms, adapters are drawn (needs head_key).
       num_classes: cut the classifier to another label set, or with `head_key` draw a new one.
@@ -61,7 +61,6 @@ def load(
       WeightsError: listing missing, unexpected and misshaped names.
       ValueError: on a keyword that is needed, unknown, or contradicts the weights.
     """
-    del source  # all that is needed is in names and shapes
     kind = Tea if any(".convs." in name for name in state) else Tsm
     check_fields(load, kind, fields, _INFERRED)
     official = any(name.startswith((BASE, "new_fc.")) for name in state)

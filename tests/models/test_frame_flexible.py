@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from jax.extend.core import jaxprs_in_params
 
 import fluxjax
 from fluxjax.models.frame_flexible.branches import Adapter
@@ -14,7 +15,7 @@ from fluxjax.models.frame_flexible.conversion import export_branch
 from fluxjax.models.frame_flexible.norms import BatchNorm
 from fluxjax.tokens.tokens import normalize_pixels
 
-SMALL = {"layers": (1, 1), "widths": (8, 16), "stem": 8, "frames": (2, 4)}
+SMALL = {"layers": (1, 1), "widths": (16, 32), "stem": 8, "frames": (2, 4)}
 CLIPS = np.random.default_rng(0).standard_normal((2, 4, 24, 24, 3), np.float32)
 
 
@@ -50,7 +51,7 @@ def convolution_macs(jaxpr):
             kernel = equation.invars[1].aval.shape
             output = equation.params["dimension_numbers"].rhs_spec[0]
             total += equation.outvars[0].aval.size * math.prod(kernel) // kernel[output]
-        inner = jax.core.jaxprs_in_params(equation.params)
+        inner = jaxprs_in_params(equation.params)
         total += sum(convolution_macs(getattr(x, "jaxpr", x)) for x in inner)
     return total
 
