@@ -20,6 +20,7 @@ from fluxjax.convert.mapping import to_variables
 from fluxjax.convert.untold import check_fields
 from fluxjax.models.frame_flexible.conversion import spread_branches
 from fluxjax.models.frame_flexible.slowfast import SlowFast
+from fluxjax.models.frame_flexible.slowfast_sizes import SLOW_KERNELS
 from fluxjax.models.frame_flexible.uniformer import UniFormer
 from fluxjax.models.frame_flexible.uniformer_blocks import ADAPTER_STD
 
@@ -132,8 +133,11 @@ def _sizes(state: Mapping[str, Any], kind: type) -> dict[str, Any]:
         slow, fast = (
             shapes.infer(state, what, (pattern.replace(r"\{\}", str(i)), 0)) for i in (0, 1)
         )
-        stages = range(2, shapes.count(state, r"s(\d+)\."))
-        layers = tuple(shapes.count(state, rf"s{i}\.pathway0_res(\d+)\.") for i in stages)
+        counts = [
+            shapes.count(state, rf"s{i}\.pathway0_res(\d+)\.")
+            for i in range(2, len(SLOW_KERNELS) + 1)
+        ]
+        layers = tuple(count for count in counts if count)
         return {"width": slow, "beta_inv": slow // fast, "layers": layers}
     stages = range(1, shapes.count(state, r"blocks(\d+)\."))
     widths = tuple(shapes.infer(state, what, (rf"patch_embed{i}\.proj\.weight", 0)) for i in stages)

@@ -51,7 +51,8 @@ def test_the_table_is_the_models(kind):
 def test_a_trained_checkpoint_with_its_wrappers(kind):
     model, state = released(kind, frames=(4, 8, 16))
     file = {f"module.{name}": value for name, value in state.items()}
-    file |= {n.replace("running_var", "num_batches_tracked"): np.int64(3) for n in file}
+    counted = [name for name in file if name.endswith("running_var")]
+    file |= {name.replace("running_var", "num_batches_tracked"): np.int64(3) for name in counted}
     file = {"model_state": file, "epoch": np.int64(21), "cfg": "MODEL: {}"}
     loaded, variables = fluxjax.load_torch("ffn", file, frames=(4, 8, 16), **loading(kind))
     assert loaded == model.clone(parent=None)
