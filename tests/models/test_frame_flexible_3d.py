@@ -82,7 +82,7 @@ def tiny(kind):
     model = create_model(f"{kind}_ti_ffn", 5, **TINY[kind])
     variables = jax.jit(model.init)(jax.random.key(0), jnp.zeros((1, 8, 32, 32, 3)))
     rng = np.random.default_rng(0)
-    change = lambda x: x + rng.uniform(0.05, 0.3, x.shape).astype(np.float32)  # noqa: E731
+    change = lambda x: x + 0.1 * rng.standard_normal(x.shape, np.float32)  # noqa: E731
     return model, jax.tree.map(change, variables), jax.jit(model.apply, static_argnums=(2,))
 
 
@@ -94,13 +94,12 @@ def clips(frames, dtype=np.float32):
 @pytest.mark.parametrize("kind", TINY)
 def test_any_frame_number_takes_the_nearest_branch(kind):
     model, variables, apply = tiny(kind)
-    for frames, nearest in ((1, 0), (6, 1), (13, 2)):
-        out, same, other = (
-            apply(variables, clips(frames), branch) for branch in (None, nearest, (nearest + 1) % 3)
-        )
+    for frames, nearest in ((1, 0), (13, 2)):
+        out = apply(variables, clips(frames), None)
         assert out.shape == (2, 5) and out.dtype == jnp.float32
+        same = apply(variables, clips(frames), nearest)
         np.testing.assert_allclose(out, same, rtol=1e-5, atol=1e-5)
-        assert not np.allclose(out, other)
+    assert not np.allclose(out, apply(variables, clips(frames), 1), rtol=1e-2)
 
 
 @pytest.mark.parametrize("kind", TINY)
@@ -148,7 +147,7 @@ def test_colours_of_weights_that_were_trained_on_bgr():
     expected = apply(variables, video[..., ::-1], None)
     out = jax.jit(model.clone(channel_order="BGR").apply)(variables, video)
     np.testing.assert_allclose(out, expected, rtol=1e-5, atol=1e-5)
-    assert not np.allclose(out, apply(variables, video, None))
+    assert not np.allclose(out, apply(variables, video, None), rtol=1e-2)
     with pytest.raises(ValueError, match="channel_order='GBR' is unknown"):
         model.clone(channel_order="GBR")
 
