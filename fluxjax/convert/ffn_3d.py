@@ -109,20 +109,38 @@ def load(
         num_classes=num_classes, frames=frames[-1:] if spread else frames, adapters=adapters,
         **_sizes(state, kind), **fields,
     )  # fmt: skip
-    rows, drawn = rows_of(model, labels), {}
+    variables = _variables(model, state, labels, head_key)
+    return _spread(model, variables, frames, head_key) if spread else (model, variables)
+
+
+def _variables(
+    model: SlowFast | UniFormer,
+    state: Mapping[str, Any],
+    labels: Sequence[int],
+    head_key: jax.Array | None,
+) -> dict[str, Any]:
+    """The state dict's tensors as variables, with a new classifier if there is a key for it."""
+    rows, drawn, kind = rows_of(model, labels), {}, type(model)
     if head_key is not None:
-        fresh = [row for row in rows if row.name in names]
-        rows = [row for row in rows if row.name not in names]
+        fresh = [row for row in rows if row.paths[0].startswith("head/")]
+        rows = [row for row in rows if row not in fresh]
         drawn = label_sets.new_parameters(fresh, head_key, _HEAD_STD[kind])
     what = f"a {kind.__name__} of {len(labels) or 1} branch(es)"
-    variables = to_variables(state, rows, what, drawn)
-    if spread:
-        model = model.clone(frames=frames)
-        blocks = adapted_blocks(model) if model.altered else {}
-        std = ADAPTER_STD if kind is UniFormer else None
-        rng = np.random.default_rng(np.asarray(jax.random.key_data(head_key)))
-        variables = spread_branches(variables, len(frames), blocks, rng, std)
-    return model, variables
+    return to_variables(state, rows, what, drawn)
+
+
+def _spread(
+    model: SlowFast | UniFormer,
+    variables: Mapping[str, Any],
+    frames: tuple[int, ...],
+    key: jax.Array,
+) -> tuple[SlowFast | UniFormer, dict[str, Any]]:
+    """A plain network as one of several branches; `key` draws the adapters."""
+    model = model.clone(frames=frames)
+    blocks = adapted_blocks(model) if model.altered else {}
+    std = ADAPTER_STD if isinstance(model, UniFormer) else None
+    rng = np.random.default_rng(np.asarray(jax.random.key_data(key)))
+    return model, spread_branches(variables, len(frames), blocks, rng, std)
 
 
 def _sizes(state: Mapping[str, Any], kind: type) -> dict[str, Any]:

@@ -44,8 +44,8 @@ def load_torch(
         ("module", "model", ..) and prefixes ("backbone.", ..) are handled.
       **overrides: what shapes cannot tell, and changes asked for: num_heads, num_frames,
         image_size, pool_num_heads, gelu, num_classes, label_map, head_key, grid, and fields of the
-        model such as dtype. `load` in `fluxjax.convert.clip`, `.evl`, `.ffn_2d`, `.fluxvit` and
-        `.internvideo2` explains them.
+        model such as dtype. `load` in `fluxjax.convert.clip`, `.evl`, `.ffn_2d`, `.ffn_3d`,
+        `.fluxvit` and `.internvideo2` explains them.
 
     The log (logger "fluxjax") tells for information where each value that shapes cannot tell comes
     from, and warns of those that are assumed.
@@ -72,7 +72,8 @@ def to_torch(model: nn.Module, variables: Mapping[str, Any]) -> dict[str, np.nda
     The exact inverse of `load_torch`: values are moved, never computed with.
 
     Args:
-      model: a ClipImage with projection, Evl, FluxViT, InternVideo2, Tsm or Tea.
+      model: a ClipImage with projection, Evl, FluxViT, InternVideo2, SlowFast, Tea,
+        Tsm or UniFormer.
       variables: of that model.
 
     Raises:
