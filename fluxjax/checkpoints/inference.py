@@ -26,6 +26,7 @@ from fluxjax.checkpoints import manifest
 from fluxjax.checkpoints.paths import local_path
 from fluxjax.checkpoints.usage import Usage
 from fluxjax.models.registry import model_classes
+from fluxjax.tokens.tokens import PixelStats
 from fluxjax.version import __version__
 from fluxjax.weight_files.errors import WeightsError
 
@@ -257,7 +258,10 @@ def _built(kind: str, fields: dict[str, Any], where: str) -> nn.Module:
     try:
         if "dtype" in fields:
             fields["dtype"] = jnp.dtype(fields["dtype"])
-        return classes[kind](**{name: _tuples(value) for name, value in fields.items()})
+        fields = {name: _tuples(value) for name, value in fields.items()}
+        if "pixels" in fields:
+            fields["pixels"] = PixelStats(*fields["pixels"])
+        return classes[kind](**fields)
     except (TypeError, ValueError) as error:
         raise WeightsError(f"{where} does not describe a {kind}: {error}") from error
 
