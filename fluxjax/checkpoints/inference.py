@@ -52,6 +52,11 @@ class Architecture:
     labels: tuple[str, ...] | None
     usage: Usage | None = None
 
+    @property
+    def pixels(self) -> PixelStats | None:
+        """What the model normalises uint8 pixels by."""
+        return getattr(self.model, "pixels", None)
+
 
 def save(
     directory: str | os.PathLike,
@@ -102,13 +107,18 @@ def save(
 
 
 def load(directory: str | os.PathLike) -> tuple[nn.Module, dict[str, Any]]:
-    """Reads an inference checkpoint: the model and its variables, on the default device.
+    """Reads an inference checkpoint, or that of a training run (RUN for RUN/model).
+
+    `read_architecture` has what else it says: class names, preprocessing.
+
+    Returns:
+      The model and its variables, on the default device.
 
     Raises:
       FileNotFoundError: if there is no such folder.
       WeightsError: if it is no inference checkpoint, or a damaged one.
     """
-    directory = pathlib.Path(local_path(directory)).absolute()
+    directory = model_folder(directory).absolute()
     model = read_architecture(directory).model
     try:
         manifest.verify(directory)
@@ -126,13 +136,13 @@ def load(directory: str | os.PathLike) -> tuple[nn.Module, dict[str, Any]]:
 
 
 def read_architecture(directory: str | os.PathLike) -> Architecture:
-    """What a checkpoint says of itself, without reading its weights.
+    """What a checkpoint, or that of a run, says of itself, without reading its weights.
 
     Raises:
       FileNotFoundError: if there is no such folder.
       WeightsError: if it is no inference checkpoint, or a damaged one.
     """
-    directory = pathlib.Path(local_path(directory))
+    directory = model_folder(directory)
     if not directory.is_dir():
         raise FileNotFoundError(f"{directory} is not a folder; expected an inference checkpoint")
     path = directory / _ARCHITECTURE
@@ -162,6 +172,19 @@ def read_architecture(directory: str | os.PathLike) -> Architecture:
             f"they are {_pixels(model)}"
         )
     return Architecture(model, version, labels, usage)
+
+
+def model_folder(path: str | os.PathLike) -> pathlib.Path:
+    """The folder of an inference checkpoint: of a training run the model in it.
+
+    Raises:
+      ValueError: on an empty path, or a remote one.
+    """
+    if not os.fspath(path):
+        raise ValueError("'' names no folder: give a training run or an inference checkpoint")
+    folder = pathlib.Path(local_path(path))
+    inside = folder / "model"
+    return inside if not (folder / _ARCHITECTURE).is_file() and inside.is_dir() else folder
 
 
 def check_vacant(directory: str | os.PathLike, overwrite: bool) -> None:
