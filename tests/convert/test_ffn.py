@@ -43,6 +43,13 @@ def test_there_and_back(name, fields):
     assert all(jax.tree.leaves(jax.tree.map(np.array_equal, values, variables)))
 
 
+def test_three_branches_have_the_released_labels_whatever_their_frames():
+    _, _, state = drawn("tsm_r50_ffn", frames=(2, 6, 10))
+    assert {"base_model.bn1_4.weight", "base_model.bn1_16.weight"} <= set(state)
+    assert fluxjax.load_torch("ffn", state)[0].frames == (4, 8, 16)
+    assert fluxjax.load_torch("ffn", state, frames=(2, 6, 10))[0].frames == (2, 6, 10)
+
+
 def test_a_training_checkpoint():
     model, _, state = drawn("tsm_r50_ffn")
     wrapped = {f"module.{name}": value for name, value in state.items()}
