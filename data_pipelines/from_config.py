@@ -119,6 +119,7 @@ class VideoData:
             repeats=data.repeats,
             per_clip=config.grids.per_clip,
             seconds=data.decode_seconds,
+            square_pixels=data.square_pixels,
         )
         return loader.train_batches(
             examples,
@@ -150,6 +151,7 @@ class VideoData:
             clips=config.eval.clips,
             crops=config.eval.crops,
             seconds=config.data.decode_seconds,
+            square_pixels=config.data.square_pixels,
         )
         return loader.eval_batches(
             examples,

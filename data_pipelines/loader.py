@@ -5,7 +5,7 @@ from collections.abc import Callable, Generator
 import numpy as np
 
 from data_pipelines.clips.examples import EvalExamples, Item, TrainExamples
-from data_pipelines.reading.errors import VideoError
+from data_pipelines.quiet_tensorflow import tensorflow
 
 PREFETCH_BATCHES = 2
 
@@ -116,22 +116,20 @@ def _stream(
     item: Callable[[int], Item], first: int, last: int, rows: int, workers: int
 ) -> Generator[Item, None, None]:
     """Batches of `rows` items first .. last - 1, in order, decoded by parallel threads."""
-    import tensorflow as tf  # only where a pipeline is built (DESIGN, rule 6)
-
-    tf.config.set_visible_devices([], "GPU")  # the accelerator belongs to JAX
+    tf = tensorflow()  # only where a pipeline is built (DESIGN, rule 6)
     if first >= last:
         return
     template = item(first)  # shapes and dtypes
     made = {first: template}  # not to be decoded, and counted if bad, a second time
     names = sorted(template)
-    failures: list[BaseException] = []
+    failures: dict[int, BaseException] = {}
 
     def arrays(position: np.ndarray) -> list[np.ndarray]:
         try:
             result = made.pop(int(position), None) or item(int(position))
         except BaseException as error:
-            failures.append(error)  # TensorFlow would hand on only its text
-            raise
+            failures[int(position)] = error  # TensorFlow would print it, and hand on only its text
+            result = template
         return [result[name] for name in names]
 
     def load(position: tf.Tensor) -> dict[str, tf.Tensor]:
@@ -148,14 +146,11 @@ def _stream(
     dataset = dataset.batch(rows, drop_remainder=True).prefetch(PREFETCH_BATCHES)
     batches = dataset.with_options(options).as_numpy_iterator()
     try:
-        yield from batches
-    except tf.errors.OpError:
-        for failure in failures:
-            if isinstance(failure, VideoError):
-                raise failure from None
-        if failures:
-            raise failures[0] from None
-        raise
+        for end, batch in zip(range(first + rows, last + 1, rows), batches, strict=True):
+            for position in range(end - rows, end):
+                if position in failures:
+                    raise failures[position]
+            yield batch
     finally:
         # Cancels and joins the decoding threads now: threads that still ask for the interpreter
         # while it shuts down would hang the process.

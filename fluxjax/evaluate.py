@@ -2,7 +2,7 @@
 
 Prints the tables that training prints; what an option leaves open is the run's. Nothing in the run
 changes; --output DIR writes the tables as JSON and CSV. Several processes: the same command on each
-with --coordinator, --num_processes and --process_id, or under a launcher, as for training.
+with --coordinator, --num-processes and --process-id, or under a launcher, as for training.
 """
 
 import argparse
@@ -18,8 +18,8 @@ from fluxjax.checkpoints.paths import path_argument
 from fluxjax.config.keys import check_config
 from fluxjax.config.ranges import check_devices
 from fluxjax.evaluation.registry import make_evaluators, splits_read
-from fluxjax.evaluation.writer import format_table, write_tables
-from fluxjax.serving.checkpoint import open_checkpoint
+from fluxjax.evaluation.writer import format_table, write_predictions, write_tables
+from fluxjax.serving.checkpoint import CONFIG, open_checkpoint
 from fluxjax.serving.command import (
     add_process_options,
     add_sampling_option,
@@ -58,6 +58,7 @@ def parser() -> argparse.ArgumentParser:
     add("--batch-size", type=int, help="videos")
     add("--workers", type=int, help="decoding threads")
     add("--max-bad-share", type=float, help="of unreadable videos that is accepted")
+    add("--overwrite", action="store_true", help="replace the tables that --output holds")
     add("--output", metavar="DIR", type=path_argument, help="also write the tables there")
     return options
 
@@ -99,6 +100,22 @@ def apply_options(config: ConfigDict, options: argparse.Namespace) -> None:
         config.eval.evaluators = tuple(options.evaluators.split(","))
 
 
+def _check_output(folder: pathlib.Path, overwrite: bool) -> None:
+    """Refuses a folder with results in it: a run's own, or those of another evaluation.
+
+    Raises:
+      ValueError: naming it and the remedy.
+    """
+    if (folder / CONFIG).exists():
+        raise ValueError(f"--output={folder} is a run's folder, whose tables stay as they are")
+    held = [path.name for path in sorted(folder.glob("*.json")) if not overwrite]
+    if held:
+        raise ValueError(
+            f"--output={folder} holds {held[0]} of another evaluation; choose another folder or "
+            "add --overwrite"
+        )
+
+
 def run(options: argparse.Namespace) -> int:
     """Evaluates as the options say; the exit code.
 
@@ -111,6 +128,8 @@ def run(options: argparse.Namespace) -> int:
     checkpoint = open_checkpoint(options.checkpoint)
     config = config_of(checkpoint)
     apply_options(config, options)
+    if options.output:
+        _check_output(pathlib.Path(options.output), options.overwrite)
     config.data.sampling = checkpoint.sampling(options.sampling)
     if not config.data.test:
         raise ValueError(f"{checkpoint.folder} belongs to no run; pass --data")
@@ -143,7 +162,10 @@ def run(options: argparse.Namespace) -> int:
         if options.output:
             folder = pathlib.Path(options.output)
             folder.mkdir(parents=True, exist_ok=True)
-            write_tables(tables, folder, step=None)
+            write_tables(tables, folder, checkpoint.step)
+            for table in tables:
+                if table.answers is not None:
+                    write_predictions(table, folder)
     return 0
 
 

@@ -25,20 +25,25 @@ from fluxjax.config.paths import expand_paths
 from fluxjax.config.ranges import check_devices
 from fluxjax.evaluation.registry import make_evaluators
 from fluxjax.evaluation.writer import format_table, write_scalars, write_tables
-from fluxjax.serving.command import set_up_logging
+from fluxjax.logs import only_warnings, set_up_logging
+from fluxjax.pretrained.sources import fetch, is_remote
 from fluxjax.tasks import create_task
 from fluxjax.training import hosts
 from fluxjax.training.agreement import Agreement
+from fluxjax.training.batches import warn_of_repeats
+from fluxjax.training.devices import devices_in_words
 from fluxjax.training.dry_run import dry_run
 from fluxjax.training.feature_cache import CachedData
 from fluxjax.training.lock import locked
 from fluxjax.training.loop import Trainer, train
 from fluxjax.training.mesh import batch_shards, make_mesh
+from fluxjax.training.metric_writers import Writers, check_wandb
 from fluxjax.training.nonfinite import NonFiniteError
 from fluxjax.training.profiling import StepProfiler
 from fluxjax.training.signals import EXIT_STOPPED, Stopped, StopSignals
 from fluxjax.training.state import TrainState
 from fluxjax.training.workdir import CONFIG, MODEL, PRETRAIN, check_folder, check_resume
+from fluxjax.version import __version__
 
 if TYPE_CHECKING:
     from data_pipelines.from_config import VideoData
@@ -79,8 +84,10 @@ def run(config: ConfigDict, workdir: pathlib.Path) -> None:
     """
     from data_pipelines.from_config import VideoData  # needs PyAV, and TensorFlow for tf.data
 
+    _fetch_start(config)
     expand_paths(config)
     check_config(config)
+    check_wandb(config)
     if config.compile_cache is not None:
         jax.config.update("jax_compilation_cache_dir", config.compile_cache)
     mesh = make_mesh(config.mesh)
@@ -104,12 +111,13 @@ def run(config: ConfigDict, workdir: pathlib.Path) -> None:
         if config.pretrain is not None and config.init_from is None:
             config.init_from = _pretrained(config.pretrain, workdir / PRETRAIN)
         hosts.meet(f"data of {workdir.name}")
+        warn_of_repeats(config, len(data.train))
         log.info(
             "%s: %d train and %d test videos, %d classes, %s",
             workdir, len(data.train), len(data.test), config.num_classes or 0, task.example(),
         )  # fmt: skip
         _train_and_evaluate(trainer, data, workdir)
-    log.info("done; checkpoints, model, TensorBoard logs and tables are in %s", workdir)
+    log.info("done; checkpoints, model, logs and tables are in %s", workdir)
 
 
 def _train_and_evaluate(trainer: Trainer, data: "VideoData", workdir: pathlib.Path) -> None:
@@ -117,11 +125,14 @@ def _train_and_evaluate(trainer: Trainer, data: "VideoData", workdir: pathlib.Pa
     if config.features.dir is not None:
         data = CachedData(data, task, trainer.mesh, trainer.initial_state().variables())
     evaluators = make_evaluators(task, trainer.mesh, data)
-    batches = functools.partial(data.train_batches, task.example())
+
+    def batches(step: int):
+        writer.begin(step)
+        return data.train_batches(task.example(), step)
 
     def report(step: int, line: str, scalars: Mapping[str, float]) -> None:
         unreadable = len(data.bad.unreadable)
-        bad = f" | bad videos {unreadable}" if unreadable else ""
+        bad = f" | bad {unreadable}" if unreadable else ""
         log.info("%s", line + bad)
         writer.write_scalars(step, {f"train/{name}": value for name, value in scalars.items()})
 
@@ -135,7 +146,7 @@ def _train_and_evaluate(trainer: Trainer, data: "VideoData", workdir: pathlib.Pa
                 print(format_table(table) + "\n", flush=True)
 
     with (
-        contextlib.closing(_metric_writer(workdir)) as writer,
+        contextlib.closing(Writers(workdir, config, jax.process_index() == 0)) as writer,
         Checkpoints(workdir, config.checkpoint.keep, config.to_dict()) as checkpoints,
         StopSignals(Agreement.of_this_run()).installed() as stop,
     ):
@@ -150,6 +161,14 @@ def _train_and_evaluate(trainer: Trainer, data: "VideoData", workdir: pathlib.Pa
         stop.call(functools.partial(evaluate, step, state), step)
 
 
+def _fetch_start(config: ConfigDict) -> None:
+    """Puts the local path of what `config.init_from` names on the web or the hub in its place."""
+    if config.init_from is not None and is_remote(config.init_from):
+        config.init_from = str(fetch(config.init_from))
+    if config.pretrain is not None:
+        _fetch_start(config.pretrain)
+
+
 def _pretrained(config: ConfigDict, workdir: pathlib.Path) -> str:
     """The model of a run that comes first: trained now, or what an earlier run has left."""
     model = workdir / MODEL
@@ -157,14 +176,6 @@ def _pretrained(config: ConfigDict, workdir: pathlib.Path) -> str:
         log.info("first a run of its own, in %s", workdir)
         run(config, workdir)
     return str(model)
-
-
-def _metric_writer(workdir: pathlib.Path):
-    """CLU's TensorBoard writer on the first process; the others write nothing."""
-    from clu import metric_writers  # brings TensorFlow: only once a run starts
-
-    first = jax.process_index() == 0
-    return metric_writers.MultiWriter([metric_writers.SummaryWriter(str(workdir))] if first else [])
 
 
 def default_workdir(config_path: str) -> pathlib.Path:
@@ -185,6 +196,9 @@ def main(argv: list[str]) -> None:
     try:
         workdir = check_folder(_WORKDIR.value) if _WORKDIR.value else default_workdir(config_path)
         hosts.start(_DISTRIBUTED.value, _COORDINATOR.value, _NUM_PROCESSES.value, _PROCESS_ID.value)
+        if jax.process_index() > 0:
+            only_warnings()
+        log.info("fluxjax %s on %s", __version__, devices_in_words())
         if jax.process_count() > 1 and not _WORKDIR.value:
             raise ValueError("runs of several processes need --workdir, a folder that all share")
         run(_CONFIG.value, workdir)

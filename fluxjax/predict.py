@@ -1,15 +1,16 @@
 """Classes of videos: python -m fluxjax.predict --checkpoint runs/mine clip.mp4 other.mp4
 
-Prints the most probable classes of each video. A file that cannot be read is named, the others are
-done, and the exit code is 1.
+Prints the most probable classes of each video; of a folder, those of the videos in it. A file that
+cannot be read is named, the others are done, and the exit code is 1.
 """
 
 import argparse
+import dataclasses
+import itertools
 import json
 import pathlib
 import sys
-from collections.abc import Iterator, Sequence
-from typing import Any
+from collections.abc import Iterable, Iterator, Sequence
 
 import numpy as np
 
@@ -18,12 +19,18 @@ from data_pipelines.demo.encode import encode_h264
 from data_pipelines.reading.errors import VideoError
 from data_pipelines.reading.video import open_video
 from data_pipelines.sources.records import Record
-from data_pipelines.sources.remote import check_schemes, source_of
+from data_pipelines.sources.remote import check_schemes
 from data_pipelines.sources.text_files import lines_of
-from fluxjax.budgets.planner import plan
-from fluxjax.budgets.points import read_report
 from fluxjax.checkpoints.paths import path_argument
-from fluxjax.serving.checkpoint import Checkpoint, Prediction, Predictor, open_checkpoint
+from fluxjax.predictor import (
+    Prediction,
+    Predictor,
+    choose_setting,
+    file_record,
+    is_folder_of_videos,
+    list_videos,
+)
+from fluxjax.serving.checkpoint import Checkpoint, open_checkpoint
 from fluxjax.serving.command import (
     add_sampling_option,
     add_view_options,
@@ -32,9 +39,7 @@ from fluxjax.serving.command import (
     run_command,
 )
 from fluxjax.serving.drawing import lit
-from fluxjax.serving.settings import Setting, make_setting
 from fluxjax.serving.windows import Window, plot_scores, windows
-from fluxjax.tokens.grids import parse_grid
 
 DRAWN_PIXELS = 448  # side of the drawn video
 DRAWN_SECONDS = 0.5  # that each sampled frame is shown
@@ -47,10 +52,12 @@ def parser() -> argparse.ArgumentParser:
     add_view_options(options, default=None)
     add_sampling_option(options)
     add = options.add_argument
-    add("videos", nargs="+", metavar="VIDEO")
+    add("videos", nargs="+", metavar="VIDEO", help="files, folders of videos, gs:// addresses")
     add("--grid", help="FRAMESxPIXELS; default: the first that the run was evaluated on")
     add("--budget", type=int, help="tokens kept a view; default: the largest of the model")
     add("--limit-ms", type=float, help="the best setting of the report that takes no longer a view")
+    add("--within-noise", action="store_true", help="of the report, the cheapest setting that is "
+        "not significantly less accurate than the best")  # fmt: skip
     add(
         "--report",
         type=path_argument,
@@ -66,6 +73,7 @@ def parser() -> argparse.ArgumentParser:
     add("--json", action="store_true", help="one JSON object a line")
     add("--embed", metavar="FILE", type=path_argument, help="also write the pooled features "
         "[videos, E] float32 as .npy; rows of NaN for unreadable videos")  # fmt: skip
+    add("--batch-size", type=int, help="videos run at once; default: as many as make 8 views")
     add("--start", type=float, help="seconds of the video to begin at; default: 0")
     add("--end", type=float, help="seconds of the video to end at; default: its end")
     add(
@@ -79,32 +87,6 @@ def parser() -> argparse.ArgumentParser:
     add("--draw", metavar="FILE", type=path_argument, help="also write the clip as .mp4 with the "
         "kept tokens lit (one video, first view)")  # fmt: skip
     return options
-
-
-def choose_setting(options: argparse.Namespace, checkpoint: Checkpoint) -> Setting:
-    """The setting that --grid and --budget, or --limit-ms and --report ask for.
-
-    Raises:
-      ValueError, FileNotFoundError: naming the option and the remedy.
-    """
-    if options.limit_ms is None and options.report is None:
-        grid = parse_grid(options.grid) if options.grid else checkpoint.default_grid()
-        budget = options.budget
-        if budget is None:
-            budget = getattr(checkpoint.model, "budgets", (None,))[0]
-        setting = make_setting(checkpoint.model, grid, budget)
-        if options.budget and options.budget > setting.budget:
-            print(f"--budget {budget} is more than the {setting.budget} tokens of {grid}: all are "
-                  "kept", file=sys.stderr)  # fmt: skip
-        return setting
-    if options.grid:
-        raise ValueError("--grid is chosen from the report with --limit-ms or --report; drop it")
-    path = options.report
-    if path is None:
-        if checkpoint.run is None:
-            raise ValueError("--limit-ms needs --report FILE: the checkpoint lies in no run")
-        path = checkpoint.run / "budgets.json"
-    return plan(read_report(path), tokens=options.budget, ms=options.limit_ms).setting
 
 
 def read_labels(options: argparse.Namespace, checkpoint: Checkpoint) -> tuple[str, ...] | None:
@@ -125,61 +107,60 @@ def read_labels(options: argparse.Namespace, checkpoint: Checkpoint) -> tuple[st
     return names
 
 
-def spans_of(options: argparse.Namespace, source: Any, path: str) -> Sequence[Window | None]:
-    """The parts of a video that are predicted; None is all of it. `path` is what errors call it.
+def listed(paths: Sequence[str]) -> list[str]:
+    """Paths of videos, with those in a folder in its place.
+
+    Raises:
+      ValueError: on a folder without videos.
+    """
+    lists = [list_videos(path) if is_folder_of_videos(path) else [path] for path in paths]
+    return [path for found in lists for path in found]
+
+
+def spans_of(options: argparse.Namespace, record: Record) -> Sequence[Window | None]:
+    """The parts of a video that are predicted; None is all of it.
 
     Raises:
       VideoError: if the video cannot be read, or ends before --start.
     """
     if options.window is None and options.start is None and options.end is None:
         return [None]
-    with open_video(source, name=path) as video:
+    with open_video(record.source, name=record.name) as video:
         duration = video.duration
     start, end = options.start or 0.0, min(options.end or duration, duration)
     if start >= end:
-        raise VideoError(path, f"--start={start:g} s is not before its end, {end:.2f} s")
+        raise VideoError(record.name, f"--start={start:g} s is not before its end, {end:.2f} s")
     if options.window is None:
         return [Window(start, end)]
     return windows(start, end, options.window, options.stride or options.window)
 
 
-def predictions(
-    options: argparse.Namespace, predictor: Predictor, setting: Setting, sampling: str
-) -> Iterator[tuple[str, Window | None, Prediction | VideoError]]:
-    """For each part of each video what the model says, or why it could not be read."""
-    for path in options.videos:
+def records_of(options: argparse.Namespace, paths: Iterable[str]) -> Iterator[Record | VideoError]:
+    """A record for each part of each video, or why there is none."""
+    for path in paths:
+        record = file_record(path)
+        if isinstance(record, VideoError):
+            yield record
+            continue
         try:
-            source = source_of(path)
-            for span in spans_of(options, source, path):
-                record = Record(source, -1, path, *(span or ()))
-                views = eval_views(record, setting.grid, sampling, options.clips, options.crops)
-                yield path, span, predictor.predict(views, setting)
+            for span in spans_of(options, record):
+                start, end = span or (None, None)
+                yield dataclasses.replace(record, start=start, end=end)
         except VideoError as error:
-            yield path, None, error
+            yield error
 
 
-def result(
-    prediction: Prediction | VideoError,
-    path: str,
-    span: Window | None,
-    setting: Setting,
-    labels: Sequence[str] | None,
-    top: int,
-) -> dict:
+def result(prediction: Prediction, span: Window | None, predictor: Predictor, top: int) -> dict:
     """The JSON object of one video, or of one span of it."""
-    if isinstance(prediction, VideoError):
-        return {"video": path, "error": prediction.reason}
-    best = np.argsort(-prediction.probabilities, kind="stable")[:top].tolist()
+    if prediction.error is not None:
+        return {"video": prediction.name, "error": prediction.error.reason}
+    setting = predictor.setting
     named = [
-        {
-            "class": index,
-            "label": None if labels is None else labels[index],
-            "probability": round(float(prediction.probabilities[index]), 6),
-        }
-        for index in best
+        {"class": number, "label": label, "probability": round(probability, 6)}
+        for number, label, probability in prediction.top(top)
     ]
     return {
-        "video": path,
+        "video": prediction.name,
         **({} if span is None else {"start": round(span.start, 3), "end": round(span.end, 3)}),
         "grid": str(setting.grid),
         "budget": setting.budget,
@@ -203,46 +184,40 @@ def show(line: dict, as_json: bool) -> None:
             print(f"  {entry['probability']:6.1%}  {name}", flush=True)
 
 
-def draw(
-    path: str,
-    span: Window | None,
-    target: str,
-    predictor: Predictor,
-    setting: Setting,
-    sampling: str,
-) -> None:
+def draw(record: Record, target: str, predictor: Predictor) -> None:
     """Writes the sampled frames with the kept tokens lit, each for half a second.
 
     Raises:
       VideoError: if the video cannot be read.
     """
-    record = Record(source_of(path), -1, path, *(span or ()))
-    groups = predictor.groups(eval_views(record, setting.grid, sampling)[0], setting)
-    frames = lit(eval_views(record, setting.grid, sampling, pixels=DRAWN_PIXELS)[0], groups)
-    shown = np.repeat(frames, round(DRAWN_SECONDS * DRAWN_FPS), axis=0)
+    grid, sampling = predictor.setting.grid, predictor.sampling
+    frames = eval_views(record, grid, sampling, pixels=DRAWN_PIXELS)[0]
+    shown = np.repeat(
+        lit(frames, predictor.groups(record)), round(DRAWN_SECONDS * DRAWN_FPS), axis=0
+    )
     pathlib.Path(target).write_bytes(encode_h264(shown, fps=DRAWN_FPS, crf=18))
 
 
-def check(options: argparse.Namespace) -> None:
+def check(options: argparse.Namespace, videos: Sequence[str]) -> None:
     """Refuses options that cannot be served, before anything is loaded.
 
     Raises:
       ValueError: naming the option.
     """
-    check_positive(options, "clips", "crops", "top")
-    check_schemes(options.videos)
+    check_positive(options, "clips", "crops", "top", "batch_size")
+    check_schemes(videos)
     for name in ("start", "end", "window", "stride"):
         value = getattr(options, name)
         if value is not None and not (value > 0 or (name == "start" and value == 0)):
             raise ValueError(f"--{name}={value:g} must be positive seconds")
     if (options.stride or options.plot) and options.window is None:
         raise ValueError("--stride and --plot are of windows: give --window SECONDS")
-    if options.plot and (len(options.videos) > 1 or not options.plot.endswith(".png")):
+    if options.plot and (len(videos) > 1 or not options.plot.endswith(".png")):
         raise ValueError(f"--plot={options.plot} must end in .png and is for one video")
     if options.draw and options.window is not None:
         raise ValueError("--draw shows one clip; drop --window, or choose a span by --start, --end")
-    if options.draw and len(options.videos) > 1:
-        raise ValueError(f"--draw is for one video, {len(options.videos)} are given")
+    if options.draw and len(videos) > 1:
+        raise ValueError(f"--draw is for one video, {len(videos)} are given")
     if options.draw and not options.draw.endswith(".mp4"):
         raise ValueError(f"--draw={options.draw} must end in .mp4")
     if options.embed and not options.embed.endswith(".npy"):
@@ -255,31 +230,63 @@ def run(options: argparse.Namespace) -> int:
     Raises:
       ValueError, OSError: naming what is wrong.
     """
-    check(options)
-    checkpoint = open_checkpoint(options.checkpoint)
-    setting = choose_setting(options, checkpoint)
-    labels, sampling = read_labels(options, checkpoint), checkpoint.sampling(options.sampling)
-    options.clips, options.crops = checkpoint.views(options.clips, options.crops)
-    views = f"{options.clips} x {options.crops} views"
-    print(f"{setting}, {views}, frames {sampling}", file=sys.stderr)
-    predictor = Predictor(checkpoint.model, checkpoint.variables)
-    rows, spans, scores, failed = [], [], [], False
-    for path, span, prediction in predictions(options, predictor, setting, sampling):
-        show(result(prediction, path, span, setting, labels, options.top), options.json)
-        if isinstance(prediction, VideoError):
-            rows.append(None)
-            failed = True
-            continue
+    videos = listed(options.videos)
+    check(options, videos)
+    predictor = make_predictor(options)
+    views = f"{predictor.clips} x {predictor.crops} views"
+    print(f"{predictor.setting}, {views}, frames {predictor.sampling}", file=sys.stderr)
+    records, met, rows, scores = [], itertools.tee(records_of(options, videos)), [], []
+    for record, prediction in zip(met[0], predictor.stream(met[1]), strict=True):
+        span = _span(record)
+        show(result(prediction, span, predictor, options.top), options.json)
         rows.append(prediction.features)
-        spans.append(span)
-        scores.append(prediction.probabilities)
+        if prediction.error is None:
+            records.append(record)
+            scores.append(prediction.probabilities)
+    failed = len(records) < len(rows)
     if options.embed:
         np.save(options.embed, _feature_rows(rows))
-    if options.plot and spans:
-        plot_scores(options.plot, spans, np.stack(scores), labels)
+    if options.plot and records:
+        spans = [_span(record) for record in records]
+        plot_scores(options.plot, spans, np.stack(scores), predictor.labels)
     if options.draw and not failed:
-        draw(options.videos[0], spans[0], options.draw, predictor, setting, sampling)
+        draw(records[0], options.draw, predictor)
     return int(failed)
+
+
+def make_predictor(options: argparse.Namespace) -> Predictor:
+    """The predictor that the options ask for.
+
+    Raises:
+      ValueError, OSError: naming what is wrong.
+    """
+    checkpoint = open_checkpoint(options.checkpoint)
+    setting = choose_setting(
+        checkpoint,
+        options.budget,
+        options.limit_ms,
+        options.grid,
+        options.report,
+        options.within_noise,
+    )
+    if options.budget and options.budget > setting.budget and options.limit_ms is None:
+        print(f"--budget {options.budget} is more than the {setting.budget} tokens of "
+              f"{setting.grid}: all are kept", file=sys.stderr)  # fmt: skip
+    return Predictor(
+        checkpoint,
+        setting,
+        sampling=options.sampling,
+        clips=options.clips,
+        crops=options.crops,
+        labels=read_labels(options, checkpoint),
+        batch_size=options.batch_size,
+    )
+
+
+def _span(record: Record | VideoError) -> Window | None:
+    if isinstance(record, VideoError) or record.start is None:
+        return None
+    return Window(record.start, record.end)
 
 
 def _feature_rows(rows: Sequence[np.ndarray | None]) -> np.ndarray:

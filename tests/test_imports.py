@@ -26,6 +26,7 @@ variables = jax.jit(model.init)(jax.random.key(0), jnp.zeros((1, 2, 28, 28, 3)))
 clip = np.zeros((2, 28, 28, 3), np.uint8)
 tokens = fluxjax.pack([clip], max_tokens=8)
 print(jax.jit(lambda v, t: model.apply(v, t, budget=4))(variables, tokens).shape)
+assert "Predictor" in dir(fluxjax) and "fluxjax.predictor" not in sys.modules
 """
     result = subprocess.run(
         [sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, timeout=300
@@ -47,20 +48,22 @@ def test_importing_the_pipelines_does_not_import_tensorflow():
 
 # From the ground up: a room imports from lower floors only, and from itself.
 FLOORS = (
-    ("fluxjax.version", "fluxjax.logs"),
+    ("fluxjax.version", "fluxjax.logs", "fluxjax.options", "fluxjax.own_pipelines"),
     ("fluxjax.tokens", "fluxjax.weight_files"),
     ("fluxjax.augment", "fluxjax.models"),
     ("fluxjax.checkpoints",),
     ("fluxjax.tasks", "fluxjax.convert"),
-    ("fluxjax.config",),
+    ("fluxjax.config", "fluxjax.pretrained"),
     ("fluxjax.training",),
     ("fluxjax.evaluation",),
     ("fluxjax.serving",),
     ("fluxjax.budgets",),
     ("fluxjax.export",),
+    ("fluxjax.predictor",),
     ("fluxjax.main", "fluxjax.predict", "fluxjax.evaluate"),
 )
 PIPELINE_FLOORS = (
+    ("data_pipelines.quiet_tensorflow", "data_pipelines.progress"),
     ("data_pipelines.reading", "data_pipelines.demo", "data_pipelines.text"),
     ("data_pipelines.sources",),
     ("data_pipelines.clips",),

@@ -78,6 +78,14 @@ def final_state(workdir, step):
     return ocp.StandardCheckpointer().restore(path)
 
 
+def logged(workdir):
+    """Steps in log.jsonl; those of evaluations are marked."""
+    lines = [json.loads(line) for line in (workdir / "log.jsonl").read_text().splitlines()]
+    for line in lines:
+        assert line["time"] > 1.7e9 and ("train/loss" in line) != ("eval/top1" in " ".join(line))
+    return [line["step"] if "train/loss" in line else f"{line['step']} evaluated" for line in lines]
+
+
 def contents(folder):
     return {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
@@ -100,6 +108,8 @@ def test_train_evaluate_repeat_stop_kill_and_resume(video_list, tmp_path):
         assert [row["grid"] for row in csv.DictReader(file)] == [grid for _, grid in points]
     assert fluxjax.load(tmp_path / "whole" / "model")[0].num_classes == 4
     assert any((tmp_path / "whole").glob("events.out.tfevents.*")), "no TensorBoard log"
+
+    assert logged(tmp_path / "whole") == [1, 2, 3, 4, 5, 6, "6 evaluated"]
 
     # Looked at again without training: the same figures, and nothing in the run changes.
     before = {path: path.stat().st_mtime_ns for path in (tmp_path / "whole").rglob("*")}
@@ -145,6 +155,7 @@ def test_train_evaluate_repeat_stop_kill_and_resume(video_list, tmp_path):
     assert resumed.returncode == 0, resumed.stderr
     assert re.search(r"resuming at step [2-4] ", resumed.stderr), resumed.stderr
     assert "which ended without a word" in resumed.stderr
+    assert logged(broken) == [1, 2, 3, 4, 5, 6, "6 evaluated"]
     a, b = (final_state(path, 6) for path in (tmp_path / "whole", broken))
     assert jax.tree.structure(a) == jax.tree.structure(b)
     jax.tree.map(np.testing.assert_array_equal, a, b)

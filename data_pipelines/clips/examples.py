@@ -42,6 +42,7 @@ class TrainExamples:
       repeats: examples cut from one video, same frames, with fresh crops.
       per_clip: draw a grid for every example, not for every batch.
       seconds: time limit of reading one video; None for none.
+      square_pixels: show non-square pixels in the shape that players do.
     """
 
     catalog: Catalog
@@ -54,6 +55,7 @@ class TrainExamples:
     repeats: int = 1
     per_clip: bool = False
     seconds: float | None = None
+    square_pixels: bool = False
 
     def __post_init__(self):
         put = functools.partial(object.__setattr__, self)  # the dataclass is frozen
@@ -81,7 +83,7 @@ class TrainExamples:
                 record = fetch(self.catalog, example, self.bad)
                 read = functools.partial(
                     joint_clips, record, self.spec.clips, draws, self.augmentation,
-                    self.sampling, self.repeats, self.seconds,
+                    self.sampling, self.repeats, self.seconds, self.square_pixels,
                 )  # fmt: skip
                 clips = limited(read, self.seconds, record.name)
             except VideoError as error:
@@ -126,6 +128,7 @@ class EvalExamples:
       clips: temporal views.
       crops: spatial views.
       seconds: time limit of reading one video; None for none.
+      square_pixels: show non-square pixels in the shape that players do.
     """
 
     catalog: Catalog
@@ -135,6 +138,7 @@ class EvalExamples:
     clips: int = 1
     crops: int = 1
     seconds: float | None = None
+    square_pixels: bool = False
 
     def __post_init__(self):
         object.__setattr__(self, "_per_video", PerVideo(self.catalog, self.spec))
@@ -179,7 +183,7 @@ class EvalExamples:
         return [
             eval_views(
                 record, spec.grids[0], spec.sampling or self.sampling, self.clips, self.crops,
-                seconds=self.seconds,
+                seconds=self.seconds, square_pixels=self.square_pixels,
             )
             for spec in self.spec.clips
         ]  # fmt: skip

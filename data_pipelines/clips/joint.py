@@ -59,6 +59,7 @@ def joint_clips(
     sampling: str,
     repeats: int = 1,
     seconds: float | None = None,
+    square_pixels: bool = False,
 ) -> list[list[np.ndarray]]:
     """For each repeat the clips of a video, uint8 [T, R, R, 3] each.
 
@@ -73,12 +74,14 @@ def joint_clips(
       sampling: frame sampler of clips that name none.
       repeats: of the whole set.
       seconds: time limit, see `open_video`.
+      square_pixels: see `open_video`.
 
     Raises:
       VideoError: if the video cannot be read.
     """
     crops, flips = draws.rng(Stream.CROP), draws.rng(Stream.FLIP)
-    with open_video(record.source, name=record.name, seconds=seconds) as video:
+    options = {"name": record.name, "seconds": seconds, "square_pixels": square_pixels}
+    with open_video(record.source, **options) as video:
         frames = [
             _frames(video, record, spec.sampling or sampling, grid, draws.rng(Stream.FRAMES, i))
             for i, (spec, grid) in enumerate(zip(specs, draws.grids, strict=True))

@@ -61,6 +61,7 @@ def eval_views(
     crops: int = 1,
     pixels: int | None = None,
     seconds: float | None = None,
+    square_pixels: bool = False,
 ) -> list[np.ndarray]:
     """The deterministic views of one video: clip 0's crops, clip 1's crops, ..
 
@@ -72,6 +73,7 @@ def eval_views(
       crops: spatial views.
       pixels: side to scale the same crops to, for showing them; None: the grid's resolution.
       seconds: time limit, see `open_video`; None: no limit.
+      square_pixels: see `open_video`.
 
     Returns:
       clips * crops arrays uint8 [T, side, side, 3], RGB.
@@ -81,7 +83,8 @@ def eval_views(
     """
     side = pixels or grid.resolution
     views = []
-    with open_video(record.source, name=record.name, seconds=seconds) as video:
+    options = {"name": record.name, "seconds": seconds, "square_pixels": square_pixels}
+    with open_video(record.source, **options) as video:
         first, last = frame_span(video, record)
         eval_frames = span_sampler(video, sampling, first, last).test
         for clip in range(clips):

@@ -8,6 +8,7 @@ import contextlib
 import dataclasses
 import fcntl
 import functools
+import io
 import logging
 import os
 import pathlib
@@ -21,6 +22,7 @@ from absl import logging as absl_logging
 
 from data_pipelines.demo import captions as captions_lib
 from data_pipelines.demo import encode, motion, render
+from data_pipelines.progress import progress
 
 log = logging.getLogger(__name__)
 
@@ -100,8 +102,10 @@ class FluxDemo(tfds.core.GeneratorBasedBuilder):
     def _generate_examples(self, split: str, size: int) -> Iterator[tuple[int, dict[str, Any]]]:
         render.sources()  # once, before the workers ask for it at the same time
         make = functools.partial(example, self.builder_config.variant, split)
-        for made in _ordered_map(make, range(size), workers=_num_workers()):
-            yield made["index"], made
+        with progress(size, "clips", log) as note:
+            for made in _ordered_map(make, range(size), workers=_num_workers()):
+                yield made["index"], made
+                note(made["index"] + 1, split)
 
 
 def example(variant: str, split: str, index: int) -> dict[str, Any]:
@@ -140,9 +144,13 @@ def prepared(variant: str, data_dir: str, num_examples: tuple[int, int] | None) 
             for left in sorted(home.glob("incomplete*")):
                 log.warning("removing %s, which an interrupted preparation left", left)
                 shutil.rmtree(left)
-            builder.download_and_prepare(
-                download_config=tfds.download.DownloadConfig(try_download_gcs=False)
-            )
+            sizes = sum(builder.builder_config.num_examples)
+            log.info("making the demo corpus %s, %d clips, in %s", config.name, sizes, home)
+            tfds.disable_progress_bar()  # three at a time, and lines about downloads of nothing
+            with contextlib.redirect_stdout(io.StringIO()):
+                builder.download_and_prepare(
+                    download_config=tfds.download.DownloadConfig(try_download_gcs=False)
+                )
             return builder
 
 

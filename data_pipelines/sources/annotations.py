@@ -22,7 +22,7 @@ _HELP = (
     "captions, start, end, label, weight"
 )
 _VIDEO, _CAPTION = ("video", "path"), ("caption", "captions")
-_KEYS = (*_VIDEO, *_CAPTION, "start", "end", "label", "weight")
+KEYS = (*_VIDEO, *_CAPTION, "start", "end", "label", "weight")  # that are read
 
 log = logging.getLogger(__name__)
 
@@ -61,11 +61,11 @@ class AnnotationFile(PathCatalog):
         unread: set[str] = set()
         for place, row in _rows(path, text, separator):
             try:
-                found = _entries(place, row, counts)
+                found = entries_of(place, row, counts)
             except ValueError as error:
                 problems.append((place, str(error)))
                 continue
-            unread |= row.keys() - set(_KEYS)
+            unread |= row.keys() - set(KEYS)
             entries += found
         super().__init__(path, entries, classes, root, problems, _HELP)
         told = [f"{count} {what}" for what, count in sorted(counts.items())]
@@ -145,8 +145,12 @@ def _csv_rows(path: str, text: str, separator: str) -> Iterator[Row]:
         raise ValueError(f"{path}, line {reader.line_num}: no CSV ({error})") from error
 
 
-def _entries(place: str, row: dict[str, Any], counts: Counter) -> list[Entry]:
-    """The examples of one entry; counts what is left out of it."""
+def entries_of(place: str, row: dict[str, Any], counts: Counter) -> list[Entry]:
+    """The examples of one entry; counts what is left out of it.
+
+    Raises:
+      ValueError: saying what is wrong with the entry.
+    """
     paths = _one_of(row, _VIDEO)
     if paths is None:
         raise ValueError(f"no video in it, only {sorted(row)[:8]}")

@@ -1,9 +1,9 @@
 """What to read: one `Record` (a video, its label, its span) for each example of a data set.
 
 `open_catalog` understands the demo corpus, any TFDS data set that keeps videos as bytes or paths,
-list files, annotation files and class folders. A catalog knows nothing of decoding: a record's
-source is the path of a local file, or bytes where there is no local file. TensorFlow is imported
-for TFDS and remote paths only.
+list files, annotation files, class folders and tar files. A catalog knows nothing of decoding: a
+record's source is the path of a local file, or bytes where there is no local file. TensorFlow is
+imported for TFDS and remote paths only.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from data_pipelines.sources.list_files import ListFile
 from data_pipelines.sources.path_catalog import PathCatalog, missing
 from data_pipelines.sources.records import Catalog, Record
 from data_pipelines.sources.remote import is_folder
+from data_pipelines.sources.tar_shards import TarShards, is_tar
 from data_pipelines.sources.tfds_records import TfdsCatalog, open_demo, open_tfds
 
 __all__ = ["Catalog", "ListFile", "PathCatalog", "Record", "TfdsCatalog", "missing", "open_catalog"]
@@ -50,7 +51,8 @@ def open_catalog(
           read where ``captions=KEY`` names a feature of one or several texts;
         - the path (local or gs://) of a list file, of an annotation file (.jsonl; .json with a list
           of objects; .csv with a heading that names `video` or `path`), or of a folder with a
-          folder of videos for each class; ``{split}`` in it is replaced by the split.
+          folder of videos for each class; ``{split}`` in it is replaced by the split;
+        - tar files of videos, WebDataset's: ``a.tar``, ``train-{0000..0063}.tar``, ``train/*.tar``.
       split: e.g. "train". A path without ``{split}`` is its own split, whatever it is called.
       data_dir: where TFDS and the demo corpus are kept. None: TFDS's own default, and
         `data_pipelines.demo.default_data_dir`. Paths have no use for it.
@@ -109,16 +111,19 @@ def _open(source, split, data_dir, root, separator, num_classes, label_names, tr
 def open_path(
     path: str, *, root: str = "", separator: str | None = None, **known: Any
 ) -> PathCatalog:
-    """A list file, an annotation file or a class folder; `known` of classes as in `open_catalog`.
+    """A list or annotation file, a class folder, tar files; `known` of classes: `open_catalog`.
 
     Raises:
       ValueError, OSError: see `open_catalog`.
     """
-    if is_folder(os.path.expanduser(path)):
+    own = TarShards if is_tar(path) else None
+    if own is None and is_folder(os.path.expanduser(path)):
+        own = ClassFolder
+    if own is not None:
         for option, value in (("root", root), ("separator", separator)):
             if value:
-                raise ValueError(f"{option}={value!r} has no meaning for the folder {path!r}")
-        return ClassFolder(path, **known)
+                raise ValueError(f"{option}={value!r} has no meaning for {path!r}; leave it out")
+        return own(path, **known)
     kind = AnnotationFile if is_annotation_file(path) else ListFile
     return kind(path, root=root, separator=separator, **known)
 

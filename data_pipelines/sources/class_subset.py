@@ -48,6 +48,10 @@ class ClassSubset(Catalog):
         record = self.whole[int(self._index[index])]
         return dataclasses.replace(record, label=self._renumbered[record.label])
 
+    def name(self, index: int) -> str:
+        """See `Catalog.name`."""
+        return self.whole.name(int(self._index[index]))
+
     def labels(self) -> np.ndarray:
         """New class numbers [len] int64."""
         old = self.whole.labels()[self._index]

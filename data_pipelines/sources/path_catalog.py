@@ -1,4 +1,4 @@
-"""Catalogs of video files: what list files, annotation files and class folders have in common."""
+"""Catalogs of video files: what lists, annotations, class folders and tar files have in common."""
 
 from __future__ import annotations
 
@@ -101,16 +101,20 @@ class PathCatalog(Catalog):
           VideoError: if a remote file cannot be read.
         """
         index = range(len(self))[index]
-        entry, path = self._entries[index], self.video_path(index)
+        entry = self._entries[index]
         return Record(
-            source_of(path),
+            self.source(index),
             int(self._labels[index]),
-            path,
+            self.video_path(index),
             entry.start,
             entry.end,
             entry.captions,
             entry.weight,
         )
+
+    def name(self, index: int) -> str:
+        """Path of video `index`; reads nothing."""
+        return self.video_path(index)
 
     def labels(self) -> np.ndarray:
         """Class number of every example, [len] int64."""
@@ -129,6 +133,22 @@ class PathCatalog(Catalog):
         """The path of example `index`, `root` included."""
         return join(self._root, self._entries[index].path)
 
+    def source(self, index: int) -> str | bytes:
+        """What `open_video` takes for example `index`; reads the file only if it is remote.
+
+        Raises:
+          VideoError: if a remote file cannot be read.
+        """
+        return source_of(self.video_path(index))
+
+    def has_file(self, index: int) -> bool:
+        """Whether the video of example `index` exists; asks the file system.
+
+        Raises:
+          OSError: if another file system does not answer.
+        """
+        return exists(self.video_path(index))
+
 
 def missing(catalog: PathCatalog, limit: int = 10) -> list[str]:
     """The first `limit` videos that do not exist; asks the file system for each.
@@ -138,9 +158,8 @@ def missing(catalog: PathCatalog, limit: int = 10) -> list[str]:
     """
     found: list[str] = []
     for index in range(len(catalog)):
-        path = catalog.video_path(index)
-        if not exists(path):
-            found.append(path)
+        if not catalog.has_file(index):
+            found.append(catalog.video_path(index))
             if len(found) >= limit:
                 break
     return found

@@ -57,6 +57,10 @@ class Catalog(Protocol):
         """Example `index`; may read a file."""
         ...
 
+    def name(self, index: int) -> str:
+        """What messages call example `index`; may read a file."""
+        return self[index].name
+
     def labels(self) -> np.ndarray:
         """Class number of every example, [len] int64; may read the whole data set."""
         return np.array([self[i].label for i in range(len(self))], np.int64)

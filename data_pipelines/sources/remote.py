@@ -9,6 +9,7 @@ import time
 from collections.abc import Iterable, Iterator
 from typing import Any
 
+from data_pipelines.quiet_tensorflow import tensorflow
 from data_pipelines.reading.errors import VideoError
 
 TRIES = 3  # of reading a remote file
@@ -122,16 +123,13 @@ def check_schemes(paths: Iterable[str]) -> None:
 
 def gfile() -> Any:
     """TensorFlow's file systems (gs:// and others); using them touches no accelerator."""
-    import tensorflow as tf
-
-    return tf.io.gfile
+    return tensorflow().io.gfile
 
 
 @contextlib.contextmanager
 def _plain_errors(path: str) -> Iterator[None]:
     """TensorFlow's errors, which are no OSError, as the OSError that they mean."""
-    import tensorflow as tf
-
+    tf = tensorflow()
     # Another try does not help against these.
     final = {
         tf.errors.NotFoundError: FileNotFoundError,

@@ -23,6 +23,10 @@ class Rows(Catalog):
         """Record `index` of these."""
         return self._catalog[int(self._rows[index])]
 
+    def name(self, index: int) -> str:
+        """See `Catalog.name`."""
+        return self._catalog.name(int(self._rows[index]))
+
     def labels(self) -> np.ndarray:
         """Class number of every record, [len] int64."""
         return self._catalog.labels()[self._rows]

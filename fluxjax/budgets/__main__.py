@@ -5,7 +5,9 @@ budgets.json, budgets.csv and report.html. Cut short, the same command goes on w
 """
 
 import argparse
+import datetime
 import pathlib
+import shlex
 import sys
 from collections.abc import Sequence
 
@@ -80,8 +82,9 @@ def run(options: argparse.Namespace) -> int:
         data.subject(),
         folder,
         options.repeats,
+        made(options),
     )
-    report = sweep.run(silent=not sys.stderr.isatty())
+    report = sweep.run()
     print(format_points(report.points))
     unreadable = max(point.unreadable for point in report.points)
     if unreadable:
@@ -91,6 +94,21 @@ def run(options: argparse.Namespace) -> int:
     page = publish(report, checkpoint, data.catalog, data.sampling, folder, options.pictures)
     print(f"\nbudgets.json and budgets.csv are in {folder}; look at {page}")
     return 0
+
+
+def made(options: argparse.Namespace) -> dict[str, str]:
+    """Date and command of a sweep, for its report."""
+    standard = vars(parser().parse_args(["--checkpoint", options.checkpoint]))
+    given = [
+        f"--{name.replace('_', '-')}={shlex.quote(str(value))}"
+        for name, value in vars(options).items()
+        if name != "checkpoint" and value != standard.get(name)
+    ]
+    checkpoint = f"--checkpoint={shlex.quote(str(options.checkpoint))}"
+    return {
+        "date": datetime.datetime.now().astimezone().isoformat(" ", "minutes"),
+        "command": " ".join(["python -m fluxjax.budgets", checkpoint, *given]),
+    }
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

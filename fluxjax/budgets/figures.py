@@ -5,23 +5,27 @@ import pathlib
 from collections.abc import Sequence
 
 import matplotlib
+import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
+from fluxjax.budgets.point_labels import label_points
 from fluxjax.budgets.points import Point, pareto
 from fluxjax.serving.settings import METHODS
 
 PLAIN = "plain grids, all tokens"
-# Colours of Okabe and Ito, which colour-blind readers tell apart; (label, colour, marker).
-_STYLES = {
-    "none": (PLAIN, "#000000", "s"),
-    "group_dynamic": ("Token Optimization (group-dynamic)", "#D55E00", "o"),
-    "places": ("the places that change most", "#D55E00", "o"),
-    "uniform": ("uniform selection", "#0072B2", "v"),
-    "merge": ("merging (vid-TLDR)", "#CC79A7", "D"),
-    "group_dynamic+merge": ("selection, then merging", "#E69F00", "P"),
-    "random": ("random selection", "#009E73", "^"),
+# Colours of Okabe and Ito, which colour-blind readers tell apart, for light and dark paper.
+_STYLES = {  # label, colours, marker
+    "none": (PLAIN, ("#000000", "#ffffff"), "s"),
+    "group_dynamic": ("Token Optimization (group-dynamic)", ("#D55E00", "#ff7f2a"), "o"),
+    "places": ("the places that change most", ("#D55E00", "#ff7f2a"), "o"),
+    "uniform": ("uniform selection", ("#0072B2", "#56B4E9"), "v"),
+    "merge": ("merging (vid-TLDR)", ("#CC79A7", "#e59cc4"), "D"),
+    "group_dynamic+merge": ("selection, then merging", ("#a36f00", "#E69F00"), "P"),
+    "random": ("random selection", ("#009E73", "#2fc99b"), "^"),
 }
+_INK = ("#222222", "#dddddd")
+_WIDE, _NARROW = (9.6, 4.8), (4.4, 5.2)  # inches
 _COSTS = {
     "gmacs": "GMACs a view",
     "latency_ms": "milliseconds a view, median (batch of one)",
@@ -43,30 +47,78 @@ def curve(points: Sequence[Point], method: str, cost: str) -> tuple[Point, ...]:
     return tuple(sorted(best, key=lambda p: getattr(p, cost)))
 
 
-def accuracy_figure(points: Sequence[Point], cost: str) -> Figure:
-    """Top-1 with 95 % intervals against "gmacs" or "latency_ms", a line a method."""
-    figure = Figure(figsize=(7.2, 4.4), layout="constrained")
+def accuracy_figure(
+    points: Sequence[Point], cost: str, *, dark: bool = False, narrow: bool = False
+) -> Figure:
+    """Top-1 with 95 % intervals against "gmacs" or "latency_ms", a line a method.
+
+    Points on a line are labelled GRID:BUDGET where there is room.
+
+    Args:
+      points: of one report.
+      cost: the horizontal axis.
+      dark: light ink, for a dark page.
+      narrow: for the width of a phone.
+    """
+    ink = _INK[dark]
+    figure = Figure(figsize=_NARROW if narrow else _WIDE, layout="constrained")
     axes = figure.add_subplot()
+    labels, lines = [], []
     for method in METHODS:
         chosen = curve(points, method, cost)
         if not chosen:
             continue
-        label, colour, marker = _STYLES[method]
+        label, colours, marker = _STYLES[method]
+        colour = colours[dark]
         x = [getattr(p, cost) for p in chosen]
         top1 = [100 * p.top1 for p in chosen]
-        below = [100 * (p.top1 - p.top1_low) for p in chosen]
-        above = [100 * (p.top1_high - p.top1) for p in chosen]
-        axes.errorbar(x, top1, yerr=(below, above), label=label, color=colour, marker=marker,
+        low, high = [100 * p.top1_low for p in chosen], [100 * p.top1_high for p in chosen]
+        errors = np.subtract(top1, low), np.subtract(high, top1)
+        axes.errorbar(x, top1, yerr=errors, label=label, color=colour, marker=marker,
                       capsize=2, elinewidth=0.7, linewidth=1.4, markersize=5)  # fmt: skip
         rest = [p for p in points if p.method == method and p not in chosen]
         axes.scatter([getattr(p, cost) for p in rest], [100 * p.top1 for p in rest],
                      color=colour, marker=marker, s=12, alpha=0.35)  # fmt: skip
+        lines += [list(zip(x, top1, strict=True))]
+        lines += [[(a, b), (a, c)] for a, b, c in zip(x, low, high, strict=True)]
+        labels += [(a, b, f"{p.grid}:{p.budget}", colour, p.method == "random")
+                   for a, b, p in zip(x, top1, chosen, strict=True)]  # fmt: skip
     log_axis(axes.xaxis)
     axes.set_xlabel(_COSTS[cost])
     axes.set_ylabel("top-1, %")
     axes.grid(alpha=0.25)
-    figure.legend(loc="outside lower center", ncols=3, frameon=False, fontsize="small")
+    figure.legend(loc="outside lower center", ncols=1 if narrow else 3, frameon=False,
+                  fontsize="small", labelcolor=ink)  # fmt: skip
+    _ink(axes, ink)
+    # Those that nobody would run come last, if there is room for them.
+    labels.sort(key=lambda label: (label[4], -label[1]))
+    markers = [(getattr(p, cost), 100 * p.top1) for p in points]
+    label_points(axes, [label[:4] for label in labels], markers, lines)
     return figure
+
+
+def figure_variants(points: Sequence[Point], cost: str) -> dict[str, bytes]:
+    """Media query -> SVG of `accuracy_figure`, the most special first; "" is for all others."""
+    dark, narrow = "(prefers-color-scheme: dark)", "(max-width: 40em)"
+    kinds = {
+        f"{narrow} and {dark}": {"narrow": True, "dark": True},
+        narrow: {"narrow": True},
+        dark: {"dark": True},
+        "": {},
+    }
+    return {
+        media: svg(accuracy_figure(points, cost, **kind), clear=True)
+        for media, kind in kinds.items()
+    }
+
+
+def _ink(axes, colour: str) -> None:
+    axes.set_facecolor("none")
+    axes.tick_params(which="both", colors=colour)
+    for part in (axes.xaxis.label, axes.yaxis.label):
+        part.set_color(colour)
+    for spine in axes.spines.values():
+        spine.set_color(colour)
 
 
 def log_axis(axis) -> None:
@@ -85,9 +137,14 @@ def save_figure(figure: Figure, folder: pathlib.Path, name: str) -> None:
     figure.savefig(folder / f"{name}.png", dpi=150, metadata={"Software": None})
 
 
-def svg(figure: Figure) -> bytes:
-    """The figure as SVG; letters as outlines, so that it looks the same everywhere."""
+def svg(figure: Figure, clear: bool = False) -> bytes:
+    """The figure as SVG; letters as outlines, so that it looks the same everywhere.
+
+    The ground is white, or transparent if it is to be `clear`.
+    """
     buffer = io.BytesIO()
     with matplotlib.rc_context({"svg.hashsalt": "fluxjax", "svg.fonttype": "path"}):
-        figure.savefig(buffer, format="svg", metadata={"Date": None})
+        figure.savefig(
+            buffer, format="svg", facecolor="none" if clear else "white", metadata={"Date": None}
+        )
     return buffer.getvalue()

@@ -10,8 +10,8 @@ from PIL import Image
 from data_pipelines.clips.views import eval_views
 from data_pipelines.reading.errors import VideoError
 from data_pipelines.sources.catalog import Catalog
-from fluxjax.serving.checkpoint import Predictor
 from fluxjax.serving.drawing import lit, strip
+from fluxjax.serving.programs import Programs
 from fluxjax.serving.settings import Setting
 
 SHOWN_FRAMES = 8
@@ -36,7 +36,7 @@ class Picture:
 def clip_pictures(
     catalog: Catalog,
     indices: Sequence[int],
-    predictor: Predictor,
+    programs: Programs,
     settings: Sequence[Setting],
     sampling: str,
     labels: Sequence[str] | None,
@@ -49,10 +49,10 @@ def clip_pictures(
             for setting in settings:
                 clip = eval_views(record, setting.grid, sampling)[0]
                 shown = eval_views(record, setting.grid, sampling, pixels=SIDE)[0]
-                probabilities = predictor.predict([clip], setting).probabilities
+                probabilities = programs.predict(clip[None, None], setting).probabilities[0]
                 best = int(np.argmax(probabilities))
                 caption = f"{setting}: {_name(best, labels)} ({probabilities[best]:.0%})"
-                picture = lit(shown, predictor.groups(clip, setting))
+                picture = lit(shown, programs.groups(clip, setting))
                 some = np.linspace(0, len(shown) - 1, min(len(shown), SHOWN_FRAMES)).round()
                 row = strip(picture[some.astype(int)])
                 title = f"test video {index}: {_name(record.label, labels)}"

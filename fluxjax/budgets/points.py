@@ -70,11 +70,13 @@ class Report:
         be compared.
       machine: where latencies were measured.
       points: in the order of measuring.
+      made: when and with which command, as text; not in the reports of earlier versions.
     """
 
     subject: Mapping[str, Any]
     machine: Mapping[str, Any]
     points: tuple[Point, ...]
+    made: Mapping[str, str] = dataclasses.field(default_factory=dict)
 
 
 def pareto(points: Sequence[Point], cost: str) -> tuple[Point, ...]:
@@ -99,6 +101,7 @@ def write_report(report: Report, path: pathlib.Path) -> None:
         "format": _FORMAT,
         "subject": report.subject,
         "machine": report.machine,
+        "made": dict(report.made),
         "points": [dataclasses.asdict(point) for point in report.points],
         "pareto": fronts,
     }
@@ -128,7 +131,7 @@ def read_report(path: str | os.PathLike) -> Report:
         if record["format"] != _FORMAT:
             raise ValueError(f"format {record['format']!r}, expected {_FORMAT}")
         points = tuple(Point(**point) for point in record["points"])
-        return Report(record["subject"], record["machine"], points)
+        return Report(record["subject"], record["machine"], points, record.get("made", {}))
     except (KeyError, TypeError, ValueError) as error:
         raise ValueError(f"{path} is no report of fluxjax.budgets: {error}") from error
 

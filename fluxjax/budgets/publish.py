@@ -5,16 +5,18 @@ import pathlib
 import numpy as np
 
 from data_pipelines.sources.catalog import Catalog
-from fluxjax.budgets.figures import accuracy_figure, curve, save_figure, svg
+from fluxjax.budgets.figures import accuracy_figure, curve, figure_variants, save_figure
 from fluxjax.budgets.html import html_report
 from fluxjax.budgets.pictures import clip_pictures
 from fluxjax.budgets.points import Report
 from fluxjax.evaluation.tables import replace_text
-from fluxjax.serving.checkpoint import Checkpoint, Predictor
+from fluxjax.serving.checkpoint import Checkpoint
+from fluxjax.serving.programs import Programs
 from fluxjax.serving.settings import MERGING
 
 _PLOTS = {
-    "gmacs": "Top-1 against GMACs; bars are 95 % intervals, faint points other grids",
+    "gmacs": "Top-1 against GMACs; bars are 95 % intervals, faint points other grids, labels "
+    "GRID:BUDGET",
     "latency_ms": "Top-1 against the time of one view alone on the machine above",
 }
 
@@ -42,15 +44,14 @@ def publish(
     """
     figures, plots = folder / "figures", {}
     for cost, caption in _PLOTS.items():
-        figure = accuracy_figure(report.points, cost)
-        save_figure(figure, figures, f"top1_{cost}")
-        plots[caption] = svg(figure)
+        save_figure(accuracy_figure(report.points, cost), figures, f"top1_{cost}")
+        plots[caption] = figure_variants(report.points, cost)
     shown = [point.setting for method in ("group_dynamic", "places", *MERGING)
              for point in curve(report.points, method, "budget")[::-1]]  # fmt: skip
     count = min(num_pictures, len(catalog))
     indices = np.linspace(0, len(catalog) - 1, count).round().astype(int).tolist()
-    predictor = Predictor(checkpoint.model, checkpoint.variables)
-    pictures = clip_pictures(catalog, indices, predictor, shown, sampling, checkpoint.labels)
+    programs = Programs(checkpoint.model, checkpoint.variables)
+    pictures = clip_pictures(catalog, indices, programs, shown, sampling, checkpoint.labels)
     for number, picture in enumerate(pictures):
         (figures / f"kept_{number}.png").write_bytes(picture.png)
     page = folder / "report.html"

@@ -17,9 +17,8 @@ from typing import Any
 import flax.linen as nn
 import jax
 import numpy as np
-from rich.console import Console
-from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
+from data_pipelines.progress import progress
 from fluxjax.budgets import measure
 from fluxjax.budgets.points import Point, Report, read_report, write_report
 from fluxjax.evaluation.compute import wilson_interval
@@ -79,6 +78,7 @@ class Sweep:
         subject: Mapping[str, Any],
         folder: pathlib.Path,
         repeats: int = 20,
+        made: Mapping[str, str] | None = None,
     ):
         """Reads what `folder` holds already.
 
@@ -93,6 +93,7 @@ class Sweep:
           subject: see `Report`; a report of another subject is never continued.
           folder: of budgets.json; must exist.
           repeats: calls timed a setting.
+          made: see `Report`.
 
         Raises:
           ValueError: if `folder` holds a report of another subject, or a damaged one.
@@ -102,7 +103,7 @@ class Sweep:
         self._videos, self._batch_size = num_videos, batch_size
         self._path = folder / "budgets.json"
         self._partial = folder / "budgets.partial.json"
-        self._machine = this_machine()
+        self._machine, self._made = this_machine(), dict(made or {})
         self._subject = json.loads(json.dumps(subject))  # as a stored one is read back
         self._points: dict[Setting, Point] = {}
         self._times_hold = True
@@ -112,8 +113,8 @@ class Sweep:
             self._points = {point.setting: point for point in earlier.points}
             self._times_hold = same_machine(earlier.machine, self._machine)
 
-    def run(self, silent: bool = False) -> Report:
-        """Measures what is missing; `silent` leaves out the progress bar."""
+    def run(self) -> Report:
+        """Measures what is missing, with a progress bar or lines in the log."""
         missing = [s for s in self._settings if s not in self._points]
         if not self._times_hold:
             log.info("times of %d settings are taken again on this machine", len(self._points))
@@ -124,17 +125,14 @@ class Sweep:
         # All are traced before the first is run: a setting that cannot work should cost nothing.
         traced = {s: measure.trace_single(self._model, self._variables, s) for s in missing}
         grids = list(dict.fromkeys(setting.grid for setting in missing))
-        columns = (TextColumn("{task.description}"), BarColumn(),
-                   TextColumn("{task.completed}/{task.total} videos"),
-                   TimeRemainingColumn())  # fmt: skip
-        with Progress(*columns, console=Console(stderr=True), disable=silent) as progress:
-            bar = progress.add_task("sweep", total=len(grids) * self._videos)
+        with progress(len(grids) * self._videos, "videos", log) as note:
             for number, grid in enumerate(grids):
                 settings = [s for s in missing if s.grid == grid]
-                progress.update(bar, description=f"{grid} ({len(settings)} settings)")
-                advance = lambda done, n=number: progress.update(  # noqa: E731
-                    bar, completed=n * self._videos + done
+                what = f"{grid} ({len(settings)} settings)"
+                advance = lambda done, n=number, what=what: note(  # noqa: E731
+                    n * self._videos + done, what
                 )
+                advance(0)
                 self._measure_grid(grid, {s: traced[s] for s in settings}, advance)
         write_report(self._report(), self._path)
         return self._report()
@@ -254,4 +252,4 @@ class Sweep:
         }
 
     def _report(self) -> Report:
-        return Report(self._subject, self._machine, tuple(self._points.values()))
+        return Report(self._subject, self._machine, tuple(self._points.values()), self._made)

@@ -26,6 +26,7 @@ from fluxjax.checkpoints import manifest
 from fluxjax.checkpoints.paths import local_path
 from fluxjax.checkpoints.usage import Usage
 from fluxjax.models.registry import model_classes
+from fluxjax.tokens.tokens import PixelStats
 from fluxjax.version import __version__
 from fluxjax.weight_files.errors import WeightsError
 
@@ -50,6 +51,11 @@ class Architecture:
     version: str
     labels: tuple[str, ...] | None
     usage: Usage | None = None
+
+    @property
+    def pixels(self) -> PixelStats | None:
+        """What the model normalises uint8 pixels by."""
+        return getattr(self.model, "pixels", None)
 
 
 def save(
@@ -101,13 +107,18 @@ def save(
 
 
 def load(directory: str | os.PathLike) -> tuple[nn.Module, dict[str, Any]]:
-    """Reads an inference checkpoint: the model and its variables, on the default device.
+    """Reads an inference checkpoint, or that of a training run (RUN for RUN/model).
+
+    `read_architecture` has what else it says: class names, preprocessing.
+
+    Returns:
+      The model and its variables, on the default device.
 
     Raises:
       FileNotFoundError: if there is no such folder.
       WeightsError: if it is no inference checkpoint, or a damaged one.
     """
-    directory = pathlib.Path(local_path(directory)).absolute()
+    directory = model_folder(directory).absolute()
     model = read_architecture(directory).model
     try:
         manifest.verify(directory)
@@ -125,13 +136,13 @@ def load(directory: str | os.PathLike) -> tuple[nn.Module, dict[str, Any]]:
 
 
 def read_architecture(directory: str | os.PathLike) -> Architecture:
-    """What a checkpoint says of itself, without reading its weights.
+    """What a checkpoint, or that of a run, says of itself, without reading its weights.
 
     Raises:
       FileNotFoundError: if there is no such folder.
       WeightsError: if it is no inference checkpoint, or a damaged one.
     """
-    directory = pathlib.Path(local_path(directory))
+    directory = model_folder(directory)
     if not directory.is_dir():
         raise FileNotFoundError(f"{directory} is not a folder; expected an inference checkpoint")
     path = directory / _ARCHITECTURE
@@ -161,6 +172,19 @@ def read_architecture(directory: str | os.PathLike) -> Architecture:
             f"they are {_pixels(model)}"
         )
     return Architecture(model, version, labels, usage)
+
+
+def model_folder(path: str | os.PathLike) -> pathlib.Path:
+    """The folder of an inference checkpoint: of a training run the model in it.
+
+    Raises:
+      ValueError: on an empty path, or a remote one.
+    """
+    if not os.fspath(path):
+        raise ValueError("'' names no folder: give a training run or an inference checkpoint")
+    folder = pathlib.Path(local_path(path))
+    inside = folder / "model"
+    return inside if not (folder / _ARCHITECTURE).is_file() and inside.is_dir() else folder
 
 
 def check_vacant(directory: str | os.PathLike, overwrite: bool) -> None:
@@ -257,7 +281,10 @@ def _built(kind: str, fields: dict[str, Any], where: str) -> nn.Module:
     try:
         if "dtype" in fields:
             fields["dtype"] = jnp.dtype(fields["dtype"])
-        return classes[kind](**{name: _tuples(value) for name, value in fields.items()})
+        fields = {name: _tuples(value) for name, value in fields.items()}
+        if "pixels" in fields:
+            fields["pixels"] = PixelStats(*fields["pixels"])
+        return classes[kind](**fields)
     except (TypeError, ValueError) as error:
         raise WeightsError(f"{where} does not describe a {kind}: {error}") from error
 

@@ -31,7 +31,8 @@ class Rule(NamedTuple):
         (the model's, the source's) where the names differ.
       new: beginnings of paths that the checkpoint may lack.
       surplus: beginnings of paths that the model may lack.
-      renamed: (parameters, model) -> parameters under the model's names.
+      renamed: (parameters, model) -> parameters under the model's names; the values of other
+        collections, such as batch_stats, likewise.
     """
 
     source: type[nn.Module]
@@ -83,14 +84,32 @@ def start_model(directory: str, model: nn.Module, variables: Mapping[str, Any]) 
       FileNotFoundError: if there is no such folder.
       WeightsError: if the checkpoint is damaged, or naming what does not fit.
     """
-    source, stored = load(directory)
+    return start_from(*load(directory), model, variables, str(directory))
+
+
+def start_from(
+    source: nn.Module,
+    stored: Mapping[str, Any],
+    model: nn.Module,
+    variables: Mapping[str, Any],
+    where: str,
+) -> dict[str, Any]:
+    """`start_model` from a model in memory.
+
+    Args:
+      source, stored: the model to start from, and its variables.
+      model, variables: what to start, and its initial variables.
+      where: what messages call the source.
+
+    Raises:
+      WeightsError: naming what does not fit.
+    """
     rules = _rules.get(type(model), ())
     rule = next((rule for rule in rules if isinstance(source, rule.source)), None)
     if rule is None:
         known = " or ".join(rule.source.__name__ for rule in rules) or "nothing"
         raise WeightsError(
-            f"{directory} holds a {type(source).__name__}; a {type(model).__name__} starts from "
-            f"{known}"
+            f"{where} holds a {type(source).__name__}; a {type(model).__name__} starts from {known}"
         )
     pairs = [(name, name) if isinstance(name, str) else name for name in rule.same]
     differing = [
@@ -100,13 +119,15 @@ def start_model(directory: str, model: nn.Module, variables: Mapping[str, Any]) 
     ]
     if differing:
         raise WeightsError(
-            f"the model in {directory} has {', '.join(differing)}; set config.model to the same"
+            f"the model in {where} has {', '.join(differing)}; set config.model to the same"
         )
-    given = rule.renamed(_flat(stored["params"]), model)
-    params, start = transfer(_flat(variables["params"]), given, rule.new, rule.surplus, directory)
-    log.info("%s", start_table(start, f"{directory} ({type(source).__name__})"))
-    params = unflatten_dict({tuple(path.split("/")): value for path, value in params.items()})
-    return {**variables, "params": params}
+    started = dict(variables)
+    for kind, initial in variables.items():  # "params", of some models also "batch_stats"
+        given = rule.renamed(_flat(stored[kind]), model)
+        result, start = transfer(_flat(initial), given, rule.new, rule.surplus, where)
+        log.info("%s", start_table(start, f"{where} ({type(source).__name__}, {kind})"))
+        started[kind] = unflatten_dict({tuple(p.split("/")): x for p, x in result.items()})
+    return started
 
 
 def transfer(

@@ -16,7 +16,7 @@ from fluxjax.checkpoints import manifest
 
 log = logging.getLogger(__name__)
 
-_STATE = "state"
+STATE = "state"
 _SCRATCH = "saving-"
 _DAMAGED = "damaged-"
 _NONE, _REFUSED = -1, -2  # in the place of a step
@@ -49,7 +49,7 @@ class Checkpoints:
           keep: how many checkpoints to keep, the newest.
           config: stored in the manifests, as JSON values.
         """
-        self.directory = _folder(workdir)
+        self.directory = folder_of(workdir)
         self._keep, self._config = keep, config
         self._first = jax.process_index() == 0
         self._checkpointer = ocp.StandardCheckpointer()
@@ -69,7 +69,7 @@ class Checkpoints:
 
     def steps(self) -> list[int]:
         """Numbers of the finished checkpoints, the newest first; not verified."""
-        return _steps(self.directory)
+        return finished_steps(self.directory)
 
     def latest_step(self) -> int | None:
         """Number of the newest checkpoint, finished or being finished; None without any."""
@@ -89,7 +89,7 @@ class Checkpoints:
         try:
             if self._first:
                 scratch.mkdir()
-            self._checkpointer.save(scratch / _STATE, state)
+            self._checkpointer.save(scratch / STATE, state)
         except Exception as error:
             raise self._failed(step, error) from error
         # Names and shapes alone: the next step donates the arrays.
@@ -157,7 +157,7 @@ class Checkpoints:
             raise CheckpointError("the first process cannot resume; its log says why")
         if step == _NONE:
             return None
-        state = self._checkpointer.restore(self.directory / str(step) / _STATE, abstract_state)
+        state = self._checkpointer.restore(self.directory / str(step) / STATE, abstract_state)
         self._set_aside(damaged)
         log.info("resuming at step %d of %s", step, self.directory)
         return state
@@ -200,8 +200,8 @@ class Checkpoints:
 
 def newest_manifest(workdir: str | pathlib.Path) -> tuple[int, dict[str, Any]] | None:
     """(step, manifest) of the newest checkpoint with a sound one; the files are not compared."""
-    directory = _folder(workdir)
-    for step in _steps(directory) if directory.is_dir() else ():
+    directory = folder_of(workdir)
+    for step in finished_steps(directory) if directory.is_dir() else ():
         try:
             return step, manifest.read(directory / str(step))
         except manifest.DamagedError:
@@ -221,16 +221,17 @@ def check_fits(
     more = f"\n  and {len(problems) - _SHOWN} more" if len(problems) > _SHOWN else ""
     listed = "".join(f"\n  {problem}" for problem in problems[:_SHOWN]) + more
     raise ValueError(
-        f"the checkpoint of step {step} in {_folder(workdir)} does not fit this config's model "
+        f"the checkpoint of step {step} in {folder_of(workdir)} does not fit this config's model "
         f"or optimizer; use another --workdir or the config it was made with:{listed}"
     )
 
 
-def _folder(workdir: str | pathlib.Path) -> pathlib.Path:
+def folder_of(workdir: str | pathlib.Path) -> pathlib.Path:
+    """Where a run's checkpoints lie."""
     return pathlib.Path(workdir).absolute() / "checkpoints"
 
 
-def _steps(directory: pathlib.Path) -> list[int]:
+def finished_steps(directory: pathlib.Path) -> list[int]:
     """Numbers of the finished checkpoints, the newest first."""
     names = (path.name for path in directory.iterdir() if path.is_dir())
     return sorted((int(n) for n in names if n.isascii() and n.isdigit()), reverse=True)

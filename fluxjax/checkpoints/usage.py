@@ -15,6 +15,7 @@ class Usage:
       budgets: tokens that it was evaluated at, () for none.
       clips: temporal views of a video.
       crops: spatial views of a clip.
+      square_pixels: whether non-square pixels were shown in the shape that players do.
       frames: numbers of frames that it was trained on, () where unknown.
     """
 
@@ -24,6 +25,7 @@ class Usage:
     clips: int = 1
     crops: int = 1
     frames: tuple[int, ...] = ()
+    square_pixels: bool = False
 
     @classmethod
     def of_run(cls, config: Mapping[str, Any]) -> "Usage":
@@ -36,6 +38,7 @@ class Usage:
             clips=evaluation["clips"],
             crops=evaluation["crops"],
             frames=tuple(config["grids"]["frames"] or ()),
+            square_pixels=config["data"].get("square_pixels", False),
         )
 
     @classmethod

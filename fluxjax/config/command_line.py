@@ -10,9 +10,10 @@ from fluxjax.config import stored as stored_config
 from fluxjax.config.key_help import key_help
 from fluxjax.config.names import all_keys, unknown_key
 from fluxjax.config.ranges import get
+from fluxjax.config.recipe_files import recipe_file
 
 _NO_CONFIG = (
-    "--config is missing: a recipe such as --config=configs/fluxvit_ti.py, or the config.json in "
+    "--config is missing: a recipe such as --config=fluxvit_ti, or the config.json in "
     "the workdir of a run to repeat. --help lists the options, --config_help the keys of a config"
 )
 
@@ -25,30 +26,39 @@ def parse_flags(argv: list[str]) -> list[str]:
         sys.exit(0)
     if not names & {"config", "flagfile", "help", "helpfull", "helpshort", "helpxml", "h", "?"}:
         sys.exit(f"error: {_NO_CONFIG}")
-    argv = _with_stored_config(argv)
     try:
-        if "config" in names and any("config." in name for name in names):
-            _check_overrides(argv)
+        argv = with_config_files(argv)
+        if "config" in names:
+            _check_config(argv)
         return app.parse_flags_with_usage(argv)
     except (AttributeError, KeyError, TypeError, ValueError, OSError) as error:
         text = str(error.args[0] if len(error.args) == 1 else error)
         sys.exit("error: " + text.strip("'\"").replace("\\n", "; ").replace("\\'", "'"))
 
 
-def _with_stored_config(argv: list[str]) -> list[str]:
-    """Arguments in which a config.json is read through `fluxjax.config.stored`."""
+def with_config_files(argv: list[str]) -> list[str]:
+    """Arguments in which --config names a file: of a recipe that is given by its name, too.
+
+    Raises:
+      ValueError: if there is no such recipe.
+    """
     argv = list(argv)
     for i, argument in enumerate(argv[1:], 1):
         name, equals, value = argument.partition("=")
         if name in ("--config", "-config") and equals:
-            argv[i] = f"{name}={stored_config.as_flag_value(value)}"
+            argv[i] = f"{name}={_config_file(value)}"
         elif argv[i - 1] in ("--config", "-config"):
-            argv[i] = stored_config.as_flag_value(argument)
+            argv[i] = _config_file(argument)
     return argv
 
 
-def _check_overrides(argv: list[str]) -> None:
-    """Raises ValueError for --config.KEY=VALUE where the recipe has no such key, or a section."""
+def _config_file(value: str) -> str:
+    """A config.json is read through `fluxjax.config.stored`."""
+    return (stored_config.as_flag_value if value.endswith(".json") else recipe_file)(value)
+
+
+def _check_config(argv: list[str]) -> None:
+    """Raises ValueError for a recipe that cannot be loaded, and overrides of keys it has not."""
     path = next(
         value if equals else after
         for (name, equals, value), after in zip(
@@ -56,11 +66,13 @@ def _check_overrides(argv: list[str]) -> None:
         )
         if name in ("--config", "-config")
     )
-    config = flags.FLAGS["config"].parser.parse(path)
     try:
+        config = flags.FLAGS["config"].parser.parse(path)
         known = all_keys(config)
-    except OSError as error:  # of loading the file, which ml_collections keeps until now
+    except (OSError, TypeError, ValueError) as error:
+        # OSError: of loading the file, kept until now; of others, a traceback is the text.
         reason = str(error.__cause__ or error).splitlines()[-1].strip()
+        reason = re.sub(r"^(Type|Value)Error: ", "", reason)
         raise ValueError(f"--config={path.rpartition('stored.py:')[2]}: {reason}") from error
     for argument in argv:
         if not (match := re.match(r"--?(?:no)?config\.([^=]+)(=?)(.*)", argument, re.DOTALL)):

@@ -31,9 +31,11 @@ def base_config(model: str = "fluxvit_ti14", task: str = "classify") -> ConfigDi
     config.total_steps = 100  # batches read; optimizer updates are fewer with accumulation
     config.batch_size = 16  # clips a step, over all devices and hosts
     config.log_every = 20  # steps
+    config.wandb = ""  # project of Weights & Biases that is told as well; "": none
     config.max_skipped_steps = 0  # non-finite steps in a row that are skipped before a run stops
     config.num_classes = placeholder(int)  # None: as many as the training data names
-    config.init_from = placeholder(str)  # inference checkpoint to start from; None: random weights
+    # Run or inference checkpoint to start from, also hf:OWNER/REPO; None: random weights.
+    config.init_from = placeholder(str)
     # A whole config, trained first; this run then starts from its model. Not used with init_from.
     config.pretrain = placeholder(ConfigDict)
 
@@ -60,7 +62,8 @@ def base_config(model: str = "fluxvit_ti14", task: str = "classify") -> ConfigDi
     config.grids.per_clip = False  # True: every clip its own grid; cannot be mixed
 
     config.data = ConfigDict()
-    config.data.train = "demo:easy"  # demo[:easy|:hard], tfds:NAME, a list file or dummy
+    # demo[:easy|:hard], tfds:NAME, a list file, a folder of class folders, tar files or dummy
+    config.data.train = "demo:easy"
     config.data.test = "demo:easy"  # what is evaluated; as data.train
     config.data.train_split = "train"  # of TFDS sources
     config.data.test_split = "test"  # likewise
@@ -72,6 +75,7 @@ def base_config(model: str = "fluxvit_ti14", task: str = "classify") -> ConfigDi
     config.data.sampling = (
         "sparse"  # ssv2, dense:STRIDE, time:SECONDS: which frames (data_pipelines.clips.sampling)
     )
+    config.data.square_pixels = False  # True: non-square pixels in the shape that players show
     config.data.crop_scale = (0.08, 1.0)  # share of the picture's area
     config.data.crop_ratio = (3 / 4, 4 / 3)  # width / height
     config.data.flip = True  # never where direction is the label
@@ -180,7 +184,7 @@ def check_config(config: ConfigDict) -> None:
     if config.init_from is not None:
         try:
             read_architecture(config.init_from)
-        except OSError as error:
+        except (OSError, ValueError) as error:
             raise ValueError(f"config.init_from: {error}") from error
     check_ranges(config)
     if config.pretrain is not None:

@@ -53,6 +53,7 @@ RANGES: dict[str, tuple[_Check, str]] = {
     "single_budget": _AT_LEAST_1,
     "grids.frames": _COUNTS,
     "grids.resolutions": _COUNTS,
+    "data.classes": (lambda x: len(x) != 1, "must name two classes or more; () is all"),
     "data.repeats": _AT_LEAST_1,
     "data.workers": _AT_LEAST_1,
     "data.decode_seconds": _POSITIVE,

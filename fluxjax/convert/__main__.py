@@ -11,6 +11,7 @@ from fluxjax.convert import command
 from fluxjax.convert.load import FAMILIES
 from fluxjax.convert.untold import GELUS
 from fluxjax.logs import set_up_logging
+from fluxjax.options import OptionParser
 
 _OVERRIDES = (
     *("num_heads", "num_frames", "image_size", "pool_num_heads", "decoder_heads", "num_classes"),
@@ -19,35 +20,28 @@ _OVERRIDES = (
 
 
 def parser() -> argparse.ArgumentParser:
-    """The command's options; `--num-heads` and `--num_heads` are the same."""
-    options = argparse.ArgumentParser(
-        prog="python -m fluxjax.convert", description=__doc__.splitlines()[0]
-    )
-
-    def add(name, **how):
-        options.add_argument(*dict.fromkeys((f"--{name}", f"--{name.replace('_', '-')}")), **how)
-
-    add("family", required=True, help=f"of the weights: {', '.join(FAMILIES)}")
-    add("source", required=True, help="weight file (.pth, .pt, .bin, .safetensors, .npz); of "
+    """The command's options."""
+    options = OptionParser(prog="python -m fluxjax.convert", description=__doc__.splitlines()[0])
+    add = options.add_argument
+    add("--family", required=True, help=f"of the weights: {', '.join(FAMILIES)}")
+    add("--source", required=True, help="weight file (.pth, .pt, .bin, .safetensors, .npz); of "
         "weights in several files the index, the folder or one of them")  # fmt: skip
-    add("target", required=True, metavar="DIR", help="folder to write; fluxjax.load reads it")
-    add("clip", help="of an evl without backbone: the weights of its CLIP")
-    add("overwrite", action="store_true", help="replace the checkpoint that --target holds")
-    add("verify", action="store_true", help="print every tensor's statistics and a forward pass")
-    add("reference", metavar="NPZ", help="with --verify: `video` [B, T, H, W, 3] float32, "
+    add("--target", required=True, metavar="DIR", help="folder to write; fluxjax.load reads it")
+    add("--clip", help="of an evl without backbone: the weights of its CLIP")
+    add("--overwrite", action="store_true", help="replace the checkpoint that --target holds")
+    add("--verify", action="store_true", help="print every tensor's statistics and a forward pass")
+    add("--reference", metavar="NPZ", help="with --verify: `video` [B, T, H, W, 3] float32, "
         "normalised, and the official `logits` [B, K] (all tokens, head 0); beyond 1e-3 relative "
         "the exit code is 1")  # fmt: skip
-    add("num_heads", type=int, help="attention heads, where the sizes do not tell")
-    add("num_frames", type=int, help="frames of the checkpoint's position table")
-    add("image_size", type=int, help="pixels a side of the checkpoint's position table")
-    add("pool_num_heads", type=int, help="heads of the pooling projectors")
-    add("decoder_heads", type=int, help="heads of an evl's decoder")
-    add("num_classes", type=int, help="cut the heads: 400 of 710 takes the first 400 rows")
-    add("budgets", type=_numbers, help="tokens that heads 0, 1, .. of a fluxvit were trained for")
-    options.add_argument(
-        *("--gelu", "--tower_gelu", "--tower-gelu"), choices=GELUS,
-        help="of the blocks (of an evl: of its image tower); default: as files beside CLIP's "
-        "weights say, else quick (clip, evl) or tanh",
+    add("--num-heads", type=int, help="attention heads, where the sizes do not tell")
+    add("--num-frames", type=int, help="frames of the checkpoint's position table")
+    add("--image-size", type=int, help="pixels a side of the checkpoint's position table")
+    add("--pool-num-heads", type=int, help="heads of the pooling projectors")
+    add("--decoder-heads", type=int, help="heads of an evl's decoder")
+    add("--num-classes", type=int, help="cut the heads: 400 of 710 takes the first 400 rows")
+    add("--budgets", type=_numbers, help="tokens that heads 0, 1, .. of a fluxvit were trained for")
+    add("--gelu", "--tower-gelu", choices=GELUS, help="of the blocks (of an evl: of its image "
+        "tower); default: as files beside CLIP's weights say, else quick (clip, evl) or tanh",
     )  # fmt: skip
     return options
 

@@ -1,11 +1,12 @@
 """The contract of evaluators: variables in, a table out. Who runs and writes them knows no more."""
 
 import dataclasses
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 
+from fluxjax.evaluation.answers import Answers
 from fluxjax.tokens.examples import ExampleSpec
 
 HostBatch = Mapping[str, np.ndarray]
@@ -47,6 +48,8 @@ class Table:
       scalars: name -> value, for TensorBoard.
       videos: that were counted, each once.
       unreadable: names of those among them that could not be read.
+      answers: for every video, where classes are told apart; the writer makes files of them.
+      names: of the videos that were counted, in order; read only when it is called.
     """
 
     name: str
@@ -57,6 +60,8 @@ class Table:
     scalars: Mapping[str, float]
     videos: int
     unreadable: tuple[str, ...] = ()
+    answers: Answers | None = None
+    names: Callable[[], Sequence[str]] | None = None
 
 
 class Evaluator(Protocol):

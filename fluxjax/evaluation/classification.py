@@ -2,13 +2,14 @@
 
 import dataclasses
 import statistics
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
+from fluxjax.evaluation.answers import Answers
 from fluxjax.evaluation.base import BUDGET, Column, EvalData, Table
 from fluxjax.evaluation.compute import forward_gmacs, wilson_interval
 from fluxjax.evaluation.passes import Passes
@@ -48,6 +49,8 @@ class Row:
     unreadable: int
 
 
+BEST = 5  # classes that are named of every video
+
 COLUMNS = (
     BUDGET,
     Column("grid", lambda row: row["grid"]),
@@ -59,6 +62,14 @@ COLUMNS = (
     Column("top-5", lambda row: f"{row['top5']:.1%}"),
     Column("clips/s", lambda row: f"{row['clips_per_second']:.1f}"),
 )
+
+
+_FIVE = 5  # classes, up to which all are among the five likeliest
+
+
+def columns(classes: int) -> tuple[Column, ...]:
+    """What the console shows: top-5 only where it says something."""
+    return tuple(c for c in COLUMNS if c.head != "top-5" or classes > _FIVE)
 
 
 def counts(logits: jax.Array, batch: Mapping[str, jax.Array]) -> jax.Array:
@@ -74,6 +85,13 @@ def counts(logits: jax.Array, batch: Mapping[str, jax.Array]) -> jax.Array:
     return jnp.stack([*found, jnp.sum(weight), jnp.sum(weight * ~batch["readable"])])
 
 
+class Measured(NamedTuple):
+    """Of one batch: `counts`, and of every video the columns of `Answers` and whether it counts."""
+
+    counts: jax.Array
+    videos: tuple[jax.Array, ...]
+
+
 class Classification:
     """Accuracy on `config.eval.grids` x budgets; equal plans share one compiled program."""
 
@@ -86,40 +104,55 @@ class Classification:
 
     def run(self, variables: Any) -> Table:
         """The table, largest budget first."""
-        rows, unreadable = [], np.zeros(0, np.int64)
+        rows, unreadable, answers = [], np.zeros(0, np.int64), None
         for grid in self._passes.grids():
-            found, bad = self._run_grid(variables, grid)
+            found, bad, answered = self._run_grid(variables, grid)
             rows += found
+            answers = answers or answered  # the first grid's, at its largest budget
             unreadable = np.union1d(unreadable, bad)
         rows.sort(key=lambda row: (-(row.budget or 0), -(row.tokens or 0)))
         return Table(
             name=self.name,
             file="evaluation",
             title=f"{rows[0].videos} held-out videos",
-            columns=COLUMNS,
+            columns=columns(self._task.config.num_classes),
             rows=tuple(dataclasses.asdict(row) for row in rows),
             scalars={f"top1_{row.budget}_{row.grid}": row.top1 for row in rows},
             videos=rows[0].videos,
             unreadable=self._passes.names("test", unreadable),
+            answers=answers,
+            names=self._passes.all_names,
         )
 
-    def _run_grid(self, variables: Any, grid: Grid) -> tuple[list[Row], np.ndarray]:
+    def _run_grid(self, variables: Any, grid: Grid) -> tuple[list[Row], np.ndarray, Answers]:
         plans = self._task.eval_plans(grid)
         sums = {budget: np.zeros(4) for budget in plans}
         rates: dict[int | None, list[float]] = {budget: [] for budget in plans}
-        run = self._passes.run(self._counts, plans, grid, variables)
+        main, videos = next(iter(plans)), []
+        run = self._passes.run(self._measured, plans, grid, variables)
         for outputs in run:
+            videos.append(outputs[main].value.videos)
             for budget, output in outputs.items():
-                sums[budget] += output.value
+                sums[budget] += output.value.counts
                 rates[budget].append(output.clips / output.seconds)
         rows = [self._row(grid, b, run.views, sums[b], rates[b]) for b in plans]
-        return rows, run.unreadable
+        where = str(grid) if main is None else f"{grid} at {main} tokens"
+        return rows, run.unreadable, self._answers(videos, where)
 
-    def _counts(self, variables: Any, batch: Mapping[str, jax.Array], plan: Plan) -> jax.Array:
-        """`counts` of a batch."""
+    def _measured(self, variables: Any, batch: Mapping[str, jax.Array], plan: Plan) -> Measured:
         clips, videos, views = self._passes.merged(batch)
         logits = self._task.predict(variables, clips, plan).reshape(videos, views, -1)
-        return counts(logits, batch)
+        probabilities = mean_probabilities(logits, jnp.ones(logits.shape[:2], bool))
+        probability, best = jax.lax.top_k(probabilities, min(BEST, probabilities.shape[-1]))
+        told = best, probability, batch["label"], batch["readable"], batch["weight"] > 0
+        return Measured(counts(logits, batch), told)
+
+    def _answers(self, videos: Sequence[tuple[np.ndarray, ...]], where: str) -> Answers:
+        columns = [np.concatenate(column) for column in zip(*videos, strict=True)]
+        *columns, counted = columns
+        classes = self._passes.label_names("test")
+        count = self._task.config.num_classes
+        return Answers(*(column[counted] for column in columns), classes, count, where)
 
     def _row(self, grid: Grid, budget: int | None, views: int, sums, rates) -> Row:
         top1, top5, videos, unreadable = (float(x) for x in sums)

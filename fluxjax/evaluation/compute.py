@@ -28,7 +28,7 @@ def forward_gmacs(task: Task, grid: Grid, budget: int | None) -> float:
     if budget is not None and budget >= grid.tokens(task.model.patch):
         budget = None
     variables = jax.eval_shape(task.init, jax.random.key(0))
-    video = jax.ShapeDtypeStruct((1, grid.frames, side, side, 3), jnp.float32)
+    video = jax.ShapeDtypeStruct((1, grid.frames, side, side, 3), jnp.uint8)  # as it is served
     plan = Plan("count", budget)
     forward = jax.jit(lambda variables, video: task.predict(variables, {"video": video}, plan))
     with plain_attention():
@@ -71,4 +71,6 @@ def wilson_interval(hits: float, count: float, z: float = 1.96) -> tuple[float, 
     centre = share + z * z / (2 * count)
     spread = z * math.sqrt(share * (1 - share) / count + z * z / (4 * count * count))
     scale = 1 + z * z / count
-    return (centre - spread) / scale, (centre + spread) / scale
+    # Rounding must put neither the share outside, which is a bound at 0 and 1, nor the bounds.
+    low, high = (centre - spread) / scale, (centre + spread) / scale
+    return min(max(low, 0.0), share), max(min(high, 1.0), share)

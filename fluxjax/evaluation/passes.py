@@ -85,7 +85,16 @@ class Passes:
         mask[examples] = True
         if jax.process_count() > 1:
             mask = np.any(multihost_utils.process_allgather(mask), axis=0)
-        return tuple(_name(catalog, int(i)) for i in np.flatnonzero(mask))
+        return tuple(catalog.name(int(i)) for i in np.flatnonzero(mask))
+
+    def all_names(self) -> list[str]:
+        """Names of all test videos, in order."""
+        catalog = self._data.catalog("test")
+        return [catalog.name(index) for index in range(len(catalog))]
+
+    def label_names(self, split: str) -> tuple[str, ...] | None:
+        """Names of the classes of a split, or None."""
+        return self._data.catalog(split).label_names
 
     def program(self, function: Function, plan: Plan, variables: Any, placed: Any):
         """`function` at a plan, compiled for a batch of these shapes."""
@@ -144,13 +153,6 @@ class Pass:
             "evaluated %d videos on %s%s in %.0f s",
             done, self._grid, _listed(self._plans), time.perf_counter() - start,
         )  # fmt: skip
-
-
-def _name(catalog: Any, index: int) -> str:
-    try:
-        return catalog[index].name
-    except OSError:  # a remote file that is not there
-        return f"video {index}"
 
 
 def _listed(plans: Mapping[Any, Plan]) -> str:

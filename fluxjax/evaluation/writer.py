@@ -7,7 +7,8 @@ import pathlib
 from collections.abc import Sequence
 from typing import Protocol
 
-from fluxjax.evaluation.base import Table
+from fluxjax.evaluation.base import Row, Table
+from fluxjax.evaluation.confusion import draw_confusion
 from fluxjax.evaluation.tables import markdown_table, replace_text
 
 NAMED = 5  # unreadable videos that the console names
@@ -34,6 +35,8 @@ def format_table(table: Table) -> str:
 def write_tables(tables: Sequence[Table], folder: pathlib.Path, step: int | None) -> None:
     """Writes FILE.json and FILE.csv of every table, each whole or not at all.
 
+    Of a table with answers also per_class.csv and confusion.png.
+
     Args:
       tables: what was measured.
       folder: where; must exist.
@@ -47,11 +50,34 @@ def write_tables(tables: Sequence[Table], folder: pathlib.Path, step: int | None
             "rows": [dict(row) for row in table.rows],
         }
         replace_text(folder / f"{table.file}.json", json.dumps(content, indent=2) + "\n")
-        text = io.StringIO()
-        writer = csv.DictWriter(text, fieldnames=list(table.rows[0]), lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(table.rows)
-        replace_text(folder / f"{table.file}.csv", text.getvalue())
+        replace_text(folder / f"{table.file}.csv", _csv(table.rows))
+        if table.answers is not None:
+            replace_text(folder / "per_class.csv", _csv(table.answers.per_class()))
+            temporary = folder / "confusion.png.tmp"
+            draw_confusion(table.answers, temporary)
+            temporary.replace(folder / "confusion.png")
+
+
+def write_predictions(table: Table, folder: pathlib.Path) -> None:
+    """Writes predictions.jsonl and predictions.csv: every video of a table that has answers."""
+    records = list(table.answers.per_video(table.names()))
+    lines = "".join(json.dumps(record, ensure_ascii=False) + "\n" for record in records)
+    replace_text(folder / "predictions.jsonl", lines)
+    columns = ("video", "readable", "label", "predicted", "right")
+    rows = [
+        {name: record.get(name) for name in columns}
+        | {"probability": record["best"][0]["probability"] if record["readable"] else None}
+        for record in records
+    ]
+    replace_text(folder / "predictions.csv", _csv(rows))
+
+
+def _csv(rows: Sequence[Row]) -> str:
+    text = io.StringIO()
+    writer = csv.DictWriter(text, fieldnames=list(rows[0]), lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    return text.getvalue()
 
 
 def write_scalars(tables: Sequence[Table], writer: ScalarWriter, step: int) -> None:

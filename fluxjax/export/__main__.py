@@ -9,7 +9,7 @@ import sys
 from collections.abc import Sequence
 
 from fluxjax.budgets import measure
-from fluxjax.budgets.planner import plan
+from fluxjax.budgets.planner import plan_aloud
 from fluxjax.budgets.points import Report, read_report
 from fluxjax.checkpoints.inference import save
 from fluxjax.checkpoints.paths import path_argument
@@ -39,6 +39,8 @@ def parser() -> argparse.ArgumentParser:
         type=path_argument,
         help="budgets.json; default: the run's own, where there is one",
     )
+    add("--within-noise", action="store_true", help="of the report, the cheapest setting within a "
+        "budget that is not significantly less accurate than the best")  # fmt: skip
     add_sampling_option(options)
     add("--platforms", default=",".join(PLATFORMS), help="default: %(default)s")
     add("--saved-model", action="store_true",
@@ -54,6 +56,8 @@ def rungs_of(options: argparse.Namespace, checkpoint: Checkpoint) -> list[Rung]:
       ValueError, FileNotFoundError: naming what is wrong.
     """
     model, report = checkpoint.model, _report(options, checkpoint)
+    if options.within_noise and (report is None or options.grid is not None):
+        raise ValueError("--within-noise chooses from a report: add --report, and drop --grid")
     if options.budgets:
         budgets = numbers(options.budgets, "budgets")
     else:
@@ -62,7 +66,8 @@ def rungs_of(options: argparse.Namespace, checkpoint: Checkpoint) -> list[Rung]:
     for budget in dict.fromkeys(budgets):
         point = None
         if report is not None and options.grid is None:
-            point = plan(report, tokens=budget)
+            point, line = plan_aloud(report, tokens=budget, within_noise=options.within_noise)
+            print(line, file=sys.stderr)
             setting = point.setting
         else:
             grid = parse_grid(options.grid) if options.grid else checkpoint.default_grid()

@@ -185,7 +185,7 @@ def preprocessing(model: nn.Module, sampling: str) -> dict[str, Any]:
         "input": "uint8 RGB [batch, T, S, S, 3], values 0 to 255",
         "frames": f"of the n frames of a video, T: {frames[kind]}, round half to even",
         "crop": "the middle square of the upright picture, its short side long",
-        "resize": "to S x S, bilinear with antialiasing",
+        "resize": "to S x S, bilinear (a triangle filter) with antialiasing, rounded to uint8",
         "normalised_inside": {"scale": 255, **model.pixels._asdict()},
         "patch": model.patch,
     }

@@ -6,9 +6,9 @@ from typing import Any
 
 import flax.linen as nn
 import jax
-import tensorflow as tf
 from jax.experimental import jax2tf
 
+from data_pipelines.quiet_tensorflow import tensorflow
 from fluxjax.export.artefacts import PLATFORMS, flat_weights, serving_function
 from fluxjax.serving.settings import Setting
 
@@ -24,7 +24,7 @@ def write_saved_model(
       variables: of the model; they become TensorFlow variables.
       setting: how to run it. Clips are uint8 [B, T, S, S, 3], logits float32 [B, K].
     """
-    tf.config.set_visible_devices([], "GPU")  # the accelerator belongs to JAX
+    tf = tensorflow()
     weights = {name: jax.device_get(x) for name, x in flat_weights(variables).items()}
     frames, side = setting.grid
     converted = jax2tf.convert(

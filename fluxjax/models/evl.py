@@ -4,6 +4,7 @@ Source: "Frozen CLIP Models are Efficient Video Learners" (arXiv 2208.03550) and
 repository OpenGVLab/efficient-video-recognition.
 """
 
+import functools
 from collections.abc import Mapping, Sequence
 
 import flax.linen as nn
@@ -20,7 +21,7 @@ from fluxjax.models.clip import (
 )
 from fluxjax.models.dense_clips import one_grid, pixel_tokens, take_places
 from fluxjax.models.evl_decoder import Decoder
-from fluxjax.models.layers import LayerNorm, uniform_init
+from fluxjax.models.layers import LayerNorm, check_headless, uniform_init
 from fluxjax.tokens.selection import group_dynamic_scores, top_places
 from fluxjax.tokens.tokens import Tokens, gather
 
@@ -31,7 +32,7 @@ class Evl(TowerFields, kw_only=True):
     """EVL classifier.
 
     Attributes:
-      num_classes: K.
+      num_classes: K; None: no head, what it would read is returned.
       num_frames: T that the temporal position tables are made for; others are resampled.
       decoder_layers: the decoder reads as many of the tower's last blocks.
       qkv_width, decoder_heads, decoder_mlp_ratio: of the decoder.
@@ -46,7 +47,7 @@ class Evl(TowerFields, kw_only=True):
       The rest is of the image tower, see `fluxjax.models.clip.TowerFields`.
     """
 
-    num_classes: int = 400
+    num_classes: int | None = 400
     num_frames: int = 8
     decoder_layers: int = 4
     qkv_width: int = 768
@@ -103,7 +104,9 @@ class Evl(TowerFields, kw_only=True):
         self.norm = LayerNorm(dtype=self.dtype)
         self.dropout = nn.Dropout(self.head_dropout)
         init = uniform_init(self.width**-0.5)
-        self.head = nn.Dense(self.num_classes, kernel_init=init, bias_init=init, dtype=self.dtype)
+        if self.num_classes is not None:
+            dense = functools.partial(nn.Dense, kernel_init=init, bias_init=init)
+            self.head = dense(self.num_classes, dtype=self.dtype)
 
     def __call__(
         self,
@@ -128,6 +131,7 @@ class Evl(TowerFields, kw_only=True):
 
         Returns:
           logits [B, num_classes] float32; with `return_features` also features [B, width] float32.
+          Without a head only these.
 
         Raises:
           ValueError: on packed tokens, a wrong shape, head or selection, or a budget below a token
@@ -140,6 +144,9 @@ class Evl(TowerFields, kw_only=True):
         tokens = pixel_tokens(video_or_tokens, self.patch)
         features = self._selected(tokens, budget)
         x = self._query(features, one_grid(tokens, "EVL")[1:], train)
+        if self.num_classes is None:
+            check_headless(return_features)
+            return x.astype(jnp.float32)
         logits = self._logits(x, train)
         return (logits, x.astype(jnp.float32)) if return_features else logits
 

@@ -4,6 +4,7 @@ Source: "Make Your Training Flexible: Towards Deployment-Efficient Video Models"
 (arXiv 2503.14237) and the official repository OpenGVLab/FluxViT, single_modality.
 """
 
+import functools
 import itertools
 from collections.abc import Sequence
 from typing import Any, NamedTuple
@@ -13,7 +14,7 @@ import jax
 import jax.numpy as jnp
 
 from fluxjax.models.blocks import Merging, PatchEmbed, make_blocks, remat_block
-from fluxjax.models.layers import Affine, AttentionPool, LayerNorm, linear_init
+from fluxjax.models.layers import Affine, AttentionPool, LayerNorm, check_headless, linear_init
 from fluxjax.tokens.grids import PATCH
 from fluxjax.tokens.merging import check_schedule
 from fluxjax.tokens.positions import positions_of, resample_table, sincos_3d
@@ -24,7 +25,7 @@ from fluxjax.tokens.tokens import IMAGENET_PIXELS, Tokens, check_patch, normaliz
 class BudgetOutput(NamedTuple):
     """What one budget of a Flux-Multi forward gives."""
 
-    logits: jax.Array  # [B, num_classes]
+    logits: jax.Array | None  # [B, num_classes]; None of a model without heads
     features: jax.Array  # [B, pooled], before fc_norm
     aligned: jax.Array | None  # [B, pooled], unit norm, the decoder's output; None for budget 0
 
@@ -46,7 +47,7 @@ class FluxViT(nn.Module):
     """FluxViT with one pooling projector and one classification head a budget.
 
     Attributes:
-      num_classes: K.
+      num_classes: K; None: a tower without heads, which returns the pooled features.
       width, depth, num_heads, mlp_ratio: of the transformer; width a multiple of 16.
       grid: (T, H, W) in patches that the learned position table was made for.
       pooled: E, width of the pooled features.
@@ -64,7 +65,7 @@ class FluxViT(nn.Module):
       remat: what blocks compute again in the backward pass, see `fluxjax.models.blocks`.
     """
 
-    num_classes: int = 400
+    num_classes: int | None = 400
     width: int = 384
     depth: int = 12
     num_heads: int = 6
@@ -101,9 +102,9 @@ class FluxViT(nn.Module):
         heads = range(len(self.budgets))
         self.poolers = [AttentionPool(self.pooled, self.pool_heads, self.dtype) for _ in heads]
         self.fc_norm = LayerNorm(dtype=self.dtype)
-        self.heads = [
-            nn.Dense(self.num_classes, kernel_init=linear_init, dtype=self.dtype) for _ in heads
-        ]
+        if self.num_classes is not None:
+            dense = functools.partial(nn.Dense, kernel_init=linear_init, dtype=self.dtype)
+            self.heads = [dense(self.num_classes) for _ in heads]
         self.decoders = [AlignmentDecoder(dtype=self.dtype) for _ in heads[1:]]
 
     def __call__(
@@ -133,19 +134,23 @@ class FluxViT(nn.Module):
 
         Returns:
           logits [B, num_classes] float32; with `return_features` also features [B, pooled]
-          float32, before fc_norm.
+          float32, before fc_norm. Without heads only these.
 
         Raises:
-          ValueError: on a wrong shape, budget, head, merge schedule or selection.
+          ValueError: on a wrong shape, budget, head, merge schedule or selection, floats that are
+            no normalised pixels, or `return_features` of a model without heads.
         """
-        schedule = check_schedule(merge, self.depth)
         head = self.head_for(budget) if head is None else self._checked_head(head)
         embedded, positions = self.embed(video_or_tokens)
         if self.is_initializing():  # every head and decoder gets its parameters
             self._all_budgets(embedded, positions, self.budgets, train)
         kept, valid = self._trunk_inputs(embedded, positions, [budget], selection)[0]
+        schedule = check_schedule(merge, self.depth, kept.shape[1] - 1)
         kept, valid = self._trunk(kept, valid, train, schedule)
         logits, features = self._classify(kept, valid, head)
+        if self.num_classes is None:
+            check_headless(return_features)
+            return features
         return (logits, features) if return_features else logits
 
     def forward_budgets(
@@ -280,8 +285,10 @@ class FluxViT(nn.Module):
                 x = block(x, valid, train)
         return x, valid
 
-    def _classify(self, x, valid, head: int) -> tuple[jax.Array, jax.Array]:
+    def _classify(self, x, valid, head: int) -> tuple[jax.Array | None, jax.Array]:
         features = self.poolers[head](x, valid)
+        if self.num_classes is None:
+            return None, features.astype(jnp.float32)
         logits = self.heads[head](self.fc_norm(features))
         return logits.astype(jnp.float32), features.astype(jnp.float32)
 

@@ -15,7 +15,14 @@ import numpy as np
 
 from fluxjax.models.blocks import make_blocks
 from fluxjax.models.fluxvit import PositionTable
-from fluxjax.models.layers import AttentionPool, LayerNorm, Mlp, linear_init, uniform_init
+from fluxjax.models.layers import (
+    AttentionPool,
+    LayerNorm,
+    Mlp,
+    check_headless,
+    linear_init,
+    uniform_init,
+)
 from fluxjax.tokens.grids import PATCH
 from fluxjax.tokens.positions import sincos_1d, sincos_3d
 from fluxjax.tokens.tokens import IMAGENET_PIXELS, Tokens, check_patch, normalize_pixels
@@ -142,10 +149,8 @@ class InternVideo2(nn.Module):
         Raises:
           ValueError: on a wrong shape, or `return_features` of a model without head.
         """
-        if return_features and self.num_classes is None:
-            raise ValueError(
-                "a model without head returns only features; leave out return_features"
-            )
+        if self.num_classes is None:
+            check_headless(return_features)
         x, valid = self._embed(video_or_tokens)
         for block in self.blocks:
             x = block(x, valid, train)

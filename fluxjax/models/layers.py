@@ -21,6 +21,12 @@ def uniform_init(bound: float) -> Callable[..., jax.Array]:
     )
 
 
+def check_headless(return_features: bool) -> None:
+    """Raises ValueError where features are asked for beside the logits that a model has not."""
+    if return_features:
+        raise ValueError("a model without head returns only features; leave out return_features")
+
+
 GELUS = ("tanh", "exact", "quick")
 
 

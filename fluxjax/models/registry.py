@@ -2,6 +2,7 @@
 
 import dataclasses
 import difflib
+import fnmatch
 import types
 import typing
 from typing import Any
@@ -115,9 +116,9 @@ def register_model(name: str, model: type[nn.Module], **fields: Any) -> None:
     _MODELS[name] = model, fields
 
 
-def list_models() -> list[str]:
-    """Names that `create_model` knows, sorted."""
-    return sorted(_MODELS)
+def list_models(pattern: str = "*") -> list[str]:
+    """Names that `create_model` knows, sorted; those that a pattern such as "fluxvit*" fits."""
+    return sorted(fnmatch.filter(_MODELS, pattern))
 
 
 def model_classes() -> dict[str, type[nn.Module]]:
@@ -166,20 +167,56 @@ def create_model(name: str, num_classes: int | None = 400, **overrides: Any) -> 
 
     Args:
       name: one of `list_models()`.
-      num_classes: size of the classification heads; None: a model without, where it can be.
+      num_classes: size of the classification heads; 0: a model without, which returns its pooled
+        features; None: as the class says, such as CLIP's own projection.
       **overrides: fields of the model class to set instead of the named size's.
 
     Raises:
-      ValueError: on an unknown name or field, with the nearest known one.
+      ValueError: on an unknown name or field, with the nearest known one, or a value of another
+        type than the field's.
     """
     constructor, fields = _known(name)
     known = {f.name for f in dataclasses.fields(constructor)} - {"parent", "name"}
-    for field in overrides:
+    hints = typing.get_type_hints(constructor)
+    for field, value in overrides.items():
         if field not in known:
             raise ValueError(
                 f"{name} has no field {field!r}{_hint(field, known)}; fields: {sorted(known)}"
             )
+        overrides[field] = _checked(name, field, value, hints[field])
+    if num_classes is not None and (type(num_classes) is not int or num_classes < 0):
+        raise ValueError(f"num_classes={num_classes!r} must be a number of classes; 0: no head")
+    if num_classes == 0:
+        if types.NoneType not in typing.get_args(hints["num_classes"]):
+            raise ValueError(f"num_classes=0: a {constructor.__name__} needs its head")
+        num_classes = None
+        if "embedding" in known:  # the projection is a head, too
+            overrides["embedding"] = None
     return constructor(num_classes=num_classes, **(fields | overrides))
+
+
+def _checked(name: str, field: str, value: Any, hint: Any) -> Any:
+    """The value of a field, lists as tuples.
+
+    Raises:
+      ValueError: if it is of another type than the field.
+    """
+    kind = _plain_type(hint)
+    if value is None or kind in (object, Any):
+        return value
+    value = tuple(value) if kind is tuple and isinstance(value, list) else value
+    if kind is float and type(value) is int:
+        return float(value)
+    fits = isinstance(value, kind) and (kind is bool or not isinstance(value, bool))
+    example = f", e.g. ({value!r},)" if kind is tuple and isinstance(value, int) else ""
+    if not fits:
+        raise ValueError(f"{name}: {field}={value!r} must be a {kind.__name__}{example}")
+    sides = typing.get_args(hint)
+    if kind is tuple and sides and Ellipsis not in sides and len(value) != len(sides):
+        raise ValueError(f"{name}: {field}={value!r} must be {len(sides)} numbers")
+    if kind is tuple and not all(isinstance(x, int | float) and x > 0 for x in value):
+        raise ValueError(f"{name}: {field}={value!r} must be positive numbers")
+    return value
 
 
 def _hint(word: str, known) -> str:

@@ -1,28 +1,22 @@
-"""A trained model ready to run: where checkpoints lie, and programs by setting."""
+"""A trained model ready to run: where checkpoints lie, and what is known of their runs."""
 
 import dataclasses
-import functools
 import json
 import logging
 import os
 import pathlib
-from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple
+from collections.abc import Mapping
+from typing import Any
 
 import flax.linen as nn
-import jax
-import jax.numpy as jnp
-import numpy as np
 
 from data_pipelines.clips.sampling import frame_sampler
 from fluxjax.checkpoints.inference import load, read_architecture
 from fluxjax.checkpoints.paths import local_path
 from fluxjax.checkpoints.usage import Usage
 from fluxjax.config.keys import import_modules
-from fluxjax.evaluation.views import mean_probabilities
-from fluxjax.serving.settings import Setting, forward, token_groups
+from fluxjax.serving.under_way import newest_of
 from fluxjax.tokens.grids import Grid, parse_grid
-from fluxjax.weight_files.errors import WeightsError
 
 log = logging.getLogger(__name__)
 
@@ -42,6 +36,7 @@ class Checkpoint:
         None where nothing is known.
       run: the training run's folder, None for a checkpoint that lies elsewhere.
       config: that run's resolved config, None without a run.
+      step: of a run that has not ended; None for a finished model.
     """
 
     folder: pathlib.Path
@@ -51,6 +46,7 @@ class Checkpoint:
     usage: Usage | None
     run: pathlib.Path | None
     config: Mapping[str, Any] | None
+    step: int | None = None
 
     def sampling(self, chosen: str | None = None) -> str:
         """Name of the frame sampler: `chosen`, or the one that the model was evaluated with.
@@ -94,6 +90,8 @@ class Checkpoint:
 def open_checkpoint(path: str | os.PathLike) -> Checkpoint:
     """Reads an inference checkpoint, or that of a training run (RUN or RUN/model).
 
+    A run that is under way, or was stopped, is read at its newest checkpoint.
+
     Raises:
       FileNotFoundError: if there is no such folder.
       WeightsError: if it holds no checkpoint, or a damaged one.
@@ -104,7 +102,7 @@ def open_checkpoint(path: str | os.PathLike) -> Checkpoint:
     if (folder.parent / CONFIG).is_file() and folder.name == "model":
         run = folder.parent
     if run is None and (folder / CONFIG).is_file():
-        raise WeightsError(f"{folder} is a training run without a model yet; let it end first")
+        return _under_way(folder)
     config = None
     if run is not None:
         config = json.loads((run / CONFIG).read_text(encoding="utf-8"))
@@ -117,48 +115,13 @@ def open_checkpoint(path: str | os.PathLike) -> Checkpoint:
     return Checkpoint(folder, model, variables, architecture.labels, usage, run, config)
 
 
-class Prediction(NamedTuple):
-    """What a model says of one video.
-
-    Attributes:
-      probabilities: [K] float32, mean over the views.
-      features: [E] float32, pooled features, mean over the views.
-    """
-
-    probabilities: np.ndarray
-    features: np.ndarray
-
-
-class Predictor:
-    """Runs a model on clips; one compiled program a setting and number of views."""
-
-    def __init__(self, model: nn.Module, variables: Mapping[str, Any]):
-        """Takes a model and its variables; nothing is compiled yet."""
-        self._variables = variables
-        self._predict = jax.jit(functools.partial(_predict, model), static_argnames="setting")
-        self._groups = jax.jit(functools.partial(_groups, model), static_argnames="setting")
-
-    def predict(self, views: Sequence[np.ndarray], setting: Setting) -> Prediction:
-        """The prediction for one video.
-
-        Args:
-          views: each [T, H, W, 3] uint8 on the setting's grid.
-          setting: how to run the model.
-        """
-        output = self._predict(self._variables, np.stack(views), setting=setting)
-        return Prediction(*jax.device_get(output))
-
-    def groups(self, clip: np.ndarray, setting: Setting) -> np.ndarray:
-        """What becomes of a clip's tokens, see `settings.token_groups`; [T, H, W] int32."""
-        return np.asarray(self._groups(self._variables, clip[None], setting=setting)[0])
-
-
-def _predict(model, variables, views: jax.Array, *, setting: Setting):
-    key = jax.random.key(0)  # a random selection is the same one every time
-    logits, features = forward(model, variables, views, setting, key, return_features=True)
-    present = jnp.ones((1, len(views)), bool)
-    return mean_probabilities(logits[None], present)[0], jnp.mean(features, axis=0)
-
-
-def _groups(model, variables, clips: jax.Array, *, setting: Setting) -> jax.Array:
-    return token_groups(model, variables, clips, setting, jax.random.key(0))
+def _under_way(run: pathlib.Path) -> Checkpoint:
+    """A run that has no model yet, at its newest checkpoint."""
+    config = json.loads((run / CONFIG).read_text(encoding="utf-8"))
+    found = newest_of(run, run / CONFIG)
+    log.info("%s has not ended: this is its model after step %d", run, found.step)
+    folder = run / "checkpoints" / str(found.step)
+    return Checkpoint(
+        folder, found.model, found.variables, found.labels, Usage.of_run(config), run, config,
+        found.step,
+    )  # fmt: skip

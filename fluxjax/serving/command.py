@@ -8,6 +8,7 @@ from collections.abc import Callable
 from data_pipelines.reading.errors import VideoError
 from fluxjax.checkpoints.paths import path_argument
 from fluxjax.logs import set_up_logging
+from fluxjax.options import OptionParser
 from fluxjax.training import hosts
 
 CHECKPOINT_HELP = "training run or inference checkpoint"
@@ -21,10 +22,10 @@ def command_parser(prog: str, doc: str, *aliases: str) -> argparse.ArgumentParse
       doc: the module's docstring; its first line is the description.
       *aliases: other names that --checkpoint had in this command.
     """
-    options = argparse.ArgumentParser(prog=f"python -m {prog}", description=doc.splitlines()[0])
+    options = OptionParser(prog=f"python -m {prog}", description=doc.splitlines()[0])
     names = ("--checkpoint", *aliases)
     options.add_argument(
-        *names, required=True, metavar="DIR", type=path_argument, help=CHECKPOINT_HELP
+        *names, required=True, metavar="RUN_OR_FOLDER", type=path_argument, help=CHECKPOINT_HELP
     )
     return options
 
@@ -52,8 +53,8 @@ def add_process_options(options: argparse.ArgumentParser) -> None:
     join = "join several processes: detected by their launcher, elsewhere give the next three"
     add("--distributed", choices=hosts.MODES, default="auto", help=join)
     add("--coordinator", metavar="HOST:PORT", help="of process 0")
-    add("--num_processes", type=int, help="that are joined")
-    add("--process_id", type=int, help="number of this process, from 0")
+    add("--num-processes", type=int, help="that are joined")
+    add("--process-id", type=int, help="number of this process, from 0")
 
 
 def add_data_options(options: argparse.ArgumentParser, default: str) -> None:

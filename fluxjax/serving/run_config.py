@@ -44,11 +44,8 @@ def _around(checkpoint: Checkpoint) -> ConfigDict:
     evaluation.budgets, evaluation.grids = config.budgets, ()
     if usage is not None:
         config.data.sampling = usage.sampling
+        config.data.square_pixels = usage.square_pixels
         evaluation.budgets, evaluation.grids = usage.budgets, usage.grids
         evaluation.clips, evaluation.crops = usage.clips, usage.crops
     config.data.train = config.data.test = ""
-    if (usage := checkpoint.usage) is not None:
-        config.eval.grids = usage.grids
-        config.eval.clips, config.eval.crops = usage.clips, usage.crops
-        config.eval.budgets = usage.budgets
     return config

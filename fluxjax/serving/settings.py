@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 
 from fluxjax.tokens.grids import Grid
-from fluxjax.tokens.selection import SELECTIONS, num_kept
+from fluxjax.tokens.selection import SELECTIONS, num_kept, temporal_groups
 from fluxjax.tokens.tokens import Tokens
 
 SELECT_AND_MERGE = "group_dynamic+merge"
@@ -75,8 +75,8 @@ def make_setting(
         matter.
 
     Raises:
-      ValueError: on a method that the model does not have, a budget below one, a grid that the
-        model's patches do not fill, or a model without budgets.
+      ValueError: on a method that the model does not have, a budget below the smallest one, a
+        grid that the model's patches do not fill, or a model without budgets.
       UnmergeableError: if the model has too few blocks to merge that much.
     """
     methods = methods_of(model)
@@ -89,8 +89,9 @@ def make_setting(
             f"grid {grid}: {grid.resolution} pixels are not a multiple of the model's patch of "
             f"{model.patch}; e.g. {grid.frames}x{below} is"
         )
-    if budget is not None and budget < 1:
-        raise ValueError(f"budget {budget} must be at least one token")
+    smallest = smallest_budget(grid, method)
+    if budget is not None and budget < smallest:
+        raise ValueError(f"budget {budget} is too small for {grid} ({method}): at least {smallest}")
     tokens = grid.tokens(model.patch)
     if method == "none" or budget is None or budget >= tokens:
         return Setting(grid, tokens, "none", model.head_for(tokens))
@@ -99,6 +100,15 @@ def make_setting(
     setting = Setting(grid, budget, method, model.head_for(budget))
     merge_schedule(model, setting)  # raises where it cannot be done
     return setting
+
+
+def smallest_budget(grid: Grid, method: str) -> int:
+    """Tokens that a method keeps at least: of each temporal group, of each frame, or one."""
+    if method == "places":
+        return grid.frames
+    if method == SELECT_AND_MERGE:
+        return -(-temporal_groups(grid.frames) // KEPT_TO_MERGE)
+    return temporal_groups(grid.frames) if method in SELECTIONS else 1
 
 
 def selected(model: nn.Module, setting: Setting) -> tuple[int, str] | None:

@@ -80,6 +80,13 @@ class ClassifyTask:
                 "one resolution"
             )
         evaluated = [grids.parse_grid(text) for text in config.eval.grids]
+        for grid in evaluated:
+            if grid.resolution % self.patch:
+                near = max(1, round(grid.resolution / self.patch)) * self.patch
+                raise ValueError(
+                    f"config.eval.grids: {grid} must have pixels that are a multiple of the patch "
+                    f"of {self.patch}, e.g. {grid.frames}x{near}"
+                )
         self.max_grid = grids.max_grid((*self.grids, *evaluated), self.patch)
         self.slots = max(grid.tokens(self.patch) for grid in (*self.grids, *evaluated))
 

@@ -94,17 +94,34 @@ def merge_count(tokens: int, r: float, protect_first: bool = False) -> int:
     return max(min(int(tokens * r) if r < 1 else int(r), mergeable), 0)
 
 
-def check_schedule(schedule: Sequence[float], depth: int) -> tuple[float, ...]:
+def check_schedule(
+    schedule: Sequence[float], depth: int, tokens: int | None = None
+) -> tuple[float, ...]:
     """A merge schedule, r for each of the first blocks, filled with zeros to `depth` blocks.
 
+    Args:
+      schedule: the entries.
+      depth: number of blocks.
+      tokens: that enter the first block, cls not counted; None where that is not known.
+
     Raises:
-      ValueError: if there are more entries than blocks, or an entry is negative or not finite.
+      ValueError: if there are more entries than blocks, an entry is negative or not finite, or
+        says as many tokens as there are at its block, of which half can merge at most.
     """
     schedule = tuple(schedule)
     if len(schedule) > depth:
         raise ValueError(f"merge schedule {schedule} is longer than the {depth} blocks")
-    for r in schedule:
+    left = tokens
+    for block, r in enumerate(schedule):
         merge_count(2, r)
+        if left is None:
+            continue
+        if r >= max(left, 1):
+            raise ValueError(
+                f"merge schedule {schedule}: block {block} cannot merge {r:g} of {left} tokens; "
+                f"at most {left // 2} can"
+            )
+        left -= merge_count(left, r)
     return schedule + (0,) * (depth - len(schedule))
 
 

@@ -148,11 +148,12 @@ def select(tokens: Tokens, ranking: Ranking, budget: int) -> Tokens:
       Tokens [B, K, D], K = min(budget, N), in original order (fewer on a static grid, see above).
 
     Raises:
-      ValueError: if the budget is smaller than 1, or than the number of groups on a static grid.
+      ValueError: if the budget is smaller than the number of groups; where the grids are not known
+        while tracing, than the most that clips within `tokens.grid_bound` may have.
     """
-    if budget < 1:
-        raise ValueError(f"budget must be at least one token, got {budget}")
     n = tokens.valid.shape[1]
+    if tokens.static_grid is None:
+        _check_packed(tokens, ranking, budget)
     count = jnp.sum(tokens.valid, axis=1, dtype=jnp.int32)
     per_group = jnp.minimum(budget, count) // ranking.groups
     # Padding sorted last, so the first `count` entries of the ranking are the valid tokens.
@@ -171,15 +172,34 @@ def _slots(tokens: Tokens, budget: int) -> int:
     return num_kept(tokens.static_grid[0], n, budget)
 
 
+def _check_packed(tokens: Tokens, ranking: Ranking, budget: int) -> None:
+    """Refuses a budget at which a clip would keep nothing."""
+    if isinstance(ranking.groups, jax.core.Tracer):
+        most = max(temporal_groups(frames) for frames in range(1, tokens.grid_bound[0] + 1))
+        where = f"that clips of up to {tokens.grid_bound[0]} frames may have"
+    else:
+        most, where = int(np.max(np.asarray(ranking.groups), initial=1)), "of these clips"
+    if budget < most:
+        raise ValueError(
+            f"budget {budget} is smaller than the {most} temporal groups {where}; give at least "
+            f"{most} tokens"
+        )
+
+
+def temporal_groups(frames: int) -> int:
+    """`num_groups` of a number that is known."""
+    return next(g for g in (4, 2, 1) if g == 1 or (frames % g == 0 and frames >= 2 * g))
+
+
 def num_kept(frames: int, tokens: int, budget: int) -> int:
     """How many of a clip's tokens `select` keeps: the same number in every temporal group.
 
     Raises:
       ValueError: if the budget is smaller than the number of groups.
     """
-    groups = next(g for g in (4, 2, 1) if g == 1 or (frames % g == 0 and frames >= 2 * g))
+    groups = temporal_groups(frames)
     kept = min(budget, tokens) // groups * groups
-    if not kept:
+    if kept < 1:
         raise ValueError(
             f"budget {budget} is smaller than the {groups} temporal groups of {frames} frames; "
             f"give at least {groups} tokens"
@@ -208,8 +228,8 @@ def top_places(scores: jax.Array, grid: tuple[int, int, int], budget: int) -> ja
     count = min(budget // frames, rows * columns)
     if count < 1:
         raise ValueError(
-            f"budget {budget} is smaller than the clip's {frames} frames; give at least a token "
-            "a frame"
+            f"budget {budget} is smaller than the clip's {frames} frames; give at least {frames} "
+            "tokens, one a frame"
         )
     totals = jnp.sum(scores.astype(jnp.float32).reshape(-1, frames, rows * columns), axis=1)
     _, places = jax.lax.top_k(totals, count)

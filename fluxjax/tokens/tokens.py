@@ -20,6 +20,7 @@ class PixelStats(NamedTuple):
 
 
 IMAGENET_PIXELS = PixelStats((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
+_NO_PIXEL = 16.0  # normalised ones lie within 3; noise in their place stays below, bytes do not
 CLIP_PIXELS = PixelStats((0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711))
 GREY_PIXELS = PixelStats((0.45,) * 3, (0.225,) * 3)  # of networks of the SlowFast code
 
@@ -133,13 +134,30 @@ def unpatchify(values: jax.Array, grid: tuple[int, int, int], patch: int = PATCH
 
 
 def normalize_pixels(values: jax.Array, stats: PixelStats = IMAGENET_PIXELS) -> jax.Array:
-    """uint8 pixels [.., 3*k], channel fastest -> normalised float32; floats pass unchanged."""
+    """uint8 pixels [.., 3*k], channel fastest -> normalised float32; floats pass unchanged.
+
+    Raises:
+      ValueError: on floats that cannot be normalised pixels; what is traced cannot be looked at.
+    """
     if jnp.issubdtype(values.dtype, jnp.floating):
+        _check_normalised(values)
         return values
     repeats = values.shape[-1] // 3
     mean = 255 * np.tile(np.float32(stats.mean), repeats)
     std = 255 * np.tile(np.float32(stats.std), repeats)
     return (values.astype(jnp.float32) - mean) / std
+
+
+def _check_normalised(values: jax.Array) -> None:
+    if isinstance(values, jax.core.Tracer) or not getattr(values, "is_fully_addressable", True):
+        return
+    largest = float(np.max(np.abs(np.asarray(values, np.float32)), initial=0.0))
+    if largest > _NO_PIXEL:
+        raise ValueError(
+            f"{values.dtype} pixels of up to {largest:g} are not normalised, which lie within "
+            "about -3 to 3: pass uint8 frames of 0 to 255, or normalise as (x / 255 - mean) / std "
+            "with the model's `pixels`"
+        )
 
 
 def check_patch(tokens: Tokens, patch: int) -> None:

@@ -27,6 +27,7 @@ def compile_program(name: str, function: Callable, *args: Any) -> Callable:
       function: made by `jax.jit`.
       *args: arrays or `jax.ShapeDtypeStruct`s.
     """
+    log.info("compiling %s", name)
     start = time.perf_counter()
     compiled = function.lower(*args).compile()
     counts[name] += 1

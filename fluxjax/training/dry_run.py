@@ -1,13 +1,12 @@
 """What a run would do to its devices, without data: `--config.dry_run=true`."""
 
-import math
 import time
-from typing import Any
 
 import jax
 from clu import parameter_overview
 
 from fluxjax.training.loop import Trainer
+from fluxjax.training.memory import device_memory, held_bytes
 
 
 def dry_run(trainer: Trainer) -> str:
@@ -25,7 +24,7 @@ def dry_run(trainer: Trainer) -> str:
         f"mesh: {dict(trainer.mesh.shape)}, {trainer.mesh.size} devices",
         "memory on one device:",
         *(
-            f"  {name:<16} {_mebibytes(_bytes(tree)):>12}"
+            f"  {name:<16} {_mebibytes(held_bytes(tree)):>12}"
             for name, tree in (
                 ("parameters", parameters),
                 ("optimizer state", state.opt_state),
@@ -34,8 +33,10 @@ def dry_run(trainer: Trainer) -> str:
             if tree is not None
         ),
     ]
+    if (limit := device_memory()) is not None:
+        lines.append(f"  {'there is':<16} {_mebibytes(limit):>12}")
     start = time.perf_counter()
-    programs = trainer.compile_steps()
+    programs = trainer.compile_steps(check_memory=False)
     seconds = time.perf_counter() - start
     for plan, program in zip(trainer.task.plans(), programs, strict=True):
         lines += _program_lines(f"train step {plan.name}", program)
@@ -61,14 +62,6 @@ def _program_lines(name: str, program: jax.stages.Compiled) -> list[str]:
     if "flops" in cost:
         lines.append(f"  {'computation':<16} {cost['flops'] / 1e9:>8.1f} GFLOP")
     return lines
-
-
-def _bytes(tree: Any) -> int:
-    """Of one device's part of a tree."""
-    return sum(
-        math.prod(leaf.sharding.shard_shape(leaf.shape)) * leaf.dtype.itemsize
-        for leaf in jax.tree.leaves(tree)
-    )
 
 
 def _mebibytes(size: int) -> str:

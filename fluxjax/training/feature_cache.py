@@ -97,6 +97,7 @@ class CachedData:
             "videos_of": [data[which], data[f"{which}_split"], data.root, _digest(data[which])],
             "grid": str(grid),
             "sampling": data.sampling,
+            **({"square_pixels": True} if data.square_pixels else {}),  # as keys were before
             "clips": views[0],
             "crops": views[1],
         }
@@ -109,7 +110,13 @@ class CachedData:
         )
         rows = store.missing()
         clips = EvalExamples(
-            Rows(catalog, rows), spec, self.bad, data.sampling, *views, seconds=data.decode_seconds
+            Rows(catalog, rows),
+            spec,
+            self.bad,
+            data.sampling,
+            *views,
+            seconds=data.decode_seconds,
+            square_pixels=data.square_pixels,
         )
         log.info("features of %s %s: %d of %d videos to compute, in %s",
                  which, grid, len(rows), len(catalog), store.directory)  # fmt: skip

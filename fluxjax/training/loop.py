@@ -16,6 +16,7 @@ from ml_collections import ConfigDict
 
 from fluxjax.checkpoints.training import Checkpoints
 from fluxjax.tasks.base import Plan, Task
+from fluxjax.training import memory
 from fluxjax.training import mesh as meshes
 from fluxjax.training.averaging import replaced_share
 from fluxjax.training.compilation import compile_program
@@ -90,8 +91,15 @@ class Trainer:
 
         return jax.jit(create, out_shardings=placement(self.abstract_state))(variables)
 
-    def compile_steps(self) -> list[Callable]:
-        """One program a plan: (state, batch) -> (state, metrics); the state is donated."""
+    def compile_steps(self, check_memory: bool = True) -> list[Callable]:
+        """One program a plan: (state, batch) -> (state, metrics); the state is donated.
+
+        Args:
+          check_memory: refuse what does not fit into a device, if possible before compilation.
+
+        Raises:
+          ValueError: if a step does not fit into the memory of a device.
+        """
         config = self.task.config
         state, cut = placement(self.abstract_state), meshes.batch_sharding(self.mesh)
         batch = meshes.abstract(self.task.batch_spec(config.batch_size), cut)
@@ -104,8 +112,14 @@ class Trainer:
                 donate_argnums=0,
             )
             name = f"train step {plan.name}"
+            arguments = (self.abstract_state, batch)
             with meshes.activations_on(self.mesh):
-                programs.append(compile_program(name, step, self.abstract_state, batch))
+                if check_memory:
+                    shards = meshes.batch_shards(self.mesh)
+                    memory.check_estimate(name, step.trace(*arguments), arguments, shards)
+                programs.append(compile_program(name, step, *arguments))
+            if check_memory:
+                memory.check_program(name, programs[-1], arguments)
         return programs
 
     def _step(self, state: TrainState, batch: Mapping[str, jax.Array], plan: Plan):

@@ -89,10 +89,10 @@ def test_an_interrupted_sweep_goes_on_and_counts_the_same(tmp_path, monkeypatch)
     monkeypatch.setattr(sweep, "SAVE_SECONDS", 0)
     videos = Videos(stop_after=5)  # all three batches of the first grid, two of the second
     with pytest.raises(KeyboardInterrupt):
-        make(tmp_path, videos).run(silent=True)
+        make(tmp_path, videos).run()
     assert len(read_report(tmp_path / "budgets.json").points) == 2
     videos = Videos()
-    report = make(tmp_path, videos).run(silent=True)
+    report = make(tmp_path, videos).run()
     assert videos.asked == [(SMALL, 2)] and videos.read == 1, "decoded again"
     assert [(p.grid, p.budget, p.method) for p in report.points] == [
         ("4x28", 8, "group_dynamic"), ("4x28", 16, "none"), ("2x28", 8, "none"),
@@ -114,7 +114,7 @@ def test_an_interrupted_sweep_goes_on_and_counts_the_same(tmp_path, monkeypatch)
     (tmp_path / "budgets.json").write_text(json.dumps(stored))
     videos = Videos()
     only = [report.points[0].setting]
-    (point,) = make(tmp_path, videos, only).run(silent=True).points
+    (point,) = make(tmp_path, videos, only).run().points
     assert not videos.asked and point.top1 == 0.123 and point.latency_ms < 1e6
     written = read_report(tmp_path / "budgets.json")
     assert written.points == (point,) and written.machine["processor"] != "Other 9000"
@@ -134,5 +134,5 @@ def test_settings_that_cannot_work_cost_no_video(tmp_path):
     eight = Grid(8, 28)
     settings = [Setting(eight, 3, "group_dynamic", 1)]
     with pytest.raises(ValueError, match="smaller than the 4 temporal groups"):
-        make(tmp_path, videos, settings).run(silent=True)
+        make(tmp_path, videos, settings).run()
     assert not videos.asked

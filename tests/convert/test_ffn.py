@@ -5,6 +5,8 @@ import numpy as np
 import pytest
 
 import fluxjax
+from fluxjax.convert.__main__ import main
+from fluxjax.tokens.tokens import IMAGENET_PIXELS, PixelStats
 from fluxjax.weight_files.errors import WeightsError
 
 SIZES = {"layers": (1, 1), "widths": (64, 128), "stem": 16}
@@ -39,6 +41,13 @@ def test_there_and_back(name, fields):
         assert getattr(loaded, field) == getattr(model, field), field
     assert jax.tree.structure(values) == jax.tree.structure(variables)
     assert all(jax.tree.leaves(jax.tree.map(np.array_equal, values, variables)))
+
+
+def test_three_branches_have_the_released_labels_whatever_their_frames():
+    _, _, state = drawn("tsm_r50_ffn", frames=(2, 6, 10))
+    assert {"base_model.bn1_4.weight", "base_model.bn1_16.weight"} <= set(state)
+    assert fluxjax.load_torch("ffn", state)[0].frames == (4, 8, 16)
+    assert fluxjax.load_torch("ffn", state, frames=(2, 6, 10))[0].frames == (2, 6, 10)
 
 
 def test_a_training_checkpoint():
@@ -89,6 +98,17 @@ def test_a_plain_network_fills_all_branches(name):
         first, last = (block[f"shifts{i}"]["kernel"] for i in (0, 3))
         assert np.array_equal(first, [[0] * 52, [1] * 52, [0] * 52])
         assert np.array_equal(last, [[0] * 26 + [1] * 26, [0] * 52, [1] * 26 + [0] * 26])
+
+
+def test_an_inference_checkpoint_holds_the_statistics(tmp_path):
+    _, variables, state = drawn("tsm_r50_ffn")
+    np.savez(tmp_path / "weights.npz", **state)
+    command = ["--family", "ffn", "--source", str(tmp_path / "weights.npz"), "--verify"]
+    assert main([*command, "--target", str(tmp_path / "model")]) == 0
+    model, values = fluxjax.load(tmp_path / "model")
+    assert (model.frames, model.pixels) == ((4, 8, 16), IMAGENET_PIXELS)
+    assert isinstance(model.pixels, PixelStats)
+    assert all(jax.tree.leaves(jax.tree.map(np.array_equal, values, variables)))
 
 
 def test_another_network_gets_one_error():

@@ -1,12 +1,17 @@
 """Which data a config may name together, and which splits are opened."""
 
+import fractions
+
 import numpy as np
 import pytest
 
 from data_pipelines.from_config import VideoData
 from data_pipelines.sources import rows
 from data_pipelines.sources.array_records import ArrayCatalog
+from fluxjax.tasks import create_task
+from fluxjax.tokens.grids import Grid
 from tests import tiny
+from tests.data_pipelines.reading.test_streams import write_wide
 
 
 def config_of(train, test):
@@ -59,3 +64,21 @@ def test_some_records_are_evenly_spaced():
     assert rows.some(catalog, None) is rows.some(catalog, 10) is catalog
     with pytest.raises(ValueError, match="at least 1"):
         rows.some(catalog, 0)
+
+
+def test_square_pixels_of_the_config_reach_training_and_evaluation(tmp_path):
+    """A picture of 80x64 that players show as 107x64: other places are seen."""
+    write_wide(tmp_path / "wide.mp4", fractions.Fraction(4, 3))
+    listed = tmp_path / "list.txt"
+    listed.write_text("wide.mp4 0\n" * 8)
+    seen = {}
+    for square in (False, True):
+        config = config_of(listed, listed)
+        config.data.root, config.data.square_pixels = str(tmp_path), square
+        config.num_classes = 4
+        data, task = VideoData.open(config), create_task(config)
+        trained = next(data.train_batches(task.example(), 0))["patches"]
+        tested = next(data.eval_batches(task.eval_example(Grid(2, 28))))["patches"]
+        seen[square] = trained, tested
+    for plain, shown in zip(seen[False], seen[True], strict=True):
+        assert plain.shape == shown.shape and (plain != shown).any()

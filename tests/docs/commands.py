@@ -195,10 +195,12 @@ def _check_training(arguments: list[str]) -> None:
     A stored config (.json) is there only when the commands run: options alone are parsed for it.
     """
     from fluxjax import main  # noqa: F401  defines the flags
+    from fluxjax.config.command_line import with_config_files
     from fluxjax.config.keys import check_config
 
     if re.search(r"--config[ =]\S+\.json", " ".join(arguments)):
         arguments = ["configs/fluxvit_ti.py" if x.endswith("config.json") else x for x in arguments]
+    arguments = with_config_files(["command", *arguments])[1:]
 
     def define(values: flags.FlagValues) -> None:
         argv = ["command", *arguments]

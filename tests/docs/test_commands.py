@@ -43,6 +43,7 @@ _EVL = [
 CONFIGS = {
     "configs/fluxvit_ti.py": _FLUXVIT,
     "configs/fluxvit_s.py": _FLUXVIT,
+    "configs/finetune.py:cpu": _FLUXVIT,
     "configs/evl_demo.py": _EVL,
     "configs/evl_demo.py:frame": _TOWER,
 }
@@ -55,7 +56,7 @@ SMALL = {
     "benchmarks.bad_videos": ["--clips=64", "--videos=4", "--bad=0.5"],
     "benchmarks.data": ["--source=all.txt", "--batch=4", "--steps=2", "--repeats=1"],
     "benchmarks.evl_decoder": ["--model=evl_ti8", "--grid=2x48", "--repeats=1"],
-    "benchmarks.grids": ["--frames=2", "--resolutions=28", "--min_tokens=2", "--max_tokens=8",
+    "benchmarks.grids": ["--frames=2", "--resolutions=28", "--min-tokens=2", "--max-tokens=8",
                          "--budgets=8,4,2", "--batch=1", "--steps=1"],
     "benchmarks.readers": ["--videos", "clip.mp4", "--grid=2x28", "--clips=2", "--repeats=1"],
 }  # fmt: skip

@@ -12,6 +12,7 @@ from data_pipelines.reading.arrays import ArrayVideo
 from data_pipelines.reading.errors import VideoError
 from data_pipelines.sources.array_records import ArrayCatalog
 from data_pipelines.sources.quarantine import BadVideos
+from fluxjax.evaluation.classification import columns
 from fluxjax.evaluation.registry import make_evaluators, register_evaluator, splits_read
 from fluxjax.tasks import create_task
 from fluxjax.tasks.base import Plan
@@ -86,6 +87,18 @@ def test_accuracies_are_those_of_the_mean_probabilities(grid, budget):
     assert (row["videos"], row["unreadable"], row["views"]) == (TEST, 1, 2)
     assert table.unreadable == ("array[3]",) and table.file == "evaluation"
     assert table.scalars[f"top1_{budget}_{grid}"] == row["top1"]
+
+
+def test_top_5_is_shown_from_six_classes_on():
+    heads = [[column.head for column in columns(count)] for count in (5, 6)]
+    assert "top-5" not in heads[0] and "top-5" in heads[1]
+
+
+def test_eval_grids_that_the_patch_does_not_divide_are_refused():
+    config = tiny.get_config()
+    config.eval.grids = ("4x57",)
+    with pytest.raises(ValueError, match="4x57 must have pixels .* patch of 14, e.g. 4x56"):
+        create_task(config)
 
 
 def test_held_out_loss_is_the_mean_over_readable_videos():

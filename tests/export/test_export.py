@@ -152,7 +152,10 @@ def test_a_report_chooses_the_settings(run, tmp_path):
     ("options", "message"),
     [
         (["--budgets", "many"], "--budgets=many must be whole numbers"),
-        (["--budgets", "3", "--grid", "8x28"], "smaller than the 4 temporal groups"),
+        (
+            ["--budgets", "3", "--grid", "8x28"],
+            "budget 3 is too small for 8x28 (group_dynamic): at least 4",
+        ),
         (["--platforms", "cpu,npu"], "unknown platforms ['npu']"),
         (["--report", "missing.json"], "there is no report missing.json"),
         (["--target", str(ROOT)], "holds something already"),

@@ -58,6 +58,13 @@ def test_wilson_interval():
     low, high = wilson_interval(50, 100)
     assert (low, high) == (pytest.approx(0.404, abs=1e-3), pytest.approx(0.596, abs=1e-3))
     assert wilson_interval(0, 0) == (0.0, 1.0)
+
+
+@pytest.mark.parametrize("count", range(1, 200))
+def test_the_share_lies_in_its_interval(count):
+    for hits in (0, count):
+        low, high = wilson_interval(hits, count)
+        assert 0 <= low <= hits / count <= high <= 1
     assert wilson_interval(10, 10)[1] == pytest.approx(1.0)
 
 

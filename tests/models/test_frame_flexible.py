@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from flax.traverse_util import flatten_dict
 from jax.extend.core import jaxprs_in_params
 
 import fluxjax
@@ -134,6 +135,36 @@ def test_batch_norm_has_torch_s_statistics():
     np.testing.assert_allclose(out[:, 0], np.array([-2, -1, 3]) / math.sqrt(14 / 3), rtol=1e-5)
     np.testing.assert_allclose(kept["batch_stats"]["mean"], 0.3, rtol=1e-6)
     np.testing.assert_allclose(kept["batch_stats"]["var"], 0.9 + 0.7, rtol=1e-6)
+
+
+def test_statistics_of_a_batch_on_several_devices_are_of_the_whole_batch():
+    x = 3 + np.random.default_rng(3).standard_normal((16, 5, 2), np.float32)
+    layer = BatchNorm()
+    variables = layer.init(jax.random.key(0), x)
+    apply = jax.jit(lambda v, x: layer.apply(v, x, True, mutable=["batch_stats"]))
+    mesh = jax.make_mesh((8,), ("data",), axis_types=(jax.sharding.AxisType.Auto,))
+    cut = jax.device_put(x, jax.NamedSharding(mesh, jax.P("data")))
+    assert len(cut.sharding.device_set) == 8
+    for found, expected in zip(
+        jax.tree.leaves(apply(variables, cut)), jax.tree.leaves(apply(variables, x)), strict=True
+    ):
+        np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-5)
+
+
+def test_a_branch_that_does_not_run_keeps_its_statistics():
+    model, variables = drawn("tea_r50_ffn")
+    _, kept = jax.jit(
+        lambda v, x: model.apply(
+            v, x, train=True, mutable=["batch_stats"], rngs={"dropout": jax.random.key(0)}
+        )
+    )(variables, CLIPS)
+    moved = jax.tree.map(lambda a, b: not np.array_equal(a, b), kept, {
+        "batch_stats": variables["batch_stats"]
+    })  # fmt: skip
+    norms = flatten_dict(moved["batch_stats"])
+    assert {path for path in norms if path[-2].endswith("_0")}
+    for path, moves in norms.items():
+        assert moves == path[-2].endswith("_1"), path  # four frames: branch 1
 
 
 def test_adapters_begin_as_the_released_code_draws_them():

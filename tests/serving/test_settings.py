@@ -5,8 +5,8 @@ import numpy as np
 import pytest
 
 import fluxjax
-from fluxjax.serving.checkpoint import Predictor
 from fluxjax.serving.drawing import DIMMED, OUTLINE, group_colour, lit, strip
+from fluxjax.serving.programs import Programs
 from fluxjax.serving.settings import SELECT_AND_MERGE as BOTH
 from fluxjax.serving.settings import (
     Setting,
@@ -47,7 +47,7 @@ def test_a_budget_takes_the_nearest_head_and_never_more_than_all_tokens():
     [
         (Grid(4, 30), 8, "none", "30 pixels are not a multiple of .* 14; e.g. 4x28"),
         (Grid(4, 10), 8, "none", "e.g. 4x14"),
-        (GRID, 0, "random", "budget 0 must be at least one token"),
+        (GRID, 0, "random", r"budget 0 is too small for 4x28 \(random\): at least 2"),
         (GRID, 8, "motion", "unknown method 'motion'"),
     ],
 )  # fmt: skip
@@ -84,26 +84,26 @@ def test_forward_is_the_model_at_the_setting():
 
 
 @functools.cache
-def predictor():
-    return Predictor(model(), task_and_variables()[1])
+def programs():
+    return Programs(model(), task_and_variables()[1])
 
 
 @pytest.mark.parametrize("method", ["group_dynamic", "random", "uniform"])
 def test_kept_tokens_are_as_many_as_the_budget_in_every_group(method):
     clip, setting = clips(1)[0], make_setting(model(), GRID, 8, method)
-    groups = predictor().groups(clip, setting)
+    groups = programs().groups(clip, setting)
     assert groups.shape == (4, 2, 2) and groups.dtype == np.int32
     assert sorted(groups[groups >= 0]) == list(range(8)), "each kept token stands for itself"
     assert (groups[:2] >= 0).sum() == (groups[2:] >= 0).sum() == 4
-    np.testing.assert_array_equal(groups, predictor().groups(clip, setting))
+    np.testing.assert_array_equal(groups, programs().groups(clip, setting))
 
 
 def test_kept_tokens_are_those_that_moved():
     clip = clips(1)[0]
     clip[1, :14, :14] = clip[0, :14, :14]  # no motion at this place
-    groups = predictor().groups(clip, make_setting(model(), GRID, 8))
+    groups = programs().groups(clip, make_setting(model(), GRID, 8))
     assert groups[0, 0, 0] == -1 and (groups >= 0).sum() == 8
-    assert (predictor().groups(clip, make_setting(model(), GRID)) >= 0).all()
+    assert (programs().groups(clip, make_setting(model(), GRID)) >= 0).all()
 
 
 def test_merge_schedules_reach_the_budget_in_few_blocks():
@@ -132,11 +132,11 @@ def test_merge_schedules_reach_the_budget_in_few_blocks():
 def test_merging_leaves_the_budget_and_says_who_went_where(method, budget, entering):
     setting = make_setting(model(), GRID, budget, method)
     assert setting.method == method
-    groups = predictor().groups(clips(1)[0], setting)
+    groups = programs().groups(clips(1)[0], setting)
     inside = groups[groups >= 0]
     assert inside.size == entering
     assert len(np.unique(inside)) == budget, "as many groups as tokens are left"
-    prediction = predictor().predict(clips(), setting)
+    prediction = programs().predict(clips(), setting)
     kept, _ = selected(model(), setting) or (None, "")
     logits = jax.jit(
         lambda v, x: model().apply(v, x, kept, setting.head, merge=(entering - budget,))
@@ -147,14 +147,14 @@ def test_merging_leaves_the_budget_and_says_who_went_where(method, budget, enter
 
 def test_views_are_averaged_as_probabilities():
     setting = make_setting(model(), GRID, 8)
-    both = predictor().predict(clips(), setting)
+    both = programs().predict(clips()[None], setting)
     logits, features = jax.jit(
         lambda v, x: model().apply(v, x, 8, return_features=True)
     )(task_and_variables()[1], clips())  # fmt: skip
     np.testing.assert_allclose(
-        both.probabilities, np.mean(jax.nn.softmax(logits), axis=0), rtol=1e-5
+        both.probabilities[0], np.mean(jax.nn.softmax(logits), axis=0), rtol=1e-5
     )
-    np.testing.assert_allclose(both.features, np.mean(features, axis=0), rtol=1e-4, atol=1e-6)
+    np.testing.assert_allclose(both.features[0], np.mean(features, axis=0), rtol=1e-4, atol=1e-6)
 
 
 def test_lit_frames_keep_kept_tokens_and_dim_the_others():

@@ -80,7 +80,7 @@ def test_budgets_below_groups_are_refused_on_a_static_grid():
     ranking = selection.rank_tokens(tokens, selection.group_dynamic_scores(tokens))
     with pytest.raises(ValueError, match="smaller than the 4 temporal groups"):
         selection.select(tokens, ranking, 3)
-    with pytest.raises(ValueError, match="at least one token"):
+    with pytest.raises(ValueError, match="give at least 4 tokens"):
         selection.select(tokens, ranking, 0)
 
 

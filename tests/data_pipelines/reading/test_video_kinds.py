@@ -121,17 +121,16 @@ def test_misuse(kind):
 
 
 def test_scaled_crops_agree(tmp_path):
-    """Of one picture, as a file, an array and an image; the array's filter is another."""
+    """Of one picture, as a file, an array and an image, enlarged and shrunk."""
     frames = np.stack([smooth(index) for index in range(3)])
     write_frames(tmp_path / "video.mkv", frames)
     for index, frame in enumerate(frames):
         Image.fromarray(frame).save(tmp_path / f"{index}.png")
-    for size in ((32, 40), (50, 30), (112, 112)):
+    for size in ((32, 40), (50, 30), (112, 112), (9, 11)):
         box = Box(8, 12, 50, 60)
         results = []
         for source in (tmp_path / "video.mkv", FrameFolder(tmp_path), ArrayVideo(frames)):
             with open_video(source) as video:
                 results.append(video.read([2, 0], box=box, size=size).astype(int))
         assert np.abs(results[1] - results[0]).max() <= 1, "within rounding"
-        inner = np.s_[:, 2:-2, 2:-2]
-        assert np.abs(results[2][inner] - results[0][inner]).max() <= 2
+        assert np.abs(results[2] - results[0]).max() <= 1, size

@@ -62,7 +62,7 @@ def test_folders_of_another_shape(folder):
     (folder / "flat/a.mp4").write_bytes(b"")
     with pytest.raises(ValueError, match="flat holds a.mp4 itself; a class folder"):
         open_catalog(f"{folder}/flat", split="train")
-    with pytest.raises(ValueError, match="root='/x' has no meaning for the folder"):
+    with pytest.raises(ValueError, match="root='/x' has no meaning for '.*/train'"):
         open_catalog(f"{folder}/train", split="train", root="/x")
     (folder / "mine/train/a").mkdir(parents=True)  # a class that is called train
     (folder / "mine/train/a.mp4").write_bytes(b"")

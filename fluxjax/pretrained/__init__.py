@@ -1,0 +1,1 @@
+"""Weights to start from: files, folders, addresses and repositories of the Hugging Face hub."""

@@ -1,0 +1,1 @@
+"""A newcomer: from a wheel, with one's own videos."""
