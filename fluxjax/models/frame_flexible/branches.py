@@ -61,7 +61,7 @@ def per_branch(
       module: whose submodule the layer becomes.
       layer: makes it from `name=`.
       name: of the layer, see `BRANCHED`.
-      x: what it is applied to.
+      x: [.., C], what it is applied to.
       branch, branches: the branch, and how many there are.
       *args: further arguments of the layer's call.
     """

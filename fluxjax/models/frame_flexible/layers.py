@@ -77,17 +77,17 @@ class BranchedBlock(nn.Module):
     dtype: Any = jnp.float32
 
     def normed(self, name: str, x: jax.Array, branch: int, train: bool) -> jax.Array:
-        """The branch's own batch norm."""
+        """The branch's own batch norm, [N, H, W, C] -> the same."""
         return branch_norm(self, name, x, branch, self.branches, train)
 
     def altered(self, x: jax.Array, branch: int) -> jax.Array:
-        """The input of the first convolution, as its altered weights see it."""
+        """The input [N, H, W, C] of the first convolution, as its altered weights see it."""
         if not self.adapters:
             return x
         return per_branch(self, Adapter, "adaconv", x, branch, self.branches)
 
     def residual(self, x: jax.Array, width: int, branch: int, train: bool) -> jax.Array:
-        """The input itself, or projected to `width` channels at the block's stride."""
+        """[N, H, W, C] itself, or projected to `width` channels at the block's stride."""
         if not self.shortcut:
             return x
         x = conv("downsample_conv", width, 1, self.stride, dtype=self.dtype)(x)
@@ -97,6 +97,6 @@ class BranchedBlock(nn.Module):
 def branch_norm(
     module: nn.Module, name: str, x: jax.Array, branch: int, branches: int, train: bool
 ) -> jax.Array:
-    """The branch's own batch norm, result in the module's dtype."""
+    """The branch's own batch norm, [.., C] -> [.., C] in the module's dtype."""
     layer = lambda name: BatchNorm(dtype=module.dtype, name=name)  # noqa: E731
     return per_branch(module, layer, name, x, branch, branches, train)
