@@ -102,11 +102,15 @@ def start_model(directory: str, model: nn.Module, variables: Mapping[str, Any]) 
         raise WeightsError(
             f"the model in {directory} has {', '.join(differing)}; set config.model to the same"
         )
-    given = rule.renamed(_flat(stored["params"]), model)
-    params, start = transfer(_flat(variables["params"]), given, rule.new, rule.surplus, directory)
+    given = rule.renamed(_flat(stored), model)
+    found, start = transfer(_flat(variables), given, rule.new, rule.surplus, directory)
     log.info("%s", start_table(start, f"{directory} ({type(source).__name__})"))
-    params = unflatten_dict({tuple(path.split("/")): value for path, value in params.items()})
-    return {**variables, "params": params}
+    return {
+        collection: unflatten_dict(
+            {tuple(path.split("/")): found[path] for path in _flat({collection: tree})}
+        )
+        for collection, tree in variables.items()
+    }
 
 
 def transfer(
@@ -168,8 +172,13 @@ def start_table(start: Start, where: str) -> str:
     return "\n".join(lines)
 
 
-def _flat(params: Mapping[str, Any]) -> dict[str, Any]:
-    return {"/".join(path): value for path, value in flatten_dict(params).items()}
+def _flat(variables: Mapping[str, Any]) -> dict[str, Any]:
+    """Path -> array of all collections: parameters, and running statistics beside them."""
+    return {
+        "/".join(path): value
+        for tree in variables.values()
+        for path, value in flatten_dict(tree).items()
+    }
 
 
 def _is_table(path: str) -> bool:
