@@ -24,7 +24,6 @@ from fluxjax.models.frame_flexible.frame_network import FrameNetwork
 from fluxjax.models.frame_flexible.slowfast import SlowFast
 
 _LABEL = re.compile(r"(?:^|\.)(?:\w*[a-z]\w*)_(\d+)(?=\.(?:\d|weight|bias|running|num))")
-_SLOW = (4, 8, 16)
 _NEW_IN_TEA = re.compile(r".*\.(me|shifts)\.")
 _HEADS = ("new_fc", "fc", "base_model.fc", "head.projection", "head")
 _INFERRED = (
@@ -74,7 +73,7 @@ def load(
         options["alteration"] = altered
     model = kind(frames=wanted, **options)
     given = model if stored else model.clone(frames=())
-    rows = rows_of(given)
+    rows = rows_of(given, tuple(stored))
     head = next(row.name for row in rows if row.paths == ("head/kernel",)).removesuffix(".weight")
     state = {_with_head(name, head): value for name, value in state.items()}
     if head_key is not None:

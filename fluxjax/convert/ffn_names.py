@@ -57,11 +57,16 @@ def rules_of(kind: type[nn.Module]) -> tuple[tuple[str, str], ...]:
     return _SLOWFAST if kind is SlowFast else _UNIFORMER
 
 
-def rows_of(model: nn.Module) -> list[Row]:
-    """The table of a network's official state dict."""
+def rows_of(model: nn.Module, labels: tuple[int, ...] | None = None) -> list[Row]:
+    """The table of a network's official state dict.
+
+    Args:
+      model: the network.
+      labels: what its branches are called there; default: see `labels_of`.
+    """
     clip = jnp.zeros((1, 1, 32, 32, 3))
     shapes = jax.eval_shape(lambda key: model.init(key, clip), jax.random.key(0))
-    rows = table(shapes, type(model), model.frames)
+    rows = table(shapes, type(model), model.frames, labels)
     if not isinstance(model, FrameNetwork):
         return rows
     wrapped = model.dropout > 0  # then the wrapper holds the classifier
@@ -74,7 +79,10 @@ def rows_of(model: nn.Module) -> list[Row]:
 
 
 def table(
-    variables: Mapping[str, Any], kind: type[nn.Module], frames: tuple[int, ...] | None
+    variables: Mapping[str, Any],
+    kind: type[nn.Module],
+    frames: tuple[int, ...] | None,
+    labels: tuple[int, ...] | None = None,
 ) -> list[Row]:
     """A row for each array of a network, or of a module of one.
 
@@ -82,8 +90,10 @@ def table(
       variables: collection -> nested arrays or their shapes.
       kind: class of the network.
       frames: of its branches.
+      labels: what these are called; default: see `labels_of`.
     """
-    labels = dict(zip(branch_names(frames), labels_of(frames) or ("",), strict=False)) | {ANY: ""}
+    called = labels or labels_of(frames) or ("",)
+    labels = dict(zip(branch_names(frames), called, strict=False)) | {ANY: ""}
     official = _official(rules_of(kind), labels, issubclass(kind, FrameNetwork))
     square = 2 if issubclass(kind, FrameNetwork) else 3
     return [
