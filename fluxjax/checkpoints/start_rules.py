@@ -5,6 +5,8 @@
   GPE, decoders) keep their initial values.
 - An EVL from an EVL, or with a fresh decoder from a CLIP image encoder or classifier.
 - A CLIP classifier from either of these.
+- A TSM, TEA, SlowFast or UniFormer from its own kind: with branches from a plain one too, whose
+  norms and statistics all branches take; what alters weights keeps its initial values.
 """
 
 import re
@@ -18,6 +20,12 @@ from fluxjax.checkpoints.starting import HEAD, POSITION_TABLE, Rule, register_st
 from fluxjax.models.clip_image import ClipImage
 from fluxjax.models.evl import Evl
 from fluxjax.models.fluxvit import FluxViT
+from fluxjax.models.frame_flexible.branches import branch_names
+from fluxjax.models.frame_flexible.filling import fill_branches
+from fluxjax.models.frame_flexible.slowfast import SlowFast
+from fluxjax.models.frame_flexible.tea import Tea
+from fluxjax.models.frame_flexible.tsm import Tsm
+from fluxjax.models.frame_flexible.uniformer import UniFormer
 from fluxjax.models.internvideo2 import InternVideo2
 
 _NOTHING = re.compile("(?!)")
@@ -66,6 +74,16 @@ def _tower_without_head(given: Mapping[str, Any], model: nn.Module) -> dict[str,
     return _as_tower(_without_head(given), model)
 
 
+def _in_all_branches(given: Mapping[str, Any], model: nn.Module) -> dict[str, Any]:
+    """A plain network's parameters and statistics as those of every branch."""
+    flat = {tuple(path.split("/")): value for path, value in given.items()}
+    filled = fill_branches(flat, branch_names(model.frames))
+    return {"/".join(path): value for path, value in filled.items()}
+
+
+_ALTERATION = re.compile(r"(.*/)?adapter/")
+for _kind, _fields in ((Tsm, ()), (Tea, ()), (SlowFast, ("alpha",)), (UniFormer, ("head_dim",))):
+    register_start(_kind, Rule(_kind, _fields, _ALTERATION, _NOTHING, _in_all_branches))
 register_start(
     FluxViT,
     Rule(FluxViT, _FLUX_FIELDS, _PER_BUDGET, _PER_BUDGET),

@@ -120,11 +120,15 @@ def start_from(
         raise WeightsError(
             f"the model in {where} has {', '.join(differing)}; set config.model to the same"
         )
-    given = rule.renamed(_flat(stored["params"]), model)
-    params, start = transfer(_flat(variables["params"]), given, rule.new, rule.surplus, where)
+    given = rule.renamed(_flat(stored), model)
+    found, start = transfer(_flat(variables), given, rule.new, rule.surplus, where)
     log.info("%s", start_table(start, f"{where} ({type(source).__name__})"))
-    params = unflatten_dict({tuple(path.split("/")): value for path, value in params.items()})
-    return {**variables, "params": params}
+    return {
+        collection: unflatten_dict(
+            {tuple(path.split("/")): found[path] for path in _flat({collection: tree})}
+        )
+        for collection, tree in variables.items()
+    }
 
 
 def transfer(
@@ -186,8 +190,13 @@ def start_table(start: Start, where: str) -> str:
     return "\n".join(lines)
 
 
-def _flat(params: Mapping[str, Any]) -> dict[str, Any]:
-    return {"/".join(path): value for path, value in flatten_dict(params).items()}
+def _flat(variables: Mapping[str, Any]) -> dict[str, Any]:
+    """Path -> array of all collections: parameters, and running statistics beside them."""
+    return {
+        "/".join(path): value
+        for tree in variables.values()
+        for path, value in flatten_dict(tree).items()
+    }
 
 
 def _is_table(path: str) -> bool:
