@@ -168,7 +168,8 @@ def _parser(module: str, arguments: list[str] | None) -> argparse.ArgumentParser
 
 
 def _uses_argparse(command) -> bool:
-    return "argparse" in pathlib.Path(command.__file__).read_text(encoding="utf-8")
+    text = pathlib.Path(command.__file__).read_text(encoding="utf-8")
+    return "argparse" in text or "OptionParser" in text
 
 
 def _parse_flags(module: str, arguments: list[str], **more) -> flags.FlagValues:
