@@ -12,7 +12,7 @@ from data_pipelines import loader
 from data_pipelines.clips.augment import RandAugment
 from data_pipelines.clips.examples import EvalExamples, Item, TrainExamples
 from data_pipelines.clips.joint import Augmentation
-from data_pipelines.sources.catalog import Catalog, is_path, open_catalog
+from data_pipelines.sources.catalog import Catalog, opens_at_once, open_catalog
 from data_pipelines.sources.presence import check_files
 from data_pipelines.sources.quarantine import BadVideos
 from data_pipelines.sources.rows import some
@@ -21,7 +21,7 @@ from fluxjax.tokens.examples import ExampleSpec
 
 log = logging.getLogger(__name__)
 
-__all__ = ["VideoData", "is_path"]
+__all__ = ["VideoData", "opens_at_once"]
 
 QUARANTINE = "quarantine.jsonl"
 

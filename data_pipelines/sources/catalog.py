@@ -25,8 +25,6 @@ from data_pipelines.sources.tfds_records import TfdsCatalog, open_demo, open_tfd
 
 __all__ = ["Catalog", "ListFile", "PathCatalog", "Record", "TfdsCatalog", "missing", "open_catalog"]
 
-_NAMED = ("demo", "dummy", "tfds")
-
 
 def open_catalog(
     source: str,
@@ -83,14 +81,14 @@ def open_catalog(
     return ClassSubset(catalog, classes)
 
 
-def is_path(source: str) -> bool:
-    """Whether a source is files or folders of one's own, not a data set by its name."""
-    return source.partition(":")[0] not in _NAMED
+def opens_at_once(source: str) -> bool:
+    """Whether nothing has to be made, fetched or prepared to open a source."""
+    return source.partition(":")[0] not in ("demo", "tfds")
 
 
 def _open(source, split, data_dir, root, separator, num_classes, label_names, training) -> Catalog:
     kind, _, rest = source.partition(":")
-    if kind in _NAMED:
+    if kind in ("demo", "dummy", "tfds"):
         for option, value in (("root", kind != "tfds" and root), ("separator", separator)):
             if value:
                 raise ValueError(f"{option}={value!r} has no meaning for {source!r}; leave it out")

@@ -188,10 +188,8 @@ def model_folder(path: str | os.PathLike) -> pathlib.Path:
     """The folder of an inference checkpoint: of a training run the model in it.
 
     Raises:
-      ValueError: on an empty path, or a remote one.
+      ValueError: on an empty path, or a remote one, see `local_path`.
     """
-    if not os.fspath(path):
-        raise ValueError("'' names no folder: give a training run or an inference checkpoint")
     folder = pathlib.Path(local_path(path))
     inside = folder / "model"
     return inside if not (folder / _ARCHITECTURE).is_file() and inside.is_dir() else folder

@@ -27,15 +27,15 @@ def more_is_better(config: ConfigDict, task: Task) -> bool:
     name, known = config.checkpoint.best, scalars_known(task)
     if not config.data.test:
         raise ValueError(f"config.checkpoint.best={name!r} needs videos to measure: set data.test")
-    if config.eval.every_steps == 0:
-        raise ValueError(
-            f"config.checkpoint.best={name!r} needs evaluations during the training: set "
-            "config.eval.every_steps"
-        )
     if name not in known:
         raise ValueError(
             f"config.checkpoint.best={name!r} is no scalar of this run's evaluations; there are "
             f"{', '.join(known)}"
+        )
+    if config.eval.every_steps == 0:
+        raise ValueError(
+            f"config.checkpoint.best={name!r} needs evaluations during the training: set "
+            "config.eval.every_steps"
         )
     return known[name]
 

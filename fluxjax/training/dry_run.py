@@ -23,11 +23,11 @@ def look_at_data(config: ConfigDict) -> None:
       ValueError: on a source that cannot be used; without one, naming what must be given.
       FileNotFoundError: if a list file does not exist.
     """
-    from data_pipelines.from_config import VideoData, is_path
+    from data_pipelines.from_config import VideoData, opens_at_once
 
     data, videos = config.data, 1
-    if is_path(data.train):
-        splits = ("train", "test") if data.test and is_path(data.test) else ("train",)
+    if opens_at_once(data.train):
+        splits = ("train", "test") if data.test and opens_at_once(data.test) else ("train",)
         train = VideoData.open(config, splits=splits).train
         config.num_classes, videos = config.num_classes or train.num_classes or None, len(train)
     elif config.total_steps is None:

@@ -102,7 +102,7 @@ def test_every_configs_file_is_tested():
             r"unknown config key config.optim.lrr; did you mean config.optim.lr\?",
         ),
         ({"batch_size": 0}, "batch_size=0 must be at least 1"),
-        ({"init_from": ""}, "config.init_from: '' names no folder: give a training run"),
+        ({"init_from": ""}, "config.init_from: '' names no folder and no file"),
         ({"data.classes": (0,)}, r"config.data.classes=\(0,\) must name two classes or more"),
         ({"num_classes": 0}, "config.num_classes=0 must be at least 1"),
         ({"data.repeats": 3}, "must be a multiple of data.repeats=3"),

@@ -2,7 +2,7 @@
 
 import pytest
 
-from data_pipelines.sources.catalog import is_path, open_catalog
+from data_pipelines.sources.catalog import opens_at_once, open_catalog
 from data_pipelines.sources.presence import LOOKED_AT, check_files
 
 
@@ -43,8 +43,8 @@ def test_some_that_are_gone_are_named(listed, caplog):
     assert not caplog.messages
 
 
-def test_sources_by_name_have_no_files_of_their_own():
-    assert [is_path(s) for s in ("demo:easy", "dummy:3", "tfds:ucf101", "a.txt", "gs://a/b")] == [
-        False, False, False, True, True,
+def test_sources_that_need_no_preparation():
+    assert [opens_at_once(s) for s in ("demo:easy", "dummy:3", "tfds:ucf101", "a.txt", "gs://a/b")] == [
+        False, True, False, True, True,
     ]  # fmt: skip
     check_files(open_catalog("dummy:3", split="train", num_classes=2), "data.train", "dummy:3", "")
