@@ -12,7 +12,7 @@ from data_pipelines import loader
 from data_pipelines.clips.augment import RandAugment
 from data_pipelines.clips.examples import EvalExamples, Item, TrainExamples
 from data_pipelines.clips.joint import Augmentation
-from data_pipelines.sources.catalog import Catalog, opens_at_once, open_catalog
+from data_pipelines.sources.catalog import Catalog, open_catalog, opens_at_once
 from data_pipelines.sources.presence import check_files
 from data_pipelines.sources.quarantine import BadVideos
 from data_pipelines.sources.rows import some

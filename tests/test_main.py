@@ -197,8 +197,7 @@ def test_a_tower_is_trained_first_then_stands_still(video_list, tmp_path):
         ),
         (
             ["--config.checkpoint.best=top1_8_4x28", "--config.eval.every_steps=2"],
-            "config.checkpoint.best='top1_8_4x28' is no scalar of this run's evaluations; there are "
-            "top1_8@4x28, top1_4@4x28",
+            "is no scalar of this run's evaluations; there are top1_8@4x28, top1_4@4x28",
         ),
         (
             ["--config.data.root=elsewhere"],

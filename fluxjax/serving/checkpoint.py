@@ -49,6 +49,17 @@ class Checkpoint:
     config: Mapping[str, Any] | None
     step: int | None = None
 
+    @property
+    def measured(self) -> pathlib.Path:
+        """Where budgets.json and its report go unless told otherwise.
+
+        The run's folder for its own model; for any other a folder beside it, NAME_budgets, since a
+        checkpoint with a file more is a damaged one.
+        """
+        if self.run is not None and self.folder.name != "best":
+            return self.run
+        return self.folder.with_name(f"{self.folder.name}_budgets")
+
     def sampling(self, chosen: str | None = None) -> str:
         """Name of the frame sampler: `chosen`, or the one that the model was evaluated with.
 
