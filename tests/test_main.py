@@ -206,7 +206,7 @@ def test_a_tower_is_trained_first_then_stands_still(video_list, tmp_path):
         ),
         (["--config.dry_run=true", "--config.data.train=missing.txt"], "missing.txt"),
         (
-            ["--config.dry_run=true", "--config.data.train=dummy", "--config.epochs=2"],
+            ["--config.dry_run=true", "--config.data.train=demo:easy", "--config.epochs=2"],
             "what config.epochs=2 come to is not known: set config.total_steps",
         ),
         (["--config.num_classes=0"], "config.num_classes=0 must be at least 1"),
