@@ -7,7 +7,7 @@ import logging
 import os
 import pathlib
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, NoReturn
 
 import jax
@@ -45,6 +45,7 @@ from fluxjax.training.nonfinite import NonFiniteError
 from fluxjax.training.profiling import StepProfiler
 from fluxjax.training.signals import EXIT_STOPPED, Stopped, StopSignals
 from fluxjax.training.state import TrainState
+from fluxjax.training.topologies import topology_devices
 from fluxjax.training.workdir import BEST, CONFIG, MODEL, PRETRAIN, check_folder, check_resume
 from fluxjax.version import __version__
 
@@ -93,7 +94,7 @@ def run(config: ConfigDict, workdir: pathlib.Path) -> None:
     check_wandb(config)
     if config.compile_cache is not None:
         jax.config.update("jax_compilation_cache_dir", config.compile_cache)
-    mesh = make_mesh(config.mesh)
+    mesh = make_mesh(config.mesh, _topology(config))
     check_devices(config, batch_shards(mesh))
     if config.checkpoint.best:
         more_is_better(config, provisional_task(config))
@@ -182,6 +183,18 @@ def _train_and_evaluate(trainer: Trainer, data: "VideoData", workdir: pathlib.Pa
         step = int(state.step)
         if evaluators:
             stop.call(functools.partial(evaluate, step, state), step)
+
+
+def _topology(config: ConfigDict) -> Sequence[jax.Device] | None:
+    """Devices that a dry run is for, where these are not the ones at hand."""
+    if config.dry_run_topology is None:
+        return None
+    if not config.dry_run:
+        raise ValueError(
+            f"dry_run_topology={config.dry_run_topology!r} is compiled for, nothing runs there: "
+            "set dry_run=true as well"
+        )
+    return topology_devices(config.dry_run_topology)
 
 
 def _fetch_start(config: ConfigDict) -> None:

@@ -45,6 +45,8 @@ def base_config(model: str = "fluxvit_ti14", task: str = "classify") -> ConfigDi
     config.pretrain = placeholder(ConfigDict)
 
     config.dry_run = False  # True: print shardings, memory, FLOPs and compile time, and end
+    # TPU slice to compile for without having it, such as v5e:4x4; None: the devices that are here.
+    config.dry_run_topology = placeholder(str)
     config.profile_steps = ()  # (first, last): a trace of these steps for TensorBoard
     config.compile_cache = placeholder(str)  # folder that keeps compiled programs between runs
 

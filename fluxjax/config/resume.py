@@ -7,8 +7,8 @@ from typing import Any
 from ml_collections import ConfigDict
 
 HARMLESS = (
-    "imports", "log_every", "wandb", "max_skipped_steps", "dry_run", "profile_steps",
-    "compile_cache", "mesh.*",
+    "imports", "log_every", "wandb", "max_skipped_steps", "dry_run", "dry_run_topology",
+    "profile_steps", "compile_cache", "mesh.*",
     "model.remat", "model.attention", "data.dir", "data.root", "data.workers", "data.test",
     "data.test_split", "data.decode_seconds", "data.max_bad_share", "data.manifests",
     "features.dir", "eval.*", "probe.*", "checkpoint.*",

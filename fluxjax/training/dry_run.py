@@ -7,8 +7,10 @@ from clu import parameter_overview
 from ml_collections import ConfigDict
 
 from fluxjax.config.lengths import resolve_lengths
+from fluxjax.training.collectives import collectives
 from fluxjax.training.loop import Trainer
-from fluxjax.training.memory import device_memory, held_bytes
+from fluxjax.training.memory import device_memory, held_bytes, program_bytes
+from fluxjax.training.topologies import memory_of
 
 
 def look_at_data(config: ConfigDict) -> None:
@@ -47,13 +49,14 @@ def dry_run(trainer: Trainer) -> str:
     Returns:
       A table of the parameters with their shardings (an axis of the array under each mesh axis's
       name, () is whole on every device), the memory of state and step on one device, the step's
-      FLOPs as the compiler counts them, and the time of compilation.
+      FLOPs and traffic as the compiler counts them, and the time of compilation.
     """
+    device = trainer.mesh.devices.flat[0]
     state = trainer.abstract_state
     parameters = state.variables()["params"]
     lines = [
         parameter_overview.get_parameter_overview(parameters, include_stats="sharding"),
-        f"mesh: {dict(trainer.mesh.shape)}, {trainer.mesh.size} devices",
+        f"mesh: {dict(trainer.mesh.shape)}, {trainer.mesh.size} devices, {device.device_kind}",
         "memory on one device:",
         *(
             f"  {name:<16} {_mebibytes(held_bytes(tree)):>12}"
@@ -65,10 +68,16 @@ def dry_run(trainer: Trainer) -> str:
             if tree is not None
         ),
     ]
-    if (limit := device_memory()) is not None:
+    here = device in jax.local_devices()
+    if (limit := device_memory() if here else memory_of(device)) is not None:
         lines.append(f"  {'there is':<16} {_mebibytes(limit):>12}")
     start = time.perf_counter()
-    programs = trainer.compile_steps(check_memory=False)
+    try:
+        programs = trainer.compile_steps(check_memory=False)
+    except jax.errors.JaxRuntimeError as error:
+        if "RESOURCE_EXHAUSTED" not in str(error):
+            raise
+        return "\n".join([*lines, f"the train step does not fit: {str(error).splitlines()[0]}"])
     seconds = time.perf_counter() - start
     for plan, program in zip(trainer.task.plans(), programs, strict=True):
         lines += _program_lines(f"train step {plan.name}", program)
@@ -78,21 +87,27 @@ def dry_run(trainer: Trainer) -> str:
 
 def _program_lines(name: str, program: jax.stages.Compiled) -> list[str]:
     memory, cost = program.memory_analysis(), program.cost_analysis() or {}
+    needed = program_bytes(program)
     lines = [f"{name}, on one device:"]
     if memory is None:
         lines.append("  this platform does not tell its memory")
     else:
-        # Donated: the new state takes the place of the old one.
-        held = memory.argument_size_in_bytes + memory.output_size_in_bytes
-        held -= memory.alias_size_in_bytes
         for what, size in (
-            ("state and batch", held),
+            ("state and batch", needed - memory.temp_size_in_bytes),
             ("intermediates", memory.temp_size_in_bytes),
-            ("together", held + memory.temp_size_in_bytes),
+            ("together", needed),
         ):
             lines.append(f"  {what:<16} {_mebibytes(size):>12}")
     if "flops" in cost:
-        lines.append(f"  {'computation':<16} {cost['flops'] / 1e9:>8.1f} GFLOP")
+        lines.append(f"  {'computation':<16} {cost['flops'] / 1e9:>12.1f} GFLOP")
+    if "bytes accessed" in cost:
+        lines.append(f"  {'read and written':<16} {_mebibytes(cost['bytes accessed']):>12}")
+    if cost.get("optimal_seconds", 0) > 0:  # negative where the compiler cannot tell
+        lines.append(
+            f"  {'at best':<16} {cost['optimal_seconds'] * 1e3:>12.2f} ms, says the compiler"
+        )
+    for kind, traffic in sorted(collectives(program.as_text()).items()):
+        lines.append(f"  {kind:<16} {_mebibytes(traffic.bytes):>12} in {traffic.count}")
     return lines
 
 

@@ -2,7 +2,7 @@
 
 import contextlib
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import flax.linen as nn
@@ -26,19 +26,22 @@ RULES: tuple[tuple[str, PartitionSpec], ...] = (
 )
 
 
-def make_mesh(sizes: Mapping[str, int | None] | None = None) -> Mesh:
-    """All devices of all processes in a grid with the axes data, fsdp and tensor.
+def make_mesh(
+    sizes: Mapping[str, int | None] | None = None, devices: Sequence[jax.Device] | None = None
+) -> Mesh:
+    """Devices in a grid with the axes data, fsdp and tensor.
 
     Args:
       sizes: devices along each axis, `config.mesh`; an axis that is None takes what is left, one
         that is absent is 1. None: all devices on `data`.
+      devices: None: all of all processes.
 
     Raises:
       ValueError: if an axis is unknown or more than one is None, or the sizes do not multiply to
         the number of devices.
     """
     sizes = {"data": None} if sizes is None else dict(sizes)
-    count = jax.device_count()
+    count = jax.device_count() if devices is None else len(devices)
     unknown = sorted(set(sizes) - set(AXES))
     if unknown:
         raise ValueError(f"unknown mesh axes {unknown}; known: {AXES}")
@@ -57,7 +60,8 @@ def make_mesh(sizes: Mapping[str, int | None] | None = None) -> Mesh:
             f"mesh {sizes}: data x fsdp = {shape[0] * shape[1]} must be a multiple of the "
             f"{jax.process_count()} processes, since each of them reads its own clips"
         )
-    return jax.make_mesh(shape, AXES, axis_types=(AxisType.Auto,) * len(AXES))
+    axis_types = (AxisType.Auto,) * len(AXES)
+    return jax.make_mesh(shape, AXES, axis_types=axis_types, devices=devices)
 
 
 def batch_sharding(mesh: Mesh) -> NamedSharding:

@@ -1,0 +1,45 @@
+"""Devices of TPU slices that are not at hand, to compile for them: `config.dry_run_topology`."""
+
+import os
+from collections.abc import Sequence
+
+import jax
+from jax.experimental import topologies
+
+# Without a TPU its library would ask a metadata server what it runs on, for minutes.
+_ALONE = {
+    "TPU_SKIP_MDS_QUERY": "1",
+    "TPU_ACCELERATOR_TYPE": "v5litepod-4",
+    "TPU_WORKER_HOSTNAMES": "localhost",
+}
+
+# Memory of a device (v4 and v5p: of a chip), from Google's pages of the generations.
+_GIB = {"TPU v4": 32, "TPU v5": 95, "TPU v5 lite": 16, "TPU v6 lite": 32}
+
+
+def topology_devices(name: str) -> Sequence[jax.Device]:
+    """The devices of a TPU slice, such as "v5e:4x4", "v5p:2x2x1" or "v6e:2x4"; only to compile for.
+
+    Raises:
+      ValueError: on an unknown slice, or without the TPU compiler.
+    """
+    for variable, value in _ALONE.items():
+        os.environ.setdefault(variable, value)
+    try:
+        return topologies.get_topology_desc(name, platform="tpu").devices
+    except RuntimeError as error:  # a JaxRuntimeError too
+        if "not installed" in str(error):
+            raise ValueError(
+                f"dry_run_topology={name!r} needs the TPU compiler, which works without a TPU: "
+                'pip install "fluxjax[tpu]"'
+            ) from None
+        raise ValueError(
+            f"dry_run_topology={name!r} is no TPU slice; they are GENERATION:SIDExSIDE, such as "
+            f"v5e:2x2, v5e:16x16, v6e:2x4 or v5p:2x2x1 ({error})"
+        ) from None
+
+
+def memory_of(device: jax.Device) -> int | None:
+    """Bytes that a device of a topology has; None where it is not known here."""
+    size = _GIB.get(device.device_kind)
+    return None if size is None else size * 2**30

@@ -1,0 +1,63 @@
+"""What programs send between devices, and slices that are compiled for without having them."""
+
+import importlib.util
+
+import jax
+import jax.numpy as jnp
+import pytest
+from jax.sharding import NamedSharding, PartitionSpec
+
+from fluxjax.training.collectives import Traffic, collectives
+from fluxjax.training.mesh import make_mesh
+from fluxjax.training.topologies import memory_of, topology_devices
+
+TPU = importlib.util.find_spec("libtpu") is not None
+
+LINES = """
+%all-reduce-scatter.1 (input: bf16[1024,1024]) -> bf16[512,1024] {
+  %all-reduce.2 = bf16[1024,1024]{1,0:T(8,128)(2,1)} all-reduce(%input), channel_id=3
+}
+ENTRY %main (a: f32[4]) -> f32[4] {
+  %ag = (f32[8,4]{1,0}, f32[32,4]{1,0}) all-gather-start(%a), channel_id=2
+  %ag.1 = f32[32,4]{1,0} all-gather-done(%ag)
+  %fusion = bf16[512,1024]{1,0} fusion(%x), kind=kCustom, calls=%all-reduce-scatter.1
+  ROOT %sum = (f32[], bf16[3,2]{1,0}) all-reduce(%b, %c), to_apply=%add
+}
+"""
+
+
+def test_kinds_and_bytes_are_read_from_the_text_of_a_program():
+    assert collectives(LINES) == {
+        "reduce-scatter": Traffic(1, 2 * 1024 * 1024),
+        "all-gather": Traffic(1, 4 * 32 * 4),
+        "all-reduce": Traffic(1, 4 + 2 * 3 * 2),
+    }
+
+
+def test_a_compiled_gradient_sums_its_parameter_over_the_batch():
+    mesh = make_mesh({"data": 8})
+    cut, whole = (NamedSharding(mesh, spec) for spec in (PartitionSpec("data"), PartitionSpec()))
+    w = jax.ShapeDtypeStruct((6, 5), jnp.float32, sharding=whole)
+    x = jax.ShapeDtypeStruct((16, 6), jnp.float32, sharding=cut)
+    gradient = jax.grad(lambda w, x: jnp.sum(jnp.tanh(x @ w)))
+    program = jax.jit(gradient, out_shardings=whole).lower(w, x).compile()
+    assert collectives(program.as_text()) == {"all-reduce": Traffic(1, 4 * 6 * 5)}
+    alone = jax.jit(lambda x: x + 1, out_shardings=cut).lower(x).compile()
+    assert collectives(alone.as_text()) == {}
+
+
+@pytest.mark.skipif(TPU, reason="the TPU compiler is installed")
+def test_slices_need_the_compiler():
+    with pytest.raises(ValueError, match=r'v5e:2x2.* pip install "fluxjax\[tpu\]"'):
+        topology_devices("v5e:2x2")
+
+
+@pytest.mark.skipif(not TPU, reason="the TPU compiler (extra tpu) is not installed")
+def test_slices_by_name():
+    devices = topology_devices("v5e:4x4")
+    assert len(devices) == 16 and memory_of(devices[0]) == 16 * 2**30
+    assert dict(make_mesh({"data": None, "fsdp": 4}, devices).shape) == {
+        "data": 4, "fsdp": 4, "tensor": 1,
+    }  # fmt: skip
+    with pytest.raises(ValueError, match="dry_run_topology='v9:2x2' is no TPU slice"):
+        topology_devices("v9:2x2")
