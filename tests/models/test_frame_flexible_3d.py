@@ -150,6 +150,8 @@ def test_colours_of_weights_that_were_trained_on_bgr():
     assert not np.allclose(out, apply(variables, video, None), rtol=1e-2)
     with pytest.raises(ValueError, match="channel_order='GBR' is unknown"):
         model.clone(channel_order="GBR")
+    with pytest.raises(ValueError, match="head_dim=64 gives 0 heads"):
+        model.clone(head_dim=64)
 
 
 @pytest.mark.parametrize(

@@ -53,6 +53,13 @@ class UniFormer(FrameNetwork):
             raise ValueError(
                 f"channel_order={self.channel_order!r} is unknown; choose one of {CHANNEL_ORDERS}"
             )
+        for width in self.widths[CONV_STAGES:]:
+            heads = width // self.head_dim
+            if not heads or width % heads:
+                raise ValueError(
+                    f"head_dim={self.head_dim} gives {heads} heads for widths={self.widths}; set "
+                    "one that the stages from the third on are multiples of"
+                )
         super().__post_init__()
 
     @nn.compact
