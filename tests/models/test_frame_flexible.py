@@ -92,6 +92,15 @@ def test_a_branch_as_a_plain_network(name, adapters):
         assert np.abs(other - whole).max() > 1e-2
 
 
+def test_a_branch_of_a_plain_network_is_itself_and_others_have_none():
+    model, variables = drawn("tsm_ti_ffn", frames=(4,))
+    same, own = fluxjax.export_branch(model, variables, 9)
+    assert same == model.clone(parent=None)
+    jax.tree.map(np.testing.assert_array_equal, own, variables)
+    with pytest.raises(ValueError, match="a FluxViT has no branches"):
+        fluxjax.export_branch(fluxjax.create_model("fluxvit_ti14"), {}, 8)
+
+
 def test_pixels_and_their_normalised_floats_give_the_same():
     model, variables = drawn("tsm_ti_ffn")
     pixels = np.random.default_rng(2).integers(0, 256, CLIPS.shape, np.uint8)
