@@ -40,10 +40,12 @@ def _sum_of_shifts(x: jax.Array, kernel: jax.Array) -> jax.Array:
             total = total + _moved(seen, row, column, x.shape) * plane[row, column, 0]
         return total, None
 
-    taps = kernel.shape[0]
-    unroll = taps if taps * kernel.shape[1] * kernel.shape[2] <= _FUSED else 1
-    each = (jnp.arange(taps), kernel)
-    return jax.lax.scan(add, jnp.zeros_like(x), each, unroll=unroll)[0]
+    taps, total = kernel.shape[0], jnp.zeros_like(x)
+    if taps * kernel.shape[1] * kernel.shape[2] > _FUSED:
+        return jax.lax.scan(add, total, (jnp.arange(taps), kernel))[0]
+    for number in range(taps):
+        total, _ = add(total, (number, kernel[number]))
+    return total
 
 
 def _forward(x, kernel):
