@@ -16,7 +16,7 @@ from fluxjax.checkpoints.paths import path_argument
 from fluxjax.export.artefacts import PLATFORMS, Rung, export
 from fluxjax.serving.checkpoint import Checkpoint, open_checkpoint
 from fluxjax.serving.command import add_sampling_option, command_parser, numbers, run_command
-from fluxjax.serving.settings import Setting, make_setting
+from fluxjax.serving.settings import Setting, budgets_of, make_setting, takes_frames
 from fluxjax.tokens.grids import parse_grid
 
 
@@ -31,9 +31,10 @@ def parser() -> argparse.ArgumentParser:
         type=path_argument,
         help="folder to write; must be empty",
     )
-    add("--budgets", help="tokens, comma-separated; default: those the model was trained for")
-    add("--grid", help="of every budget, FRAMESxPIXELS; default: the report's best, or the first "
-        "that the run was evaluated on")  # fmt: skip
+    add("--budgets", help="tokens, or of a frame flexible network frames, comma-separated; "
+        "default: those the model was trained for")  # fmt: skip
+    add("--grid", help="of every budget, FRAMESxPIXELS (budgets of frames: of their number); "
+        "default: the report's best, or the first that the run was evaluated on")  # fmt: skip
     add(
         "--report",
         type=path_argument,
@@ -58,20 +59,25 @@ def rungs_of(options: argparse.Namespace, checkpoint: Checkpoint) -> list[Rung]:
     model, report = checkpoint.model, _report(options, checkpoint)
     if options.within_noise and (report is None or options.grid is not None):
         raise ValueError("--within-noise chooses from a report: add --report, and drop --grid")
+    grid = parse_grid(options.grid) if options.grid else None
     if options.budgets:
         budgets = numbers(options.budgets, "budgets")
+    elif grid is not None and takes_frames(model):
+        budgets = [grid.frames]
     else:
-        budgets = list(getattr(model, "budgets", (None,)))
+        budgets = list(budgets_of(model))
     rungs = []
     for budget in dict.fromkeys(budgets):
         point = None
-        if report is not None and options.grid is None:
+        if report is not None and grid is None:
             point, line = plan_aloud(report, tokens=budget, within_noise=options.within_noise)
             print(line, file=sys.stderr)
             setting = point.setting
         else:
-            grid = parse_grid(options.grid) if options.grid else checkpoint.default_grid()
-            setting = make_setting(model, grid, budget)
+            sampled = grid or checkpoint.default_grid()
+            if takes_frames(model):
+                sampled = sampled._replace(frames=budget)
+            setting = make_setting(model, sampled, budget)
             if report is not None:
                 point = next((p for p in report.points if p.setting == setting), None)
         gmacs = measure.gmacs(model, checkpoint.variables, setting)
