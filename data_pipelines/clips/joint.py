@@ -7,8 +7,8 @@ from collections.abc import Callable, Sequence
 import numpy as np
 
 from data_pipelines.clips import seeding
-from data_pipelines.clips.crops import random_resized_crop
 from data_pipelines.clips.seeding import Stream
+from data_pipelines.clips.training_crops import training_crop
 from data_pipelines.clips.views import frame_span, span_sampler
 from data_pipelines.reading.video import Video, open_video
 from data_pipelines.sources.records import Record
@@ -21,17 +21,19 @@ class Augmentation:
     """What is done to the clips of a video on the host.
 
     Attributes:
-      crop_scale: range of the crop's share of the picture.
-      crop_ratio: range of the crop's aspect, width / height.
+      crop_scale: range of the share of the picture of crop random_resized.
+      crop_ratio: range of its aspect, width / height.
       flip: half of the clips are mirrored.
       rand_augment: (clip [T, H, W, 3] uint8, generator) -> clip, after cropping and mirroring;
         None for none.
+      crop: name of the crop, see `training_crop`.
     """
 
     crop_scale: tuple[float, float] = (0.08, 1.0)
     crop_ratio: tuple[float, float] = (3 / 4, 4 / 3)
     flip: bool = True
     rand_augment: Callable[[np.ndarray, np.random.Generator], np.ndarray] | None = None
+    crop: str = "random_resized"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -80,6 +82,7 @@ def joint_clips(
       VideoError: if the video cannot be read.
     """
     crops, flips = draws.rng(Stream.CROP), draws.rng(Stream.FLIP)
+    crop = training_crop(augmentation.crop, augmentation.crop_scale, augmentation.crop_ratio)
     options = {"name": record.name, "seconds": seconds, "square_pixels": square_pixels}
     with open_video(record.source, **options) as video:
         frames = [
@@ -88,9 +91,7 @@ def joint_clips(
         ]
         sets = []
         for _ in range(repeats):
-            box = random_resized_crop(
-                video.height, video.width, crops, augmentation.crop_scale, augmentation.crop_ratio
-            )
+            box = crop(video.height, video.width, draws.grids[0].resolution, crops)
             flip = augmentation.flip and flips.random() < 0.5
             sets.append(
                 [

@@ -87,12 +87,14 @@ class Row:
       shape: in the torch state dict.
       paths: of our parameters, parts joined by "/".
       layout: between the two.
+      collection: of the variables that the paths are in.
     """
 
     name: str
     shape: tuple[int, ...]
     paths: tuple[str, ...]
     layout: Layout = AS_IS
+    collection: str = "params"
 
     def within(self, prefix: str) -> "Row":
         """The same tensor with `prefix` before its name."""
@@ -140,20 +142,20 @@ def to_variables(
       drawn: paths of parameters that the state does not give -> their values.
 
     Returns:
-      {"params": nested dictionary of float32 arrays}.
+      {"params": nested dictionary of float32 arrays}, and the rows' other collections likewise.
 
     Raises:
       WeightsError: listing all missing, unexpected and misshaped names.
     """
     rows = list(rows)
     check(state, rows, what)
-    flat = {tuple(path.split("/")): jnp.asarray(v) for path, v in (drawn or {}).items()}
+    flat = {("params", *path.split("/")): jnp.asarray(v) for path, v in (drawn or {}).items()}
     for row in rows:
         for path, part in zip(
             row.paths, row.layout.split(as_float32(state[row.name])), strict=True
         ):
-            flat[tuple(path.split("/"))] = jnp.asarray(part)
-    return {"params": unflatten_dict(flat)}
+            flat[(row.collection, *path.split("/"))] = jnp.asarray(part)
+    return unflatten_dict(flat)
 
 
 def to_state(variables: Mapping[str, Any], rows: Iterable[Row]) -> dict[str, np.ndarray]:
@@ -163,7 +165,12 @@ def to_state(variables: Mapping[str, Any], rows: Iterable[Row]) -> dict[str, np.
       WeightsError: if the variables are not those of the table's model.
     """
     rows = list(rows)
-    flat = {"/".join(path): value for path, value in flatten_dict(variables["params"]).items()}
+    collections = {"params", *(row.collection for row in rows)}
+    flat = {
+        "/".join(path): value
+        for collection in collections
+        for path, value in flatten_dict(variables[collection]).items()
+    }
     paths = {path for row in rows for path in row.paths}
     if paths != set(flat):
         raise WeightsError(

@@ -12,6 +12,7 @@ import flax.linen as nn
 from fluxjax.models.clip_image import ClipImage
 from fluxjax.models.evl import Evl
 from fluxjax.models.fluxvit import FluxViT
+from fluxjax.models.frame_flexible.sizes import SIZES as FRAME_FLEXIBLE
 from fluxjax.models.internvideo2 import InternVideo2
 
 _CLIP_L14 = {
@@ -69,6 +70,7 @@ _MODELS: dict[str, tuple[type[nn.Module], dict[str, Any]]] = {
         InternVideo2,
         {"width": 1408, "depth": 40, "num_heads": 16, "mlp_ratio": 48 / 11},
     ),
+    **FRAME_FLEXIBLE,
 }
 
 
@@ -107,6 +109,15 @@ def model_class(name: str) -> type[nn.Module]:
       ValueError: on an unknown name, with the nearest known one.
     """
     return _known(name)[0]
+
+
+def takes_patches(name: str) -> bool:
+    """Whether a model takes patches of clips as tokens; else it takes dense frames.
+
+    Raises:
+      ValueError: on an unknown name, with the nearest known one.
+    """
+    return "patch" in model_fields(name) or hasattr(model_class(name), "patch")
 
 
 def model_fields(name: str) -> dict[str, type]:

@@ -1,0 +1,1 @@
+"""Frame flexible networks: TSM, TEA, SlowFast and UniFormer that run at any frame number."""

@@ -1,0 +1,52 @@
+"""A network of two layers with batch statistics for each frame number, that compiles in no time."""
+
+import flax.linen as nn
+import jax.numpy as jnp
+
+from fluxjax.models import register_model
+from fluxjax.tokens.tokens import IMAGENET_PIXELS
+
+
+class ToyFrames(nn.Module):
+    """Frames through a dense layer, a norm of the branch, the mean over time, a classifier.
+
+    Attributes:
+      num_classes: K.
+      frames: of the branches; () for a plain network, whose only branch is called plain.
+      width: of the layer.
+      dtype: of the computation.
+    """
+
+    num_classes: int | None = None
+    frames: tuple[int, ...] = (2, 4, 8)
+    width: int = 8
+    dtype: jnp.dtype = jnp.float32
+
+    pixels = IMAGENET_PIXELS  # no field
+
+    def setup(self):
+        self.layer = nn.Dense(self.width)
+        for branch in self.frames or ("plain",):
+            setattr(self, f"norm_{branch}", nn.BatchNorm(momentum=0.9, name=f"norm_{branch}"))
+        self.head = nn.Dense(self.num_classes)
+
+    def __call__(self, video, branch=None, train=False, return_features=False):
+        assert jnp.issubdtype(video.dtype, jnp.floating)
+        frames = video.shape[1]
+        if branch is None:
+            branch = (
+                min(self.frames, key=lambda n: (abs(n - frames), -n)) if self.frames else "plain"
+            )
+        x = self.layer(video.reshape(*video.shape[:2], -1))
+        if self.is_initializing():
+            for other in self.frames:
+                getattr(self, f"norm_{other}")(x, use_running_average=not train)
+        x = nn.relu(getattr(self, f"norm_{branch}")(x, use_running_average=not train))
+        # Which way brightness goes through time, so that motion can be learnt.
+        weights = jnp.linspace(-1.0, 1.0, frames)[:, None]
+        features = jnp.concatenate([x.mean(axis=1), (x * weights).mean(axis=1)], axis=-1)
+        return (self.head(features), features) if return_features else self.head(features)
+
+
+register_model("toy_frames", ToyFrames)
+register_model("toy_plain", ToyFrames, frames=())
