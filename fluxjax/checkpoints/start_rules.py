@@ -5,6 +5,7 @@
   GPE, decoders) keep their initial values.
 - An EVL from an EVL, or with a fresh decoder from a CLIP image encoder or classifier.
 - A CLIP classifier from either of these.
+- A frame flexible network from one of its class; a plain one starts the norms of all branches.
 """
 
 import re
@@ -18,6 +19,11 @@ from fluxjax.checkpoints.starting import HEAD, POSITION_TABLE, Rule, register_st
 from fluxjax.models.clip_image import ClipImage
 from fluxjax.models.evl import Evl
 from fluxjax.models.fluxvit import FluxViT
+from fluxjax.models.frame_flexible.branches import BRANCHED
+from fluxjax.models.frame_flexible.slowfast import SlowFast
+from fluxjax.models.frame_flexible.tea import Tea
+from fluxjax.models.frame_flexible.tsm import Tsm
+from fluxjax.models.frame_flexible.uniformer import UniFormer
 from fluxjax.models.internvideo2 import InternVideo2
 
 _NOTHING = re.compile("(?!)")
@@ -66,6 +72,22 @@ def _tower_without_head(given: Mapping[str, Any], model: nn.Module) -> dict[str,
     return _as_tower(_without_head(given), model)
 
 
+_ADAPTERS = re.compile(r"(.*/)?adaconv_\d+/")
+
+
+def _for_branches(given: Mapping[str, Any], model: nn.Module) -> dict[str, Any]:
+    """A plain network's norms under the names of every branch of the model."""
+    parts = {path: path.split("/") for path in given}
+    matches = (BRANCHED.fullmatch(part) for names in parts.values() for part in names)
+    if any(match and match["branch"] != "0" for match in matches):
+        return dict(given)  # it has branches of its own
+    return {
+        "/".join(BRANCHED.sub(rf"\g<name>_{i}", part) for part in parts[path]): value
+        for path, value in given.items()
+        for i in range(len(model.frames))
+    }
+
+
 register_start(
     FluxViT,
     Rule(FluxViT, _FLUX_FIELDS, _PER_BUDGET, _PER_BUDGET),
@@ -99,3 +121,10 @@ register_start(
         _tower_without_head,
     ),
 )
+for _kind, _fields in (
+    (Tsm, ("bottleneck",)),
+    (Tea, ()),
+    (SlowFast, ("alpha",)),
+    (UniFormer, ("head_dim", "channel_order")),
+):
+    register_start(_kind, Rule(_kind, _fields, _ADAPTERS, _NOTHING, _for_branches))

@@ -31,7 +31,8 @@ class Rule(NamedTuple):
         (the model's, the source's) where the names differ.
       new: beginnings of paths that the checkpoint may lack.
       surplus: beginnings of paths that the model may lack.
-      renamed: (parameters, model) -> parameters under the model's names.
+      renamed: (parameters, model) -> parameters under the model's names; the values of other
+        collections, such as batch_stats, likewise.
     """
 
     source: type[nn.Module]
@@ -120,11 +121,13 @@ def start_from(
         raise WeightsError(
             f"the model in {where} has {', '.join(differing)}; set config.model to the same"
         )
-    given = rule.renamed(_flat(stored["params"]), model)
-    params, start = transfer(_flat(variables["params"]), given, rule.new, rule.surplus, where)
-    log.info("%s", start_table(start, f"{where} ({type(source).__name__})"))
-    params = unflatten_dict({tuple(path.split("/")): value for path, value in params.items()})
-    return {**variables, "params": params}
+    started = dict(variables)
+    for kind, initial in variables.items():  # "params", of some models also "batch_stats"
+        given = rule.renamed(_flat(stored[kind]), model)
+        result, start = transfer(_flat(initial), given, rule.new, rule.surplus, where)
+        log.info("%s", start_table(start, f"{where} ({type(source).__name__}, {kind})"))
+        started[kind] = unflatten_dict({tuple(p.split("/")): x for p, x in result.items()})
+    return started
 
 
 def transfer(

@@ -114,8 +114,11 @@ def parity(
 
 
 def seeded_summary(model: nn.Module, variables: Mapping[str, Any], seed: int = 0) -> str:
-    """One line on the logits of a clip of noise, 4 frames of 4 x 4 patches; the same every time."""
-    side = 4 * model.patch
+    """One line on the logits of a clip of noise, the same every time.
+
+    It has 4 frames, of 4 x 4 patches, or of 64 pixels a side where a model has no patches.
+    """
+    side = 4 * getattr(model, "patch", 16)
     video = np.random.default_rng(seed).standard_normal((1, 4, side, side, 3), np.float32)
     (logits,) = _forward(model, variables, video)
     if not np.all(np.isfinite(logits)):

@@ -87,7 +87,7 @@ class Row:
       shape: in the torch state dict.
       paths: of our parameters, parts joined by "/".
       layout: between the two.
-      collection: of the variables that the paths are in.
+      collection: of our variables that holds them.
     """
 
     name: str
@@ -95,6 +95,11 @@ class Row:
     paths: tuple[str, ...]
     layout: Layout = AS_IS
     collection: str = "params"
+
+    @property
+    def keys(self) -> list[tuple[str, ...]]:
+        """Of our variables: collection and path of each."""
+        return [(self.collection, *path.split("/")) for path in self.paths]
 
     def within(self, prefix: str) -> "Row":
         """The same tensor with `prefix` before its name."""
@@ -142,7 +147,7 @@ def to_variables(
       drawn: paths of parameters that the state does not give -> their values.
 
     Returns:
-      {"params": nested dictionary of float32 arrays}, and the rows' other collections likewise.
+      {"params": nested dictionary of float32 arrays}, and other collections that rows name.
 
     Raises:
       WeightsError: listing all missing, unexpected and misshaped names.
@@ -151,10 +156,8 @@ def to_variables(
     check(state, rows, what)
     flat = {("params", *path.split("/")): jnp.asarray(v) for path, v in (drawn or {}).items()}
     for row in rows:
-        for path, part in zip(
-            row.paths, row.layout.split(as_float32(state[row.name])), strict=True
-        ):
-            flat[(row.collection, *path.split("/"))] = jnp.asarray(part)
+        parts = row.layout.split(as_float32(state[row.name]))
+        flat |= {key: jnp.asarray(part) for key, part in zip(row.keys, parts, strict=True)}
     return unflatten_dict(flat)
 
 
@@ -165,21 +168,18 @@ def to_state(variables: Mapping[str, Any], rows: Iterable[Row]) -> dict[str, np.
       WeightsError: if the variables are not those of the table's model.
     """
     rows = list(rows)
-    collections = {"params", *(row.collection for row in rows)}
-    flat = {
-        "/".join(path): value
-        for collection in collections
-        for path, value in flatten_dict(variables[collection]).items()
-    }
-    paths = {path for row in rows for path in row.paths}
-    if paths != set(flat):
+    collections = {"params"} | {row.collection for row in rows}
+    flat = flatten_dict({name: variables.get(name, {}) for name in collections})
+    keys = {key for row in rows for key in row.keys}
+    if keys != set(flat):
+        missing, unexpected = keys - set(flat), set(flat) - keys
         raise WeightsError(
-            f"variables do not belong to this model: missing {sorted(paths - set(flat))}, "
-            f"unexpected {sorted(set(flat) - paths)}"
+            f"variables do not belong to this model: missing {_paths(missing)}, "
+            f"unexpected {_paths(unexpected)}"
         )
     state = {}
     for row in rows:
-        tensor = row.layout.join([np.asarray(flat[path]) for path in row.paths], row.shape)
+        tensor = row.layout.join([np.asarray(flat[key]) for key in row.keys], row.shape)
         if tensor.shape != row.shape:
             raise WeightsError(
                 f"{row.paths} give {row.name!r} the shape {tensor.shape}, expected {row.shape}; "
@@ -187,6 +187,11 @@ def to_state(variables: Mapping[str, Any], rows: Iterable[Row]) -> dict[str, np.
             )
         state[row.name] = np.ascontiguousarray(tensor)
     return state
+
+
+def _paths(keys: Iterable[tuple[str, ...]]) -> list[str]:
+    """Paths of parameters; of other collections with the collection's name."""
+    return sorted("/".join(key[1:] if key[0] == "params" else key) for key in keys)
 
 
 def as_float32(value: Any) -> np.ndarray:

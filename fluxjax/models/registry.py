@@ -12,7 +12,10 @@ import flax.linen as nn
 from fluxjax.models.clip_image import ClipImage
 from fluxjax.models.evl import Evl
 from fluxjax.models.fluxvit import FluxViT
-from fluxjax.models.frame_flexible.sizes import SIZES as FRAME_FLEXIBLE
+from fluxjax.models.frame_flexible.slowfast import SlowFast
+from fluxjax.models.frame_flexible.tea import Tea
+from fluxjax.models.frame_flexible.tsm import Tsm
+from fluxjax.models.frame_flexible.uniformer import UniFormer
 from fluxjax.models.internvideo2 import InternVideo2
 
 _CLIP_L14 = {
@@ -23,6 +26,12 @@ _EVL_L14 = {
     "width": 1024, "depth": 24, "num_heads": 16, "patch": 14, "grid": (16, 16),
     "qkv_width": 1024, "decoder_heads": 16,
 }  # fmt: skip
+
+
+def _frame_flexible(name: str, model: type[nn.Module], frames: int, **fields: Any):
+    """The plain network of one frame number, and as <name>_ffn the one of the class's several."""
+    return {name: (model, {"frames": (frames,), **fields}), f"{name}_ffn": (model, fields)}
+
 
 # Sizes of the official constructors; "ti" is ours, for tests and quick demonstrations.
 _MODELS: dict[str, tuple[type[nn.Module], dict[str, Any]]] = {
@@ -63,6 +72,11 @@ _MODELS: dict[str, tuple[type[nn.Module], dict[str, Any]]] = {
     ),
     "fluxvit_s14": (FluxViT, {"width": 384, "depth": 12, "num_heads": 6, "grid": (24, 18, 18)}),
     "fluxvit_b14": (FluxViT, {"width": 768, "depth": 12, "num_heads": 12, "grid": (32, 20, 20)}),
+    **_frame_flexible("tsm_ti", Tsm, 16, layers=(1, 1, 1, 1), widths=(8, 16, 24, 32), stem=16),
+    **_frame_flexible("tsm_r18", Tsm, 16, layers=(2, 2, 2, 2), bottleneck=False),
+    **_frame_flexible("tsm_r50", Tsm, 16),
+    **_frame_flexible("tea_ti", Tea, 16, layers=(1, 1, 1, 1), widths=(10, 15, 20, 25), stem=16),
+    **_frame_flexible("tea_r50", Tea, 16),
     "internvideo2_s14": (InternVideo2, {"width": 384, "depth": 12, "num_heads": 6}),
     "internvideo2_b14": (InternVideo2, {"width": 768, "depth": 12, "num_heads": 12}),
     "internvideo2_l14": (InternVideo2, {"width": 1024, "depth": 24, "num_heads": 16}),
@@ -70,7 +84,18 @@ _MODELS: dict[str, tuple[type[nn.Module], dict[str, Any]]] = {
         InternVideo2,
         {"width": 1408, "depth": 40, "num_heads": 16, "mlp_ratio": 48 / 11},
     ),
-    **FRAME_FLEXIBLE,
+    **_frame_flexible("slowfast_ti", SlowFast, 64, layers=(1, 1, 1, 1), width=16),
+    **_frame_flexible("slowfast_r50", SlowFast, 64),
+    **_frame_flexible(
+        "uniformer_ti",
+        UniFormer,
+        16,
+        layers=(1, 1, 1, 1),
+        widths=(16, 24, 32, 48),
+        head_dim=16,
+    ),  # fmt: skip
+    **_frame_flexible("uniformer_s", UniFormer, 16),
+    **_frame_flexible("uniformer_b", UniFormer, 16, layers=(5, 8, 20, 7)),
 }
 
 

@@ -22,6 +22,7 @@ class PixelStats(NamedTuple):
 IMAGENET_PIXELS = PixelStats((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
 _NO_PIXEL = 16.0  # normalised ones lie within 3; noise in their place stays below, bytes do not
 CLIP_PIXELS = PixelStats((0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711))
+GREY_PIXELS = PixelStats((0.45,) * 3, (0.225,) * 3)  # of networks of the SlowFast code
 
 
 @flax.struct.dataclass

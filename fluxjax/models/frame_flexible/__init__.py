@@ -1,1 +1,4 @@
-"""Frame flexible networks: TSM, TEA, SlowFast and UniFormer that run at any frame number."""
+"""Frame flexible networks: shared weights, a set of normalisation layers for each frame number.
+
+Source: "Frame Flexible Network" (arXiv 2303.14817, CVPR 2023) and BeSpontaneous/FFN-pytorch.
+"""

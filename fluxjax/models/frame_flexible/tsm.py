@@ -1,78 +1,59 @@
-"""TSM: a ResNet whose blocks shift some channels along time.
+"""TSM: a ResNet whose blocks shift channels along time; plain and frame flexible.
 
-Source: "TSM: Temporal Shift Module for Efficient Video Understanding" (arXiv 1811.08383), with the
-branches of "Frame Flexible Network" (arXiv 2303.14817); BeSpontaneous/FFN-pytorch.
+Source: "TSM: Temporal Shift Module" (arXiv 1811.08383) and ops/backbone/resnet_TSM_FFN.py of
+BeSpontaneous/FFN-pytorch.
 """
 
 from typing import Any
 
 import flax.linen as nn
 import jax
-import jax.numpy as jnp
 
-from fluxjax.models.frame_flexible.convs import Conv
-from fluxjax.models.frame_flexible.frame_network import FrameNetwork
-from fluxjax.models.frame_flexible.norms import BatchNorm, WeightAlteration
-from fluxjax.models.frame_flexible.shift import SHIFTS, shift
+from fluxjax.models.frame_flexible.layers import ResidualBlock, conv, temporal_shift
+from fluxjax.models.frame_flexible.resnet import FrameResNet
+
+SHIFTS = ("clip", "leak")
 
 
-class ShiftBlock(nn.Module):
-    """A residual block that first shifts, then alters what its convolutions read.
-
-    Attributes:
-      planes: channels of the convolutions; the result has `expansion` times as many.
-      stride: of the 3x3 convolution (the first one of a basic block).
-      expansion: 4: a bottleneck of 1x1, 3x3 and 1x1; 1: a basic block of two 3x3.
-      norm: fields of the batch norms.
-      alters: whether there is a weight alteration.
-      dtype: of the computation.
-    """
-
-    planes: int
-    stride: int
-    expansion: int
-    norm: dict[str, Any]
-    alters: bool
-    dtype: Any = jnp.float32
+class Bottleneck(ResidualBlock):
+    """Convolutions 1x1, 3x3 and 1x1 to four times `width`."""
 
     @nn.compact
-    def __call__(self, x: jax.Array, branch: int, span: int, train: bool) -> jax.Array:
-        """[N, H, W, C] -> [N, H', W', planes * expansion]; `span` frames are a clip."""
-        y = shift(x, span)
-        if self.alters:
-            y = WeightAlteration(self.norm["names"], name="adapter")(y, branch)
-        if self.expansion == 1:
-            steps = [(3, self.planes, self.stride), (3, self.planes, 1)]
-        else:
-            wide = self.planes * self.expansion
-            steps = [(1, self.planes, 1), (3, self.planes, self.stride), (1, wide, 1)]
-        for i, (side, features, stride) in enumerate(steps, 1):
-            conv = Conv(features, (side, side), stride, dtype=self.dtype, name=f"conv{i}")
-            y = BatchNorm(**self.norm, name=f"bn{i}")(conv(y), branch, train)
-            y = nn.relu(y) if i < len(steps) else y
-        return nn.relu(y + shortcut(x, y.shape[-1], self.stride, self.norm, branch, train))
+    def __call__(self, x: jax.Array, branch: int, segments: int, train: bool = False) -> jax.Array:
+        """[N, H, W, C] -> [N, H/stride, W/stride, 4*width]; see `temporal_shift` for `segments`."""
+        y = self.altered(temporal_shift(x, segments), branch)
+        y = conv("conv1", self.width, 1, dtype=self.dtype)(y)
+        y = nn.relu(self.batch_norm("bn1", y, branch, train))
+        y = conv("conv2", self.width, 3, self.stride, dtype=self.dtype)(y)
+        y = nn.relu(self.batch_norm("bn2", y, branch, train))
+        y = conv("conv3", 4 * self.width, 1, dtype=self.dtype)(y)
+        y = self.batch_norm("bn3", y, branch, train)
+        return nn.relu(y + self.residual(x, 4 * self.width, branch, train))
 
 
-def shortcut(
-    x: jax.Array, features: int, stride: int, norm: dict[str, Any], branch: int, train: bool
-) -> jax.Array:
-    """What a block adds: x, or its projection where shape or stride differ. In a compact method."""
-    if stride == 1 and x.shape[-1] == features:
-        return x
-    dtype = norm["dtype"]
-    x = Conv(features, (1, 1), stride, dtype=dtype, name="downsample_conv")(x)
-    return BatchNorm(**norm, name="downsample_bn")(x, branch, train)
+class BasicBlock(ResidualBlock):
+    """Two convolutions 3x3."""
+
+    @nn.compact
+    def __call__(self, x: jax.Array, branch: int, segments: int, train: bool = False) -> jax.Array:
+        """[N, H, W, C] -> [N, H/stride, W/stride, width]; see `temporal_shift` for `segments`."""
+        y = self.altered(temporal_shift(x, segments), branch)
+        y = conv("conv1", self.width, 3, self.stride, dtype=self.dtype)(y)
+        y = nn.relu(self.batch_norm("bn1", y, branch, train))
+        y = conv("conv2", self.width, 3, dtype=self.dtype)(y)
+        y = self.batch_norm("bn2", y, branch, train)
+        return nn.relu(y + self.residual(x, self.width, branch, train))
 
 
-class Tsm(FrameNetwork):
-    """TSM of the depth of ResNet-50 or ResNet-18, plain or frame flexible.
+class Tsm(FrameResNet):
+    """TSM classifier.
 
     Attributes:
-      bottleneck: blocks as in ResNet-50; False: basic ones, as in ResNet-18.
-      shift: "clip" shifts within every clip. "leak": in training every branch shifts over as many
-        frames as the last one has, so over several clips of fewer frames, as released (by mistake;
-        the published numbers are of it); it needs batches whose frames are a multiple of that.
-      The rest: see `FrameNetwork`.
+      bottleneck: blocks of ResNet-50 and deeper; False: of ResNet-18 and 34.
+      shift: "clip" shifts within every clip. "leak" does as the released training code: in
+        training clips of all branches shift in runs of the largest frame number, so that those of
+        smaller ones leak into one another; each B*T must be a multiple of it.
+      The rest is of `FrameResNet`.
     """
 
     bottleneck: bool = True
@@ -83,13 +64,15 @@ class Tsm(FrameNetwork):
             raise ValueError(f"shift={self.shift!r} is unknown; choose one of {SHIFTS}")
         super().__post_init__()
 
-    def span(self, frames: int, train: bool) -> int:
-        """Frames in a row that are shifted as one clip."""
-        return max(self.frames) if train and self.shift == "leak" and self.frames else frames
+    def expansion(self) -> int:
+        """4 for bottlenecks, 1 for basic blocks."""
+        return 4 if self.bottleneck else 1
 
-    def block(self, stage: int, number: int, stride: int) -> ShiftBlock:
-        """A block of the network."""
-        return ShiftBlock(
-            self.planes[stage], stride, 4 if self.bottleneck else 1, self.norm, self.alters,
-            self.dtype, name=f"layer{stage + 1}_{number}",
-        )  # fmt: skip
+    def block(self, first: bool, **fields: Any) -> ResidualBlock:
+        """A block; all are alike."""
+        del first
+        return (Bottleneck if self.bottleneck else BasicBlock)(**fields)
+
+    def segments(self, frames: int, train: bool) -> int:
+        """The clip's own frames, or with the leak in training the largest frame number."""
+        return max(self.frames) if train and self.shift == "leak" else frames

@@ -1,68 +1,58 @@
-"""UniFormer: convolutions in the first two stages, attention over space and time in the others.
+"""UniFormer: convolutions first, attention over space and time last; plain and frame flexible.
 
 Source: "UniFormer: Unified Transformer for Efficient Spatiotemporal Representation Learning"
-(arXiv 2201.04676), with the branches of "Frame Flexible Network" (arXiv 2303.14817);
-Sense-X/UniFormer, BeSpontaneous/FFN-pytorch.
+(arXiv 2201.04676) and Transformer_Network/slowfast/models/uniformer_FFN.py of
+BeSpontaneous/FFN-pytorch.
 """
 
-from typing import Any
+import re
+from collections.abc import Mapping
+from typing import Any, ClassVar
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from fluxjax.models.frame_flexible.branches import (
-    branch_names,
-    branch_of,
-    check_frames,
-    is_flexible,
-)
-from fluxjax.models.frame_flexible.norms import BatchNorm
-from fluxjax.models.frame_flexible.slowfast import VIDEO_PIXELS
-from fluxjax.models.frame_flexible.uniformer_blocks import (
-    AttentionBlock,
-    ConvBlock,
-    PatchEmbed,
-    trunc_normal,
-)
-from fluxjax.tokens.tokens import normalize_pixels
+from fluxjax.models.frame_flexible.network import FrameNetwork
+from fluxjax.models.frame_flexible.uniformer_blocks import AttentionBlock, ConvBlock, PatchEmbed
+from fluxjax.models.layers import linear_init
+from fluxjax.tokens.tokens import GREY_PIXELS
+
+CHANNEL_ORDERS = ("RGB", "BGR")
+CONV_STAGES = 2  # the rest attend
 
 
-class UniFormer(nn.Module):
-    """UniFormer, plain or frame flexible.
+class UniFormer(FrameNetwork):
+    """UniFormer classifier.
 
     Attributes:
-      num_classes: K; None or 0: no classifier, the result is what it would read.
-      frames: frame numbers of the branches, ascending; () or one number: a plain network.
-      alteration: whether each branch alters weights; not in a plain network.
-      layers: blocks of each stage.
-      widths: channels of each stage.
-      head_dim: channels of an attention head.
-      mlp_ratio: hidden channels of the MLPs per channel.
-      drop_path: rate of dropping residual branches in the last block; rises from 0.
-      statistics_groups: see `frame_network.FrameNetwork`.
-      dtype: of the computation; parameters, statistics and logits are float32.
+      widths: of the stages.
+      head_dim: width of an attention head; a stage of width C has C // head_dim.
+      mlp_ratio: hidden width of MLPs over the stage's.
+      drop_path: rate of the last block; it rises linearly from 0.
+      channel_order: of the colours that the weights were trained on. Videos are RGB always; the
+        weights that the release trained on Something-Something saw "BGR".
+      attention: how it is computed, see `fluxjax.models.attention`.
+      The rest is of `FrameNetwork`.
     """
 
-    num_classes: int | None = None
-    frames: tuple[int, ...] | None = ()
-    alteration: bool = True
     layers: tuple[int, ...] = (3, 4, 8, 3)
     widths: tuple[int, ...] = (64, 128, 320, 512)
     head_dim: int = 64
     mlp_ratio: float = 4.0
     drop_path: float = 0.0
-    statistics_groups: int = 1
-    dtype: Any = jnp.float32
+    channel_order: str = "RGB"
+    attention: str = "auto"
 
-    pixels = VIDEO_PIXELS
+    pixels = GREY_PIXELS
+    adapted: ClassVar[str] = "pos_embed"
 
     def __post_init__(self):
-        check_frames(self.frames)
-        for width in self.widths[2:]:
-            if width % self.head_dim:
-                raise ValueError(f"head_dim={self.head_dim} does not divide widths={self.widths}")
+        if self.channel_order not in CHANNEL_ORDERS:
+            raise ValueError(
+                f"channel_order={self.channel_order!r} is unknown; choose one of {CHANNEL_ORDERS}"
+            )
         super().__post_init__()
 
     @nn.compact
@@ -76,53 +66,63 @@ class UniFormer(nn.Module):
         """Classifies clips.
 
         Args:
-          video: [B, T, H, W, 3], float normalised by `pixels`, or uint8; RGB.
+          video: [B, T, H, W, 3], RGB, float normalised by `pixels` or uint8.
           branch: frame number whose branch is taken; None: the nearest to T, of two the larger.
-          train: batch statistics and drop path (rngs={"dropout": key}) are active; needs
-            mutable=["batch_stats"].
+          train: drop path is active (needs rngs={"dropout": key}), norms use and keep the
+            statistics of the batch (needs mutable=["batch_stats"]).
           return_features: also return what the classifier reads.
 
         Returns:
-          logits [B, K] float32; with `return_features` also features [B, C] float32.
+          logits [B, num_classes] float32; with `return_features` also features [B, C] float32.
 
         Raises:
-          ValueError: on a branch that the network does not have.
+          ValueError: as `FrameNetwork.normalized`.
         """
-        index = branch_of(self.frames, video.shape[1], branch)
-        x = normalize_pixels(video, self.pixels)
-        norm = {
-            "names": branch_names(self.frames),
-            "groups": self.statistics_groups,
-            "dtype": self.dtype,
-        }
-        x = self._stages(x, norm, index, train)
-        x = BatchNorm(**norm, name="norm")(x, index, train)
-        features = jnp.mean(x.astype(jnp.float32), axis=(1, 2, 3))
-        if not self.num_classes:
-            return (features, features) if return_features else features
-        head = nn.Dense(
-            self.num_classes, kernel_init=trunc_normal, dtype=self.dtype, name="head"
-        )  # fmt: skip
-        logits = head(features.astype(self.dtype)).astype(jnp.float32)
-        return (logits, features) if return_features else logits
+        x, branch = self.normalized(video, branch, train)
+        x = x[..., ::-1] if self.channel_order == "BGR" else x
+        rates = iter(np.linspace(0, self.drop_path, self.depth).tolist())
+        for stage, depth in enumerate(self.layers):
+            x = self._patch_embed(stage)(x, branch)
+            for i in range(depth):
+                x = self._block(stage, i, next(rates))(x, branch, train)
+        x = self.batch_norm("norm", x, branch, train)
+        x = jnp.mean(x.astype(jnp.float32), axis=(1, 2, 3))
+        if self.num_classes is None:
+            return self.headless(x, return_features)
+        logits = self.classified(x, 0.0, train, linear_init)
+        return (logits, x) if return_features else logits
 
-    def _stages(self, x: jax.Array, norm: dict[str, Any], index: int, train: bool) -> jax.Array:
-        """[B, T, H, W, 3] -> [B, T / 2, H / 32, W / 32, C]."""
-        rates = iter(np.linspace(0.0, self.drop_path, sum(self.layers)).tolist())
-        alters = self.alteration and is_flexible(self.frames)
-        for stage, (blocks, width) in enumerate(zip(self.layers, self.widths, strict=True), 1):
-            how = (
-                ((3, 4, 4), (2, 4, 4), (1, 0, 0)) if stage == 1 else ((1, 2, 2),) * 2 + ((0,) * 3,)
-            )
-            embed = PatchEmbed(
-                width, *how, norm["names"], self.dtype, name=f"patch_embed{stage}"
-            )  # fmt: skip
-            x = embed(x, index)
-            kind = ConvBlock if stage <= 2 else AttentionBlock
-            for number in range(blocks):
-                block = kind(
-                    norm, alters, self.mlp_ratio, next(rates), self.head_dim,
-                    name=f"blocks{stage}_{number}",
-                )  # fmt: skip
-                x = block(x, index, train)
-        return x
+    def layer_of(self, name: str) -> int:
+        """See `FrameNetwork`; a patch embedding stands before the stage of its number."""
+        match = re.match(r"(?:blocks|patch_embed)(\d+)(?:_(\d+))?", name)
+        before = sum(self.layers[: int(match[1]) - 1])
+        return before if match[2] is None else before + int(match[2]) + 1
+
+    def _patch_embed(self, stage: int) -> PatchEmbed:
+        """The first halves time, too: T frames become ceil(T / 2)."""
+        first = {"kernel": (3, 4, 4), "stride": (2, 4, 4), "padding": (1, 0, 0)}
+        return PatchEmbed(
+            width=self.widths[stage], **(first if stage == 0 else {}), **self.shared,
+            name=f"patch_embed{stage + 1}",
+        )  # fmt: skip
+
+    def _block(self, stage: int, number: int, drop_path: float) -> ConvBlock | AttentionBlock:
+        fields = {
+            "mlp_ratio": self.mlp_ratio, "drop_path": drop_path, "adapters": self.alters,
+            "name": f"blocks{stage + 1}_{number}", **self.shared,
+        }  # fmt: skip
+        if stage < CONV_STAGES:
+            return ConvBlock(**fields)
+        heads = self.widths[stage] // self.head_dim
+        return AttentionBlock(heads=heads, attention=self.attention, **fields)
+
+    def fold_adapter(self, block: Mapping[str, Any], adapter: jax.Array) -> dict[str, Any]:
+        """A block's parameters with the adapter [C] in the positions' depthwise convolution.
+
+        The block begins with y + conv(y) for y = (1 + adapter) x. That is x + conv'(x), where the
+        kernel is scaled by (1 + adapter) and has the adapter itself added at its centre.
+        """
+        positions = block[self.adapted]
+        kernel = jnp.asarray(positions["kernel"]) * (1 + adapter)
+        kernel = kernel.at[1, 1, 1].add(adapter)
+        return {**block, self.adapted: {**positions, "kernel": kernel}}

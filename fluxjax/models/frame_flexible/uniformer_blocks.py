@@ -1,125 +1,114 @@
-"""Blocks of UniFormer: convolutions in the early stages, attention over space and time later.
+"""Blocks of UniFormer: convolutions in the early stages, attention in the late ones.
 
 Source: "UniFormer: Unified Transformer for Efficient Spatiotemporal Representation Learning"
-(arXiv 2201.04676), with the branches of "Frame Flexible Network" (arXiv 2303.14817).
+(arXiv 2201.04676) and Transformer_Network/slowfast/models/uniformer_FFN.py of
+BeSpontaneous/FFN-pytorch.
 """
-
-from collections.abc import Sequence
-from typing import Any
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
 from fluxjax.models.attention import attention
-from fluxjax.models.frame_flexible.convs import Conv
-from fluxjax.models.frame_flexible.norms import BatchNorm, LayerNorm, WeightAlteration
-from fluxjax.models.layers import DropPath, gelu, uniform_init
+from fluxjax.models.frame_flexible.branches import Branched
+from fluxjax.models.frame_flexible.conv3d import Conv3d, Sizes, default_init
+from fluxjax.models.layers import DropPath, Mlp, gelu, linear_init
 
-trunc_normal = nn.initializers.truncated_normal(0.02, lower=-100.0, upper=100.0)
-
-
-def torch_conv(x: jax.Array, features: int, size: Sequence[int], dtype: Any, **how) -> Conv:
-    """A `Conv` with bias that starts as torch's does; x is what it will read."""
-    fan_in = x.shape[-1] // how.get("groups", 1)
-    for side in size:
-        fan_in *= side
-    init = uniform_init(fan_in**-0.5)
-    return Conv(features, size, use_bias=True, kernel_init=init, bias_init=init, dtype=dtype, **how)
+ADAPTER_STD = 1e-3  # near zero as in the paper: here the release does not draw adapters anew
 
 
-class PatchEmbed(nn.Module):
-    """Merges patches by a convolution, and normalises each of them (epsilon 1e-5).
+class PatchEmbed(Branched, kw_only=True):
+    """Strided convolution and the branch's own layer norm.
 
     Attributes:
-      features: channels of the result.
-      size, strides, padding: of the convolution, (t, h, w).
-      names: of the branches.
+      width: of the result.
+      kernel, stride, padding: of the convolution.
+      The rest is of `Branched`.
     """
 
-    features: int
-    size: tuple[int, int, int]
-    strides: tuple[int, int, int]
-    padding: tuple[int, int, int]
-    names: Sequence[str]
-    dtype: Any = jnp.float32
+    width: int
+    kernel: Sizes = (1, 2, 2)
+    stride: Sizes = (1, 2, 2)
+    padding: Sizes = (0, 0, 0)
 
     @nn.compact
     def __call__(self, x: jax.Array, branch: int) -> jax.Array:
-        """[B, T, H, W, C] -> [B, T', H', W', features]."""
-        how = {"strides": self.strides, "padding": self.padding, "name": "proj"}
-        x = torch_conv(x, self.features, self.size, self.dtype, **how)(x)
-        return LayerNorm(self.names, 1e-5, self.dtype, name="norm")(x, branch)
+        """[B, T, H, W, C] -> [B, T', H', W', width]."""
+        x = Conv3d(
+            self.width, self.kernel, self.stride, self.padding, use_bias=True,
+            kernel_init=default_init, dtype=self.dtype, name="proj",
+        )(x)  # fmt: skip
+        return self.layer_norm("norm", x, branch, epsilon=1e-5)
 
 
-class _Block(nn.Module):
-    """What both kinds of blocks begin with.
+class Block(Branched):
+    """What both kinds of blocks begin with: the adapter on the whole stream, and positions.
 
     Attributes:
-      norm: fields of the batch norms: names, groups, dtype.
-      alters: whether there is a weight alteration, of the whole stream.
-      mlp_ratio: hidden channels of the MLP per channel.
-      drop_path: rate of dropping a residual branch of a clip in training.
-      head_dim: channels of an attention head.
+      mlp_ratio: hidden width of the MLP over the block's.
+      drop_path: rate at which each of the two residual branches is dropped.
+      The rest is of `Branched`.
     """
 
-    norm: dict[str, Any]
-    alters: bool
     mlp_ratio: float = 4.0
     drop_path: float = 0.0
-    head_dim: int = 64
 
-    def _positions(self, x: jax.Array, branch: int) -> jax.Array:
-        """x, altered, and the position embedding that a convolution makes of it."""
-        if self.alters:
-            x = WeightAlteration(self.norm["names"], name="adapter")(x, branch)
-        width = x.shape[-1]
-        conv = torch_conv(x, width, (3, 3, 3), self.norm["dtype"], groups=width, name="pos_embed")
-        return x + conv(x)
+    def begun(self, x: jax.Array, branch: int) -> jax.Array:
+        """[B, T, H, W, C] -> [B, T, H, W, C]."""
+        x = self.altered(x, branch, ADAPTER_STD)
+        return x + self.conv("pos_embed", x.shape[-1], 3, x.shape[-1])(x)
 
-    def _drop(self, x: jax.Array, train: bool) -> jax.Array:
+    def conv(self, name: str, width: int, size: int = 1, groups: int = 1) -> Conv3d:
+        """A convolution of the same size along all axes, with bias."""
+        return Conv3d(
+            width, (size,) * 3, groups=groups, use_bias=True, kernel_init=default_init,
+            dtype=self.dtype, name=name,
+        )  # fmt: skip
+
+    def dropped(self, x: jax.Array, train: bool) -> jax.Array:
+        """A residual branch, [B, ..] -> [B, ..]."""
         return DropPath(self.drop_path)(x, train)
 
 
-class ConvBlock(_Block):
-    """A depthwise 5x5x5 convolution in the place of attention; batch norms."""
+class ConvBlock(Block):
+    """Depthwise 5x5x5 between two linear maps, then an MLP; batch norms."""
 
     @nn.compact
-    def __call__(self, x: jax.Array, branch: int, train: bool) -> jax.Array:
-        """[B, T, H, W, C] -> the same shape."""
-        dtype, width = self.norm["dtype"], x.shape[-1]
-
-        def conv(y, name, features, side=1, groups=1):
-            how = {"groups": groups, "name": name}
-            return torch_conv(y, features, (side,) * 3, dtype, **how)(y)
-
-        x = self._positions(x, branch)
-        y = BatchNorm(**self.norm, name="norm1")(x, branch, train)
-        y = conv(conv(conv(y, "conv1", width), "attn", width, 5, width), "conv2", width)
-        x = x + self._drop(y, train)
-        y = BatchNorm(**self.norm, name="norm2")(x, branch, train)
-        y = gelu(conv(y, "mlp_fc1", int(width * self.mlp_ratio)), "exact")
-        return x + self._drop(conv(y, "mlp_fc2", width), train)
+    def __call__(self, x: jax.Array, branch: int, train: bool = False) -> jax.Array:
+        """[B, T, H, W, C] -> [B, T, H, W, C]."""
+        width = x.shape[-1]
+        x = self.begun(x, branch)
+        y = self.batch_norm("norm1", x, branch, train)
+        y = self.conv("attn", width, 5, width)(self.conv("conv1", width)(y))
+        x = x + self.dropped(self.conv("conv2", width)(y), train)
+        y = self.batch_norm("norm2", x, branch, train)
+        y = gelu(self.conv("fc1", int(width * self.mlp_ratio))(y), "exact")
+        return x + self.dropped(self.conv("fc2", width)(y), train)
 
 
-class AttentionBlock(_Block):
-    """Joint attention over space and time; layer norms."""
+class AttentionBlock(Block, kw_only=True):
+    """Joint attention over space and time, then an MLP; layer norms.
+
+    Attributes:
+      heads: of the attention.
+      attention: how it is computed, see `fluxjax.models.attention`.
+      The rest is of `Block`.
+    """
+
+    heads: int
+    attention: str = "auto"
 
     @nn.compact
-    def __call__(self, x: jax.Array, branch: int, train: bool) -> jax.Array:
-        """[B, T, H, W, C] -> the same shape."""
-        dtype, width, names = self.norm["dtype"], x.shape[-1], self.norm["names"]
-
-        def linear(y, name, features):
-            return nn.Dense(features, kernel_init=trunc_normal, dtype=dtype, name=name)(y)
-
-        x = self._positions(x, branch)
-        shape = x.shape
-        x = x.reshape(shape[0], -1, width)
-        y = linear(LayerNorm(names, dtype=dtype, name="norm1")(x, branch), "attn_qkv", 3 * width)
-        y = y.reshape(*x.shape[:2], 3, width // self.head_dim, self.head_dim)
-        y = attention(y[:, :, 0], y[:, :, 1], y[:, :, 2]).reshape(x.shape)
-        x = x + self._drop(linear(y, "attn_proj", width), train)
-        y = LayerNorm(names, dtype=dtype, name="norm2")(x, branch)
-        y = gelu(linear(y, "mlp_fc1", int(width * self.mlp_ratio)), "exact")
-        return (x + self._drop(linear(y, "mlp_fc2", width), train)).reshape(shape)
+    def __call__(self, x: jax.Array, branch: int, train: bool = False) -> jax.Array:
+        """[B, T, H, W, C] -> [B, T, H, W, C]."""
+        shape, width = x.shape, x.shape[-1]
+        x = self.begun(x, branch).reshape(shape[0], -1, width)
+        y = self.layer_norm("norm1", x, branch, epsilon=1e-6)
+        qkv = nn.Dense(3 * width, kernel_init=linear_init, dtype=self.dtype, name="qkv")(y)
+        q, k, v = jnp.moveaxis(qkv.reshape(*y.shape[:2], 3, self.heads, -1), 2, 0)
+        y = attention(q, k, v, backend=self.attention).reshape(x.shape)
+        y = nn.Dense(width, kernel_init=linear_init, dtype=self.dtype, name="proj")(y)
+        x = x + self.dropped(y, train)
+        y = self.layer_norm("norm2", x, branch, epsilon=1e-6)
+        mlp = Mlp(int(width * self.mlp_ratio), gelu="exact", dtype=self.dtype, name="mlp")
+        return (x + self.dropped(mlp(y), train)).reshape(shape)
