@@ -16,6 +16,8 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Callable
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -35,9 +37,9 @@ from fluxjax.training.compilation import compile_program
 class Torch:
     """The other process."""
 
-    def __init__(self, python: str, setup: dict):
-        """Starts it."""
-        command = [python, "-m", "benchmarks.torch_worker"]
+    def __init__(self, python: str, setup: dict, worker: str = "torch_worker"):
+        """Starts it: the module of that name here."""
+        command = [python, "-m", f"benchmarks.{worker}"]
         pipe = subprocess.PIPE
         self._process = subprocess.Popen(command, stdin=pipe, stdout=pipe, text=True)
         self.about = self.ask(setup)
@@ -156,15 +158,28 @@ def main() -> None:
 
 def compare(name: str, ours, other: Torch, arguments: argparse.Namespace) -> dict[str, str]:
     """One row; refuses to time two different functions."""
+    # bfloat16 also moves the choice of tokens.
+    return timed_row(
+        name, ours, other, arguments.repeats, 1e-3 if arguments.dtype == "float32" else 0.1
+    )
+
+
+def timed_row(
+    name: str, ours: Callable[[], Any], other: Torch, repeats: int, tolerance: float
+) -> dict[str, str]:
+    """One row: times in turns, once the results are the same.
+
+    Raises:
+      RuntimeError: if they are not.
+    """
     result = jax.block_until_ready(ours())
     value = np.asarray(result[0] if name == "train" else result, np.float64)
     expected = np.asarray(other.ask({"run": name})["result"], np.float64)
     error = np.abs(value - expected).max() / np.abs(expected).max()
-    # bfloat16 also moves the choice of tokens.
-    if error > (1e-3 if arguments.dtype == "float32" else 0.1):
+    if error > tolerance:
         raise RuntimeError(f"{name} differs from torch's by {error:.2e} relative")
     here, there = [], []
-    for _ in range(arguments.repeats):
+    for _ in range(repeats):
         start = time.perf_counter()
         jax.block_until_ready(ours())
         here.append(time.perf_counter() - start)

@@ -7,6 +7,7 @@ torch and numpy only, so it runs in an environment of its own.
 import json
 import sys
 import time
+from collections.abc import Callable, Mapping
 
 import numpy as np
 import torch
@@ -46,6 +47,11 @@ def main() -> None:
     runs = {"forward": run_forward, "train": run_train}
     name = torch.cuda.get_device_name() if device == "cuda" else "CPU"
     reply({"torch": torch.__version__, "device": name, "threads": torch.get_num_threads()})
+    answer(runs, device)
+
+
+def answer(runs: Mapping[str, Callable[[], torch.Tensor]], device: str) -> None:
+    """Times the run that each line of standard input names, until it ends."""
     for line in sys.stdin:
         run = runs[json.loads(line)["run"]]
         start = time.perf_counter()

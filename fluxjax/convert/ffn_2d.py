@@ -69,10 +69,12 @@ def load(
     labels = labels_in(state)
     frames = frames_for(labels, frames, (4, 8, 16), 16)
     spread = not labels and len(frames) > 1
-    if spread and head_key is None:
+    bare = kind is Tea and not any(".me." in name for name in state)
+    if head_key is None and (spread or bare):
+        needy = f"frames={frames} of a plain checkpoint need" if spread else "a plain Res2Net needs"
         raise ValueError(
-            f"frames={frames} of a plain checkpoint need num_classes= and "
-            "head_key=jax.random.key(..): classifier and adapters are drawn"
+            f"{needy} num_classes= and head_key=jax.random.key(..): classifier, and what it lacks "
+            "of branches and of TEA, are drawn"
         )
     head = next((name for name in HEADS if f"{name}.weight" in state), HEADS[0])
     if dropout is None:

@@ -95,15 +95,11 @@ def tea_rows(block: BlockSizes, model: FrameResNet, labels: Sequence[int]) -> li
     """A block of TEA, without shortcut and adapters."""
     del model
     name, path, w = block.name, block.path, inner_width(block.width)
-    wide, reduced, out = SCALE * w, SCALE * w // REDUCTION, 4 * block.width
+    wide, out = SCALE * w, 4 * block.width
     rows = [
         conv_row(f"{name}.conv1", f"{path}/conv1", wide, block.width_in, 1, 1),
         *norm_rows(f"{name}.bn1{{}}", f"{path}/bn1", wide, labels),
-        conv_row(f"{name}.me.conv1", f"{path}/me/conv1", reduced, wide, 1, 1),
-        *norm_rows(f"{name}.me.bn1{{}}", f"{path}/me/bn1", reduced, labels),
-        conv_row(f"{name}.me.conv2", f"{path}/me/conv2", reduced, 1, 3, 3),
-        conv_row(f"{name}.me.conv3", f"{path}/me/conv3", wide, reduced, 1, 1),
-        *norm_rows(f"{name}.me.bn3{{}}", f"{path}/me/bn3", wide, labels),
+        *motion_rows(f"{name}.me", f"{path}/me", wide, labels),
         conv_row(f"{name}.conv3", f"{path}/conv3", out, wide, 1, 1),
         *norm_rows(f"{name}.bn3{{}}", f"{path}/bn3", out, labels),
     ]
@@ -114,3 +110,15 @@ def tea_rows(block: BlockSizes, model: FrameResNet, labels: Sequence[int]) -> li
         rows.append(conv_row(f"{name}.convs.{i}", f"{path}/convs{i}", w, w, 3, 3))
         rows += norm_rows(f"{name}.bns{{}}.{i}", f"{path}/bns{i}", w, labels)
     return rows
+
+
+def motion_rows(name: str, path: str, width: int, labels: Sequence[int]) -> list[Row]:
+    """TEA's motion excitation of `width` channels."""
+    reduced = width // REDUCTION
+    return [
+        conv_row(f"{name}.conv1", f"{path}/conv1", reduced, width, 1, 1),
+        *norm_rows(f"{name}.bn1{{}}", f"{path}/bn1", reduced, labels),
+        conv_row(f"{name}.conv2", f"{path}/conv2", reduced, 1, 3, 3),
+        conv_row(f"{name}.conv3", f"{path}/conv3", width, reduced, 1, 1),
+        *norm_rows(f"{name}.bn3{{}}", f"{path}/bn3", width, labels),
+    ]

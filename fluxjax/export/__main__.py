@@ -16,7 +16,7 @@ from fluxjax.checkpoints.paths import path_argument
 from fluxjax.export.artefacts import PLATFORMS, Rung, export
 from fluxjax.serving.checkpoint import Checkpoint, open_checkpoint
 from fluxjax.serving.command import add_sampling_option, command_parser, numbers, run_command
-from fluxjax.serving.settings import Setting, make_setting
+from fluxjax.serving.settings import Setting, budgets_of, make_setting, takes_frames
 from fluxjax.tokens.grids import parse_grid
 
 
@@ -31,9 +31,10 @@ def parser() -> argparse.ArgumentParser:
         type=path_argument,
         help="folder to write; must be empty",
     )
-    add("--budgets", help="tokens, comma-separated; default: those the model was trained for")
-    add("--grid", help="of every budget, FRAMESxPIXELS; default: the report's best, or the first "
-        "that the run was evaluated on")  # fmt: skip
+    add("--budgets", help="tokens, or of a frame flexible network frames, comma-separated; "
+        "default: those the model was trained for")  # fmt: skip
+    add("--grid", help="of every budget, FRAMESxPIXELS; a budget of frames takes so many of them; "
+        "default: the report's best, or the first that the run was evaluated on")  # fmt: skip
     add(
         "--report",
         type=path_argument,
@@ -61,7 +62,7 @@ def rungs_of(options: argparse.Namespace, checkpoint: Checkpoint) -> list[Rung]:
     if options.budgets:
         budgets = numbers(options.budgets, "budgets")
     else:
-        budgets = list(getattr(model, "budgets", (None,)))
+        budgets = list(budgets_of(model))
     rungs = []
     for budget in dict.fromkeys(budgets):
         point = None
@@ -71,6 +72,8 @@ def rungs_of(options: argparse.Namespace, checkpoint: Checkpoint) -> list[Rung]:
             setting = point.setting
         else:
             grid = parse_grid(options.grid) if options.grid else checkpoint.default_grid()
+            if takes_frames(model) and not options.grid:
+                grid = grid._replace(frames=max(grid.frames, *budgets))
             setting = make_setting(model, grid, budget)
             if report is not None:
                 point = next((p for p in report.points if p.setting == setting), None)

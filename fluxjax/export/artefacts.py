@@ -2,7 +2,8 @@
 
 OUT/ladder.json          from the largest budget to the smallest: grid, GMACs, accuracy, program
 OUT/program_*.jaxexport  for each budget a `jax.export` program (weights, clips) -> logits
-OUT/weights.safetensors  the weights that all programs share
+OUT/weights.safetensors  the weights that all programs share; of a frame flexible network those of
+                         all branches, from which each program takes and folds its own
 OUT/preprocessing.json   how frames are chosen, cropped and scaled; the pixel statistics
 OUT/labels.json          name of each class, or null
 """
@@ -20,7 +21,7 @@ import jax.numpy as jnp
 from flax.traverse_util import flatten_dict, unflatten_dict
 
 from fluxjax.budgets.points import Point
-from fluxjax.serving.settings import Setting, forward
+from fluxjax.serving.settings import Setting, forward, served_part
 from fluxjax.version import __version__
 from fluxjax.weight_files.safetensors_files import write_safetensors
 
@@ -46,9 +47,24 @@ class Rung:
 
 
 def flat_weights(variables: Mapping[str, Any]) -> dict[str, jax.Array]:
-    """Parameters that inference needs, by names such as "blocks_0/attn/qkv/kernel"."""
-    flat = {"/".join(path): value for path, value in flatten_dict(variables["params"]).items()}
+    """What inference needs, by names such as "blocks_0/attn/qkv/kernel".
+
+    Those of other collections begin with its name and a colon, as in "batch_stats:bn1_0/mean".
+    """
+    flat = {}
+    for kind, tree in variables.items():
+        start = "" if kind == "params" else f"{kind}:"
+        flat |= {start + "/".join(path): value for path, value in flatten_dict(tree).items()}
     return {name: value for name, value in flat.items() if not name.startswith(_TRAINING_ONLY)}
+
+
+def _variables_of(weights: Mapping[str, jax.Array]) -> dict[str, Any]:
+    """The inverse of `flat_weights`."""
+    variables: dict[str, Any] = {}
+    for name, value in weights.items():
+        kind, _, path = name.rpartition(":")
+        variables.setdefault(kind or "params", {})[tuple(path.split("/"))] = value
+    return {kind: unflatten_dict(flat) for kind, flat in variables.items()}
 
 
 def serving_function(model: nn.Module, setting: Setting):
@@ -59,12 +75,13 @@ def serving_function(model: nn.Module, setting: Setting):
     """
     if setting.method == "random":
         raise ValueError("a random selection cannot be served: every call would keep other tokens")
-    # The back end of every platform; cuDNN's would tie the program to one.
-    model = model.clone(attention="xla")
+    if hasattr(model, "attention"):
+        # The back end of every platform; cuDNN's would tie the program to one.
+        model = model.clone(attention="xla")
 
     def serve(weights: Mapping[str, jax.Array], clips: jax.Array) -> jax.Array:
-        params = unflatten_dict({tuple(name.split("/")): x for name, x in weights.items()})
-        return forward(model, {"params": params}, clips, setting)
+        served, variables = served_part(model, _variables_of(weights), setting)
+        return forward(served, variables, clips, setting)
 
     return serve
 
@@ -106,7 +123,7 @@ def export(
 
     Args:
       target: a folder that does not exist or is empty; parents are made.
-      model: with token budgets.
+      model: with budgets of tokens or frames.
       variables: of the model.
       rungs: budgets to serve; their settings must differ.
       labels: name of each class, in order.
@@ -187,7 +204,7 @@ def preprocessing(model: nn.Module, sampling: str) -> dict[str, Any]:
         "crop": "the middle square of the upright picture, its short side long",
         "resize": "to S x S, bilinear (a triangle filter) with antialiasing, rounded to uint8",
         "normalised_inside": {"scale": 255, **model.pixels._asdict()},
-        "patch": model.patch,
+        "patch": getattr(model, "patch", None),
     }
 
 

@@ -16,8 +16,9 @@ from fluxjax.tokens.tokens import Tokens
 
 SELECT_AND_MERGE = "group_dynamic+merge"
 MERGING = ("merge", SELECT_AND_MERGE)  # vid-TLDR on all tokens, or on those of a selection
+FRAMES = "frames"  # dense clips: a budget is a number of frames
 # "places": the same places in every frame; "none": all tokens of the grid, nothing is dropped.
-METHODS = (*SELECTIONS, "places", *MERGING, "none")
+METHODS = (*SELECTIONS, "places", *MERGING, FRAMES, "none")
 
 KEPT_TO_MERGE = 2  # a selection keeps this many times the budget, merging does the rest
 MERGING_BLOCKS = 3  # the first ones, as in vid-TLDR; more where that would be over half in one
@@ -33,7 +34,7 @@ class Setting(NamedTuple):
     Attributes:
       grid: sampling grid of the clip.
       budget: tokens that go through the transformer, at most those of the grid; with merging,
-        those that are left once the first blocks have merged.
+        those that are left once the first blocks have merged; of dense clips, their frames.
       method: one of `METHODS`; "none" exactly where the budget is all tokens.
       head: number of the head that answers.
     """
@@ -44,16 +45,30 @@ class Setting(NamedTuple):
     head: int
 
     def __str__(self) -> str:
+        if self.method == FRAMES:
+            return f"{self.grid}, all of its pixels"
         how = "all" if self.method == "none" else self.method
         return f"{self.grid}, {self.budget} tokens ({how}), head {self.head}"
+
+
+def takes_frames(model: nn.Module) -> bool:
+    """Whether a model takes dense clips of any number of frames; others take patches as tokens."""
+    return not hasattr(model, "patch")
+
+
+def budgets_of(model: nn.Module) -> tuple[int | None, ...]:
+    """The budgets that a model was made for: tokens, or frames; (None,) where it names none."""
+    return tuple(model.frames if takes_frames(model) else getattr(model, "budgets", (None,)))
 
 
 def methods_of(model: nn.Module) -> tuple[str, ...]:
     """The methods of `METHODS` that a model can be run with, its own choice first.
 
     Raises:
-      ValueError: if it has no token budgets.
+      ValueError: if it has no budgets, neither of tokens nor of frames.
     """
+    if takes_frames(model):
+        return (FRAMES,)
     if not hasattr(model, "selections"):
         raise ValueError(
             f"a {type(model).__name__} has no token budgets; train a FluxViT from it "
@@ -70,7 +85,8 @@ def make_setting(
     Args:
       model: with token budgets, such as a FluxViT or an Evl.
       grid: sampling grid.
-      budget: tokens to keep. None, or as many as the grid has: all, and the method is "none".
+      budget: tokens to keep. None, or as many as the grid has: all, and the method is "none". Of a
+        model that takes dense clips: frames of the grid to take instead of all.
       method: one of `methods_of(model)`, None for its first; with "none" the budget does not
         matter.
 
@@ -83,6 +99,8 @@ def make_setting(
     method = methods[0] if method is None else method
     if method not in methods:
         raise ValueError(f"unknown method {method!r}; choose one of {methods}")
+    if method == FRAMES:
+        return _frames_setting(grid, budget)
     if grid.resolution % model.patch:
         below = max(grid.resolution // model.patch, 1) * model.patch
         raise ValueError(
@@ -100,6 +118,13 @@ def make_setting(
     setting = Setting(grid, budget, method, model.head_for(budget))
     merge_schedule(model, setting)  # raises where it cannot be done
     return setting
+
+
+def _frames_setting(grid: Grid, budget: int | None) -> Setting:
+    frames = grid.frames if budget is None else budget
+    if not 1 <= frames <= grid.frames:
+        raise ValueError(f"budget {budget} must be 1 to {grid.frames}, the frames of {grid}")
+    return Setting(grid._replace(frames=frames), frames, FRAMES, 0)
 
 
 def smallest_budget(grid: Grid, method: str) -> int:
@@ -177,6 +202,19 @@ def forward(
     )
 
 
+def served_part(
+    model: nn.Module, variables: Mapping[str, Any], setting: Setting
+) -> tuple[nn.Module, Mapping[str, Any]]:
+    """The part of a model that a setting runs, and its variables; the model itself by default.
+
+    A model that has a smaller one in it for a number of frames gives that by its
+    `export_branch(variables, frames)`.
+    """
+    if not hasattr(model, "export_branch"):
+        return model, variables
+    return model.export_branch(variables, setting.grid.frames)
+
+
 def token_groups(
     model: nn.Module,
     variables: Mapping[str, Any],
@@ -194,7 +232,12 @@ def token_groups(
       clips: [B, T, H, W, 3], uint8 or normalised floats.
       setting: how to run it.
       key: of the draw; only the method "random" needs one.
+
+    Raises:
+      ValueError: if the model has no tokens.
     """
+    if setting.method == FRAMES:
+        raise ValueError(f"a {type(model).__name__} drops no tokens: every pixel counts")
     rngs = {"selection": key} if setting.method == "random" else None
     count, name = selected(model, setting) or (None, model.selections[0])
     kept = model.apply(variables, clips, count, name, rngs=rngs, method="kept_tokens")
@@ -215,6 +258,8 @@ def token_groups(
 
 def _options(model: nn.Module, setting: Setting) -> dict[str, Any]:
     """Arguments of the model's call."""
+    if setting.method == FRAMES:
+        return {}
     budget, selection = selected(model, setting) or (None, model.selections[0])
     options: dict[str, Any] = {"budget": budget, "head": setting.head, "selection": selection}
     if model.merges:

@@ -170,3 +170,58 @@ def test_a_branch_that_does_not_run_keeps_its_statistics():
 def test_adapters_begin_as_the_released_code_draws_them():
     adapter = Adapter().init(jax.random.key(0), jnp.zeros((1, 2048)))["params"]["kernel"]
     assert np.std(adapter) == pytest.approx((2 / 2048) ** 0.5, rel=0.05)
+
+
+def test_local_statistics_are_of_each_part_of_the_batch():
+    x = 3 + np.random.default_rng(4).standard_normal((4, 5, 2), np.float32)
+    whole, parts = BatchNorm(), BatchNorm(groups=2)
+    variables = whole.init(jax.random.key(0), x)
+    out, kept = parts.apply(variables, x, True, mutable=["batch_stats"])
+    first, moved = whole.apply(variables, x[:2], True, mutable=["batch_stats"])
+    second, _ = whole.apply(variables, x[2:], True, mutable=["batch_stats"])
+    np.testing.assert_allclose(out, np.concatenate([first, second]), rtol=1e-5, atol=1e-5)
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5), kept, moved)
+
+
+def test_groups_of_statistics_divide_the_clips_of_a_batch():
+    model, variables = drawn("tsm_ti_ffn")
+    options = {"train": True, "mutable": ["batch_stats"], "rngs": {"dropout": jax.random.key(0)}}
+    with pytest.raises(ValueError, match="statistics_groups=4 do not divide a batch of 2 clips"):
+        model.clone(statistics_groups=4).apply(variables, CLIPS, **options)
+    with pytest.raises(ValueError, match="statistics_groups=0 must be at least 1"):
+        model.clone(statistics_groups=0)
+    groups = jax.jit(lambda v, x: model.clone(statistics_groups=2).apply(v, x, **options))
+    alone = jax.jit(lambda v, x: model.apply(v, x, **options))
+    _, kept = groups(variables, CLIPS)
+    _, expected = alone(variables, CLIPS[:1])
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5),
+                 kept, expected)  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    "name", ["tsm_ti_ffn", "tea_ti_ffn", "slowfast_ti_ffn", "uniformer_ti_ffn"]
+)
+def test_layers_of_parameters_ascend_from_stem_to_head(name):
+    model = fluxjax.create_model(name, 5, layers=(1, 2, 1, 1))
+    params = shapes(model, 64)["params"]
+    found = {part: model.layer_id((part, "kernel")) for part in params}
+    assert set(found.values()) == set(range(model.depth + 2))
+    assert {part for part, layer in found.items() if layer == model.depth + 1} == {
+        part for part in params if part == "head" or part.startswith("norm_")
+    }
+    assert not any(model.frozen((part, "kernel")) for part in params)
+    known = {
+        "layer2_block1": 3, "conv1": 0, "bn1_2": 0, "s3_fast_res1": 3, "s3_slow_res0": 2,
+        "s3_fuse": 3, "s1_fuse": 0, "blocks2_1": 3, "patch_embed1": 0, "patch_embed3": 3,
+    }  # fmt: skip
+    assert len(known.items() & found.items()) >= 3
+    assert all(found.get(part, layer) == layer for part, layer in known.items())
+
+
+def test_a_network_without_classifier_gives_its_features():
+    model, variables = drawn("tsm_ti_ffn")
+    params = {name: value for name, value in variables["params"].items() if name != "head"}
+    headless = fluxjax.create_model("tsm_ti_ffn", 0, **SMALL)
+    _, features = model.apply(variables, CLIPS, return_features=True)
+    found = headless.apply({**variables, "params": params}, CLIPS)
+    np.testing.assert_allclose(found, features, rtol=1e-6)

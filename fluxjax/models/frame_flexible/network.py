@@ -1,6 +1,6 @@
 """What the frame flexible networks have in common: frame numbers, fields, what tasks ask."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, ClassVar
 
 import flax.linen as nn
@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 
 from fluxjax.models.frame_flexible.branches import BranchedLayers, branch_index, check_frames
+from fluxjax.models.frame_flexible.conversion import export_branch
 from fluxjax.models.layers import check_headless
 from fluxjax.tokens.tokens import PixelStats, normalize_pixels
 
@@ -82,7 +83,7 @@ class FrameNetwork(BranchedLayers, nn.Module):
     def normalized(
         self, video: jax.Array, branch: int | None, train: bool
     ) -> tuple[jax.Array, int]:
-        """Normalised pixels in the network's dtype, and the index of the clips' branch.
+        """Normalised pixels [B, T, H, W, 3] in the network's dtype, and the index of the branch.
 
         Raises:
           ValueError: on another shape, a branch that is not there, or a batch that the groups of
@@ -98,16 +99,24 @@ class FrameNetwork(BranchedLayers, nn.Module):
         index = branch_index(branch, video.shape[1], self.frames)
         return normalize_pixels(video, self.pixels).astype(self.dtype), index
 
-    def classified(self, x: jax.Array, dropout: float, train: bool, init) -> jax.Array:
+    def classified(
+        self, x: jax.Array, dropout: float, train: bool, init: Callable[..., jax.Array]
+    ) -> jax.Array:
         """Features [.., C] -> logits [.., K] float32, behind dropout; in a compact method."""
         x = nn.Dropout(dropout)(x, deterministic=not train)
         head = nn.Dense(self.num_classes, kernel_init=init, dtype=self.dtype, name="head")
         return head(x).astype(jnp.float32)
 
     def headless(self, features: jax.Array, return_features: bool) -> jax.Array:
-        """What a network without classifier returns; raises where more is asked for."""
+        """The features [B, C] of a network without classifier; raises if more is asked for."""
         check_headless(return_features)
         return features
+
+    def export_branch(
+        self, variables: Mapping[str, Any], frames: int
+    ) -> tuple[nn.Module, dict[str, Any]]:
+        """The plain network that clips of `frames` frames take, see `conversion.export_branch`."""
+        return export_branch(self, variables, frames)
 
     def fold_adapter(self, block: Mapping[str, Any], adapter: jax.Array) -> dict[str, Any]:
         """A block's parameters with (1 + adapter) [C] in the convolution that reads its output."""
