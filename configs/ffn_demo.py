@@ -14,7 +14,7 @@ Score: 100 % held-out top-1 at 2 to 9 frames, 99.8 % at 10 (512 videos; chance 2
 
 from fluxjax.config.keys import base_config
 
-SIDE = 56
+SIDE = 40
 FRAMES = (2, 4, 8)
 
 
@@ -28,15 +28,16 @@ def get_config(variant="ffn"):
         config.grids.frames = (int(separate),)
     else:
         raise ValueError(f"unknown variant {variant!r}; known: ffn, st2, st4, st8")
+    config.model.bottleneck, config.model.dropout = False, 0.0
     config.method, config.budgets = "cross_entropy", ()
     config.grids.resolutions = (SIDE,)
-    config.total_steps, config.batch_size, config.log_every = 200, 32, 20
-    config.checkpoint.every_steps = 100
+    config.total_steps, config.batch_size, config.log_every = 250, 32, 25
+    config.checkpoint.every_steps = 125
     config.data.sampling = "ssv2"
     config.data.flip = False  # it would turn left into right
     config.data.crop_scale = (0.6, 1.0)
     config.optim.name, config.optim.schedule = "sgd", "slowfast_cosine"
-    config.optim.lr, config.optim.end_lr, config.optim.warmup_lr = 0.4, 0.0, 0.0
+    config.optim.lr, config.optim.end_lr, config.optim.warmup_lr = 0.8, 0.0, 0.0
     config.optim.warmup_steps, config.optim.weight_decay = 40, 5e-4
     config.eval.grids = tuple(f"{frames}x{SIDE}" for frames in range(2, 11))
     config.eval.batch_size = 64

@@ -1,7 +1,8 @@
 """Classification by networks that take dense clips: no patches, no token budgets, batch statistics.
 
 The task `classify` is this one for models without `patch`. A model says of itself `pixels` (its
-statistics); `model.apply(variables, video, train=.., return_features=..)` takes normalised float
+statistics), `depth`, `layer_id(path)` and `frozen(path)`, and if it has branches for frame numbers the
+field `frames`; `model.apply(variables, video, train=.., return_features=..)` takes normalised float
 clips [B, T, H, W, 3].
 """
 
@@ -44,16 +45,29 @@ class ClassifyDenseTask:
         self.clips = self._clips()
 
     def _create(self) -> nn.Module:
-        return model_of(self.config)
+        """The model, with a branch for each frame number of the training if it has branches."""
+        frames, fields = self._frames(), self.config.model
+        if "frames" not in fields:
+            return model_of(self.config)
+        if fields.frames is not None and tuple(fields.frames) != frames:
+            raise ValueError(
+                f"config.model.frames={tuple(fields.frames)} must be config.grids.frames={frames}; "
+                "leave it out"
+            )
+        return model_of(self.config, frames=frames)
 
-    def _clips(self) -> tuple[ClipSpec, ...]:
+    def _frames(self) -> tuple[int, ...]:
+        """The frame numbers that are trained: one, of a plain network."""
         frames = tuple(self.config.grids.frames)
         if len(frames) != 1:
             raise ValueError(
                 f"{self.config.model.name} is trained at one frame number here, config.grids.frames"
                 f"={frames} names {len(frames)}; leave one, or set config.task='frame_flexible'"
             )
-        return (ClipSpec((Grid(frames[0], self._resolution()),)),)
+        return frames
+
+    def _clips(self) -> tuple[ClipSpec, ...]:
+        return (ClipSpec((Grid(self._frames()[0], self._resolution()),)),)
 
     def _resolution(self) -> int:
         resolutions = tuple(self.config.grids.resolutions)
@@ -78,11 +92,6 @@ class ClassifyDenseTask:
                     f"{name} has no token budgets: set config.{key}={value!r} instead of "
                     f"{config[key]!r}"
                 )
-        if config.optim.layer_decay != 1.0:
-            raise ValueError(
-                f"{name} has no numbered layers: set config.optim.layer_decay=1.0 instead of "
-                f"{config.optim.layer_decay}"
-            )
         if config.features.dir is not None:
             raise ValueError(
                 f"config.features.dir={config.features.dir!r} needs a model with a frozen tower, "
@@ -127,7 +136,7 @@ class ClassifyDenseTask:
 
     def groups(self, params: Any) -> Any:
         """Weight decay and rate of every parameter, see `parameter_groups.network_groups`."""
-        return network_groups(params, self.config.optim)
+        return network_groups(self.model, params, self.config.optim)
 
     def loss(self, variables: Any, batch: Batch, key: jax.Array, plan: Plan) -> LossOutput:
         """Term ce, metric top1_all against the unmixed label."""

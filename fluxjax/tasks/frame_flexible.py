@@ -7,7 +7,6 @@ most frames learns from labels; those with fewer learn its prediction (temporal 
 from collections.abc import Sequence
 from typing import Any
 
-import flax.linen as nn
 import jax
 import jax.numpy as jnp
 from ml_collections import ConfigDict
@@ -15,7 +14,6 @@ from ml_collections import ConfigDict
 from fluxjax.tasks.base import Batch, LossOutput, Plan
 from fluxjax.tasks.classify_dense import ClassifyDenseTask
 from fluxjax.tasks.losses import cross_entropy
-from fluxjax.tasks.model_of import model_of
 from fluxjax.tokens.examples import ClipSpec
 from fluxjax.tokens.grids import Grid
 
@@ -31,28 +29,22 @@ class FrameFlexibleTask(ClassifyDenseTask):
     """Trains a model at all of `config.grids.frames` in every step.
 
     The clips of a video draw their frames independently and share crop, mirroring, colours and
-    mixing. Branches of the model are chosen by the number of frames; its `frames` are those of
-    `config.grids.frames`.
+    mixing. The model has a branch for each number, `frames`, which clips of so many take.
     """
 
-    def _create(self) -> nn.Module:
-        frames, named = tuple(self.config.grids.frames), self.config.model.get("frames")
+    def _frames(self) -> tuple[int, ...]:
+        frames, name = tuple(self.config.grids.frames), self.config.model.name
+        if "frames" not in self.config.model:
+            raise ValueError(
+                f"{name} has no branches for frame numbers; task 'frame_flexible' trains models "
+                "such as tsm_r50_ffn"
+            )
         if len(frames) < 2 or list(frames) != sorted(set(frames)):
             raise ValueError(
                 f"config.grids.frames={frames} must be at least two ascending frame numbers, a "
                 "branch each"
             )
-        if "frames" not in self.config.model:
-            raise ValueError(
-                f"{self.config.model.name} has no branches for frame numbers; task "
-                "'frame_flexible' trains models such as tsm_r50_ffn"
-            )
-        if named is not None and tuple(named) != frames:
-            raise ValueError(
-                f"config.model.frames={tuple(named)} must be config.grids.frames={frames}; leave "
-                "it out"
-            )
-        return model_of(self.config, frames=frames)
+        return frames
 
     def _clips(self) -> tuple[ClipSpec, ...]:
         """Most frames first."""

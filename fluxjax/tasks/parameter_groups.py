@@ -31,25 +31,28 @@ def layer_decay(model: nn.Module, params: Any, optim: ConfigDict) -> Any:
         affine = path[-1] == "scale" and path[-2] in ("lpe", "gpe")
         no_decay = value.ndim <= 1 or path[-1] == "position_table"
         decay = optim.decay_all or (optim.decay_affine if affine else not no_decay)
-        exponent = model.depth + 1 - model.layer_id(path)
-        scale = optim.layer_decay**exponent * _head_scale(path, optim)
-        return ParamGroup(model.frozen(path), decay, lr_scale=scale)
+        return ParamGroup(model.frozen(path), decay, lr_scale=_rate(model, path, optim))
 
     return _each(group, params)
 
 
-def network_groups(params: Any, optim: ConfigDict) -> Any:
-    """A tree like `params` of `ParamGroup`, of a convolutional network or one without layer decay.
+def network_groups(model: nn.Module, params: Any, optim: ConfigDict) -> Any:
+    """A tree like `params` of `ParamGroup`, of a convolutional network.
 
     Scales and biases are not decayed, every other parameter is, vectors such as FFN's adapters too;
-    `optim.decay_all` decays everything.
+    `optim.decay_all` decays everything. Factors are as of `layer_decay`.
     """
 
     def group(path: tuple[str, ...], value: Any) -> ParamGroup:
         decay = optim.decay_all or path[-1] not in ("scale", "bias")
-        return ParamGroup(decay=decay, lr_scale=_head_scale(path, optim))
+        return ParamGroup(model.frozen(path), decay, lr_scale=_rate(model, path, optim))
 
     return _each(group, params)
+
+
+def _rate(model: nn.Module, path: tuple[str, ...], optim: ConfigDict) -> float:
+    """Factor on the learning rate: of the parameter's layer, and of classifiers."""
+    return optim.layer_decay ** (model.depth + 1 - model.layer_id(path)) * _head_scale(path, optim)
 
 
 def _head_scale(path: tuple[str, ...], optim: ConfigDict) -> float:

@@ -12,7 +12,7 @@ class ToyFrames(nn.Module):
 
     Attributes:
       num_classes: K.
-      frames: of the branches; () for a plain network, whose only branch is called plain.
+      frames: of the branches, one of a plain network.
       width: of the layer.
       dtype: of the computation.
     """
@@ -22,11 +22,18 @@ class ToyFrames(nn.Module):
     width: int = 8
     dtype: jnp.dtype = jnp.float32
 
-    pixels = IMAGENET_PIXELS  # no field
+    pixels = IMAGENET_PIXELS  # no field, as the next one
+    depth = 1
+
+    def layer_id(self, path):
+        return 2 if path[0] == "head" else 1
+
+    def frozen(self, path):
+        return False
 
     def setup(self):
         self.layer = nn.Dense(self.width)
-        for branch in self.frames or ("plain",):
+        for branch in self.frames:
             setattr(self, f"norm_{branch}", nn.BatchNorm(momentum=0.9, name=f"norm_{branch}"))
         self.head = nn.Dense(self.num_classes)
 
@@ -34,9 +41,7 @@ class ToyFrames(nn.Module):
         assert jnp.issubdtype(video.dtype, jnp.floating)
         frames = video.shape[1]
         if branch is None:
-            branch = (
-                min(self.frames, key=lambda n: (abs(n - frames), -n)) if self.frames else "plain"
-            )
+            branch = min(self.frames, key=lambda n: (abs(n - frames), -n))
         x = self.layer(video.reshape(*video.shape[:2], -1))
         if self.is_initializing():
             for other in self.frames:
@@ -49,4 +54,4 @@ class ToyFrames(nn.Module):
 
 
 register_model("toy_frames", ToyFrames)
-register_model("toy_plain", ToyFrames, frames=())
+register_model("toy_plain", ToyFrames, frames=(4,))
