@@ -5,8 +5,8 @@
 "ffn" is configs/ffn_demo.py, "st2", "st4" and "st8" its variants, plain networks at one frame
 number. Each is trained once a seed and evaluated at 2 to 10 frames. "separate" takes at every
 number of frames the network that was trained nearest, three networks against one; the rows of st8
-show Temporal Frequency Deviation. What is there is not run again. Writes ffn_versus_separate.json
-and .md into --output.
+show Temporal Frequency Deviation. What is there is not run again. Writes ffn_versus_separate.json,
+.md and .svg into --output.
 """
 
 import argparse
@@ -17,11 +17,20 @@ import subprocess
 import sys
 from collections.abc import Mapping, Sequence
 
+from matplotlib.figure import Figure
+
+from fluxjax.budgets.figures import svg
 from fluxjax.evaluation.machine import this_machine
 from fluxjax.evaluation.tables import markdown_table
 
 TRAININGS = ("ffn", "st2", "st4", "st8")
 TRAINED = (2, 4, 8)
+# name -> label, colour, marker, horizontal place beside the number of frames
+SHOWN = {
+    "ffn": ("one frame flexible network", "#D55E00", "o", -0.06),
+    "separate": ("three networks, each at its own number", "#0072B2", "s", 0.0),
+    "st8": ("one network trained at 8 frames", "#009E73", "^", 0.06),
+}
 
 # Frames of a clip -> held-out top-1.
 Scores = Mapping[int, float]
@@ -71,6 +80,24 @@ def _spread(top1: Sequence[float]) -> str:
     return f"{statistics.mean(top1):.1%} ± {deviation:.1%}"
 
 
+def figure_of(rows: Mapping[str, Mapping[int, Sequence[float]]]) -> Figure:
+    """Mean top-1 with the seeds' range against frames."""
+    figure = Figure(figsize=(7.2, 4.0), layout="constrained")
+    axes = figure.add_subplot()
+    for name, (label, colour, marker, place) in SHOWN.items():
+        frames = list(rows[name])
+        mean = [100 * statistics.mean(rows[name][n]) for n in frames]
+        low = [m - 100 * min(rows[name][n]) for m, n in zip(mean, frames, strict=True)]
+        high = [100 * max(rows[name][n]) - m for m, n in zip(mean, frames, strict=True)]
+        axes.errorbar([n + place for n in frames], mean, yerr=(low, high), label=label,
+                      color=colour, marker=marker, capsize=2, markersize=5)  # fmt: skip
+    axes.set_xlabel("frames of a clip")
+    axes.set_ylabel("held-out top-1, %; bars: all seeds")
+    axes.grid(alpha=0.25)
+    figure.legend(loc="outside lower center", ncols=2, frameon=False, fontsize="small")
+    return figure
+
+
 def main() -> None:
     """Trains, measures and writes."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
@@ -87,9 +114,11 @@ def main() -> None:
     rows = series(scores)
     output = pathlib.Path(options.output)
     output.mkdir(parents=True, exist_ok=True)
-    record = {"seeds": options.seeds, "machine": this_machine(), "top1": rows}
+    record = {"seeds": options.seeds, "config": options.config, "machine": this_machine(),
+              "top1": rows}  # fmt: skip
     (output / "ffn_versus_separate.json").write_text(json.dumps(record, indent=2) + "\n")
     (output / "ffn_versus_separate.md").write_text(table_of(rows))
+    (output / "ffn_versus_separate.svg").write_bytes(svg(figure_of(rows)))
     print(table_of(rows))
 
 

@@ -10,6 +10,7 @@ from data_pipelines.clips import seeding
 from data_pipelines.clips.seeding import Stream
 from data_pipelines.clips.training_crops import training_crop
 from data_pipelines.clips.views import frame_span, span_sampler
+from data_pipelines.reading.geometry import Box
 from data_pipelines.reading.video import Video, open_video
 from data_pipelines.sources.records import Record
 from fluxjax.tokens.examples import ClipSpec
@@ -93,16 +94,26 @@ def joint_clips(
         for _ in range(repeats):
             box = crop(video.height, video.width, draws.grids[0].resolution, crops)
             flip = augmentation.flip and flips.random() < 0.5
-            sets.append(
-                [
-                    video.read(indices, box=box, size=(grid.resolution,) * 2, flip=flip)
-                    for indices, grid in zip(frames, draws.grids, strict=True)
-                ]
-            )
+            sets.append(_read(video, frames, draws.grids, box, flip))
     if augmentation.rand_augment is not None:
         generator = draws.rng(Stream.AUGMENT)
         sets = [_jointly(augmentation.rand_augment, clips, generator) for clips in sets]
     return sets
+
+
+def _read(
+    video: Video, frames: Sequence[np.ndarray], grids: Sequence[Grid], box: Box, flip: bool
+) -> list[np.ndarray]:
+    """The clips; those of one resolution are decoded together, once."""
+    clips: list[np.ndarray] = [np.empty(0)] * len(grids)
+    for resolution in sorted({grid.resolution for grid in grids}):
+        own = [i for i, grid in enumerate(grids) if grid.resolution == resolution]
+        together = np.concatenate([frames[i] for i in own])
+        read = video.read(together, box=box, size=(resolution, resolution), flip=flip)
+        ends = np.cumsum([len(frames[i]) for i in own])[:-1]
+        for i, clip in zip(own, np.split(read, ends), strict=True):
+            clips[i] = clip
+    return clips
 
 
 def _frames(

@@ -1,9 +1,9 @@
 """Classification by networks that take dense clips: no patches, no token budgets, batch statistics.
 
 The task `classify` is this one for models without `patch`. A model says of itself `pixels` (its
-statistics), `depth`, `layer_id(path)` and `frozen(path)`, and if it has branches for frame numbers the
-field `frames`; `model.apply(variables, video, train=.., return_features=..)` takes normalised float
-clips [B, T, H, W, 3].
+statistics), `depth`, `layer_id(path)` and `frozen(path)`, and if it has branches for frame numbers
+the field `frames`; `model.apply(variables, video, train=.., return_features=..)` takes normalised
+float clips [B, T, H, W, 3].
 """
 
 from collections.abc import Sequence

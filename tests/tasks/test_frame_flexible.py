@@ -1,5 +1,6 @@
 """The task frame_flexible, and classify of networks without patches."""
 
+import flax
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -156,6 +157,26 @@ def test_evaluation_takes_any_frame_number(trained):
     head = variables["params"]["head"]
     np.testing.assert_allclose(features @ head["kernel"] + head["bias"], found, atol=1e-5)
     assert forward_gmacs(task, grid, None) > 0
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["slowfast_ti_ffn", "uniformer_ti_ffn"])
+def test_3d_networks_take_any_frame_number_by_the_nearest_branch(name):
+    """Where the official code crashes."""
+    config = config_for(name, frames=(8, 16, 32))
+    config.grids.resolutions = (32,)
+    task = create_task(config)
+    variables = jax.jit(task.init)(jax.random.key(0))
+    # Statistics that differ tell the branches apart.
+    flat = flax.traverse_util.flatten_dict(variables["batch_stats"])
+    flat = {path: x + int(path[-2][-1]) for path, x in flat.items()}
+    variables["batch_stats"] = flax.traverse_util.unflatten_dict(flat)
+    video = np.random.default_rng(0).integers(0, 256, (1, 13, 32, 32, 3), np.uint8)
+    predict = jax.jit(lambda v, x: task.predict(v, {"video": x}, None))
+    apply = jax.jit(task.model.apply, static_argnames="branch")
+    found = predict(variables, video)
+    np.testing.assert_allclose(found, apply(variables, video, branch=16), atol=1e-5)
+    assert np.max(np.abs(found - apply(variables, video, branch=8))) > 1e-3
 
 
 def test_a_network_without_patches_is_classified_from_dense_frames():
