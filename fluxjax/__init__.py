@@ -16,6 +16,7 @@ from fluxjax.checkpoints.usage import Usage
 from fluxjax.convert.initialize import init_fluxvit_from_internvideo2
 from fluxjax.convert.load import load_torch, to_torch
 from fluxjax.models import list_models
+from fluxjax.models.frame_flexible.conversion import export_branch
 from fluxjax.pretrained.models import create_model
 from fluxjax.tokens.tokens import Tokens, pack
 from fluxjax.version import __version__
@@ -34,6 +35,7 @@ __all__ = [
     "WeightsError",
     "__version__",
     "create_model",
+    "export_branch",
     "init_fluxvit_from_internvideo2",
     "list_models",
     "load",

@@ -14,7 +14,7 @@ import numpy as np
 
 from fluxjax.convert import label_sets, shapes
 from fluxjax.convert.ffn_2d_rows import BASE, HEADS, blocks_of, rows_of
-from fluxjax.convert.ffn_rows import frames_for, labels_in, with_fresh
+from fluxjax.convert.ffn_rows import check_key, frames_for, labels_in, with_fresh
 from fluxjax.convert.mapping import Row, to_variables
 from fluxjax.convert.untold import check_fields
 from fluxjax.models.frame_flexible.conversion import spread_branches
@@ -55,7 +55,7 @@ def load(
       head_key: draws a new classifier, and what else the checkpoint lacks.
       dropout: before the classifier; default 0.5, or 0 where its name says that there was none.
       adapters: weight alteration of branches made from a plain network; default: the class's.
-      **fields: other fields of the model, such as dtype, pixels or shift.
+      **fields: other fields of the model, such as dtype or shift.
 
     Raises:
       WeightsError: listing missing, unexpected and misshaped names.
@@ -69,13 +69,10 @@ def load(
     labels = labels_in(state)
     frames = frames_for(labels, frames, (4, 8, 16), 16)
     spread = not labels and len(frames) > 1
-    bare = kind is Tea and not any(".me." in name for name in state)
-    if head_key is None and (spread or bare):
-        needy = f"frames={frames} of a plain checkpoint need" if spread else "a plain Res2Net needs"
-        raise ValueError(
-            f"{needy} num_classes= and head_key=jax.random.key(..): classifier, and what it lacks "
-            "of branches and of TEA, are drawn"
-        )
+    if kind is Tea and not any(".me." in name for name in state):
+        check_key(head_key, "TEA from a Res2Net without motion excitation")
+    if spread:
+        check_key(head_key, f"frames={frames} of a plain checkpoint")
     head = next((name for name in HEADS if f"{name}.weight" in state), HEADS[0])
     if dropout is None:
         dropout = 0.0 if official and head == HEADS[1] else 0.5

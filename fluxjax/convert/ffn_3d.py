@@ -15,7 +15,7 @@ import numpy as np
 
 from fluxjax.convert import label_sets, shapes
 from fluxjax.convert.ffn_3d_rows import adapted_blocks, rows_of
-from fluxjax.convert.ffn_rows import frames_for, labels_in
+from fluxjax.convert.ffn_rows import check_key, frames_for, labels_in
 from fluxjax.convert.mapping import to_variables
 from fluxjax.convert.untold import check_fields
 from fluxjax.models.frame_flexible.conversion import spread_branches
@@ -96,11 +96,8 @@ def load(
     labels = labels_in(state)
     frames = frames_for(labels, frames, _RELEASED[kind], _RELEASED[kind][-1])
     spread = not labels and len(frames) > 1
-    if spread and head_key is None:
-        raise ValueError(
-            f"frames={frames} of a plain checkpoint need num_classes= and "
-            "head_key=jax.random.key(..): classifier and adapters are drawn"
-        )
+    if spread:
+        check_key(head_key, f"frames={frames} of a plain checkpoint")
     names = [f"{_HEADS[kind]}.{part}" for part in ("weight", "bias")]
     state, num_classes = label_sets.heads_for(state, names, num_classes, label_map, head_key)
     stored = any(".adaconv_" in name for name in state)

@@ -54,6 +54,15 @@ def frames_for(
     return tuple(released) if tuple(labels) == RELEASED_LABELS else tuple(labels)
 
 
+def check_key(head_key: Any, what: str) -> None:
+    """Raises ValueError if `what` lacks weights and there is no key to draw them."""
+    if head_key is None:
+        raise ValueError(
+            f"{what}: pass num_classes= and head_key=jax.random.key(..), which draws what the "
+            "checkpoint lacks, and the classifier"
+        )
+
+
 CONV = Layout(
     lambda x: (np.moveaxis(x, (0, 1), (-1, -2)),),
     lambda arrays, shape: np.moveaxis(arrays[0], (-1, -2), (0, 1)),

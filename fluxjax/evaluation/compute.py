@@ -55,12 +55,22 @@ def _repeated(jaxpr: Any) -> float:
             turns = equation.params["length"]
             total += turns * inner + (turns - 1) * (count_flops(body) - inner)
             continue
-        for value in equation.params.values():
+        for value in _run_here(equation.params).values():
             for part in value if isinstance(value, tuple | list) else (value,):
                 part = getattr(part, "jaxpr", part)
                 if hasattr(part, "eqns"):
                     total += _repeated(part)
     return total
+
+
+def _run_here(params: dict[str, Any]) -> dict[str, Any]:
+    """An equation's parameters, of `lax.platform_dependent` with the branch of this platform."""
+    platforms = params.get("branches_platforms")
+    if platforms is None:
+        return params
+    here = [i for i, names in enumerate(platforms) if names and jax.default_backend() in names]
+    number = here[0] if here else platforms.index(None)
+    return params | {"branches": params["branches"][number : number + 1]}
 
 
 def wilson_interval(hits: float, count: float, z: float = 1.96) -> tuple[float, float]:

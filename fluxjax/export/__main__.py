@@ -33,7 +33,7 @@ def parser() -> argparse.ArgumentParser:
     )
     add("--budgets", help="tokens, or of a frame flexible network frames, comma-separated; "
         "default: those the model was trained for")  # fmt: skip
-    add("--grid", help="of every budget, FRAMESxPIXELS; a budget of frames takes so many of them; "
+    add("--grid", help="of every budget, FRAMESxPIXELS (budgets of frames: of their number); "
         "default: the report's best, or the first that the run was evaluated on")  # fmt: skip
     add(
         "--report",
@@ -59,22 +59,25 @@ def rungs_of(options: argparse.Namespace, checkpoint: Checkpoint) -> list[Rung]:
     model, report = checkpoint.model, _report(options, checkpoint)
     if options.within_noise and (report is None or options.grid is not None):
         raise ValueError("--within-noise chooses from a report: add --report, and drop --grid")
+    grid = parse_grid(options.grid) if options.grid else None
     if options.budgets:
         budgets = numbers(options.budgets, "budgets")
+    elif grid is not None and takes_frames(model):
+        budgets = [grid.frames]
     else:
         budgets = list(budgets_of(model))
     rungs = []
     for budget in dict.fromkeys(budgets):
         point = None
-        if report is not None and options.grid is None:
+        if report is not None and grid is None:
             point, line = plan_aloud(report, tokens=budget, within_noise=options.within_noise)
             print(line, file=sys.stderr)
             setting = point.setting
         else:
-            grid = parse_grid(options.grid) if options.grid else checkpoint.default_grid()
-            if takes_frames(model) and not options.grid:
-                grid = grid._replace(frames=max(grid.frames, *budgets))
-            setting = make_setting(model, grid, budget)
+            sampled = grid or checkpoint.default_grid()
+            if takes_frames(model):
+                sampled = sampled._replace(frames=budget)
+            setting = make_setting(model, sampled, budget)
             if report is not None:
                 point = next((p for p in report.points if p.setting == setting), None)
         gmacs = measure.gmacs(model, checkpoint.variables, setting)

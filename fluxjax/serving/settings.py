@@ -53,7 +53,7 @@ class Setting(NamedTuple):
 
 def takes_frames(model: nn.Module) -> bool:
     """Whether a model takes dense clips of any number of frames; others take patches as tokens."""
-    return not hasattr(model, "patch")
+    return hasattr(model, "frames") and not hasattr(model, "patch")
 
 
 def size_of(model: nn.Module, grid: Grid) -> int:

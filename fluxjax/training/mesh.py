@@ -101,6 +101,8 @@ def spec_of(path: str, shape: tuple[int, ...], mesh: Mesh) -> PartitionSpec:
     device.
     """
     rule = next((spec for pattern, spec in RULES if re.search(pattern, path)), PartitionSpec())
+    if path.endswith("kernel") and len(shape) > 3:  # of a convolution, [.., in, out]
+        rule = (None,) * (len(shape) - 2) + tuple(rule)
     cut = []
     for size, axis in zip(shape, rule, strict=False):
         ways = mesh.shape.get(axis, 1) if axis else 1

@@ -125,5 +125,5 @@ def test_what_does_not_fit_is_told_at_once():
     state["s9.extra"] = state.pop("head.projection.bias")
     with pytest.raises(WeightsError, match=r"(?s)missing \(2\): .*s2_fuse.*unexpected \(1\): .*s9"):
         fluxjax.load_torch("ffn", state)
-    with pytest.raises(ValueError, match="need num_classes= and head_key="):
+    with pytest.raises(ValueError, match="pass num_classes= and head_key="):
         fluxjax.load_torch("ffn", released("uniformer")[1], frames=(4, 8, 16), head_dim=16)

@@ -10,6 +10,7 @@ import pytest
 import fluxjax
 from fluxjax.export import __main__ as command
 from fluxjax.export.artefacts import flat_weights
+from fluxjax.serving.checkpoint import open_checkpoint
 from fluxjax.serving.settings import Setting, make_setting, token_groups
 from fluxjax.tokens.grids import Grid
 from fluxjax.weight_files.readers import read_weights
@@ -56,6 +57,23 @@ def test_the_ladder_climbs_frame_numbers(stored, tmp_path, capsys):
         np.testing.assert_allclose(logits, expected, rtol=1e-4, atol=1e-4)
         other = jax.jit(lambda x, n=6 - frames: model.apply(variables, x, n))(clips)
         assert np.abs(other - expected).max() > 1e-2
+
+
+@pytest.mark.parametrize(
+    ("options", "expected"),
+    [
+        (["--grid", "3x48"], ["3x48"]),
+        (["--grid", "4x48", "--budgets", "4,1"], ["4x48", "1x48"]),
+        (["--budgets", "3"], ["3x32"]),
+        ([], ["2x32", "4x32"]),
+    ],
+)
+def test_rungs(stored, options, expected):
+    options = command.parser().parse_args(
+        ["--checkpoint", str(stored[2]), "--target", "out", *options]
+    )
+    rungs = command.rungs_of(options, open_checkpoint(options.checkpoint))
+    assert [str(rung.setting.grid) for rung in rungs] == expected
 
 
 def test_budgets_are_frames(stored):

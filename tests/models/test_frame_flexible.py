@@ -8,13 +8,13 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from flax.traverse_util import flatten_dict
-from jax.extend.core import jaxprs_in_params
 
 import fluxjax
 from fluxjax.models.frame_flexible.branches import Adapter
 from fluxjax.models.frame_flexible.conversion import export_branch
 from fluxjax.models.frame_flexible.norms import BatchNorm
 from fluxjax.tokens.tokens import normalize_pixels
+from tests.models.products import products
 
 SMALL = {"layers": (1, 1), "widths": (16, 32), "stem": 8, "frames": (2, 4)}
 CLIPS = np.random.default_rng(0).standard_normal((2, 4, 24, 24, 3), np.float32)
@@ -44,19 +44,6 @@ def test_tea_may_alter_weights_too():
     assert more == 3 * 13_120  # as TSM's: the blocks' inputs are as wide
 
 
-def convolution_macs(jaxpr):
-    """Multiplications of all convolutions of a program."""
-    total = 0
-    for equation in jaxpr.eqns:
-        if equation.primitive.name == "conv_general_dilated":
-            kernel = equation.invars[1].aval.shape
-            output = equation.params["dimension_numbers"].rhs_spec[0]
-            total += equation.outvars[0].aval.size * math.prod(kernel) // kernel[output]
-        inner = jaxprs_in_params(equation.params)
-        total += sum(convolution_macs(getattr(x, "jaxpr", x)) for x in inner)
-    return total
-
-
 @pytest.mark.parametrize(
     "name, frames, published",
     [
@@ -71,7 +58,7 @@ def test_the_compute_that_is_published(name, frames, published):
     model = fluxjax.create_model(name, 174)
     video = jax.ShapeDtypeStruct((1, frames, 224, 224, 3), jnp.float32)
     program = jax.make_jaxpr(model.apply)(shapes(model), video)
-    assert convolution_macs(program.jaxpr) / 1e9 == pytest.approx(published, rel=0.01)
+    assert products(program.jaxpr) / 1e9 == pytest.approx(published, rel=0.01)
 
 
 @functools.cache
@@ -103,6 +90,15 @@ def test_a_branch_as_a_plain_network(name, adapters):
         np.testing.assert_allclose(run(plain, own, clips), whole, rtol=1e-5, atol=1e-5)
         other = run(model, variables, clips, {2: 4, 4: 2}[near])
         assert np.abs(other - whole).max() > 1e-2
+
+
+def test_a_branch_of_a_plain_network_is_itself_and_others_have_none():
+    model, variables = drawn("tsm_ti_ffn", frames=(4,))
+    same, own = fluxjax.export_branch(model, variables, 9)
+    assert same == model.clone(parent=None)
+    jax.tree.map(np.testing.assert_array_equal, own, variables)
+    with pytest.raises(ValueError, match="a FluxViT has no branches"):
+        fluxjax.export_branch(fluxjax.create_model("fluxvit_ti14"), {}, 8)
 
 
 def test_pixels_and_their_normalised_floats_give_the_same():

@@ -9,9 +9,10 @@ import numpy as np
 import pytest
 
 from fluxjax.models.attention_choice import plain_attention
-from fluxjax.models.frame_flexible.conv3d import convolve
 from fluxjax.models.frame_flexible.conversion import export_branch
+from fluxjax.models.frame_flexible.convolutions import convolve
 from fluxjax.models.registry import create_model
+from tests.models.products import products
 
 TINY = {
     "slowfast": {"width": 8, "beta_inv": 4, "layers": (1, 1, 1, 1), "frames": (4, 8, 16)},
@@ -56,24 +57,6 @@ def test_the_compute_that_is_published(name, frames, published):
     with plain_attention():
         program = jax.make_jaxpr(model.apply)(variables, video)
     assert products(program.jaxpr) / 1e9 == pytest.approx(published, rel=0.01)
-
-
-def products(jaxpr):
-    """Multiply-accumulates of the matrix products and convolutions of a jaxpr."""
-    total = 0
-    for equation in jaxpr.eqns:
-        if equation.primitive.name == "conv_general_dilated":
-            kernel = equation.invars[1].aval.shape
-            features = equation.params["dimension_numbers"].rhs_spec[0]
-            total += equation.outvars[0].aval.size * math.prod(kernel) // kernel[features]
-        elif equation.primitive.name == "dot_general":
-            ((contracted, _), _) = equation.params["dimension_numbers"]
-            left = equation.invars[0].aval.shape
-            total += equation.outvars[0].aval.size * math.prod(left[i] for i in contracted)
-        for value in equation.params.values():
-            inner = getattr(value, "jaxpr", value)
-            total += products(inner) if hasattr(inner, "eqns") else 0
-    return total
 
 
 @functools.cache
@@ -150,6 +133,8 @@ def test_colours_of_weights_that_were_trained_on_bgr():
     assert not np.allclose(out, apply(variables, video, None), rtol=1e-2)
     with pytest.raises(ValueError, match="channel_order='GBR' is unknown"):
         model.clone(channel_order="GBR")
+    with pytest.raises(ValueError, match="head_dim=64 gives 0 heads"):
+        model.clone(head_dim=64)
 
 
 @pytest.mark.parametrize(
@@ -171,3 +156,36 @@ def test_shortcuts_of_convolutions_are_convolutions_of_three_axes(size, stride, 
     )  # fmt: skip
     out = convolve(x, kernel, stride, padding, groups)
     np.testing.assert_allclose(out, expected, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("size", [(3, 3, 3), (5, 5, 5), (1, 3, 3)])
+def test_depthwise_convolutions_and_their_gradients(size):
+    rng = np.random.default_rng(0)
+    x = rng.standard_normal((2, 5, 6, 7, 4)).astype(np.float32)
+    kernel = rng.standard_normal((*size, 1, 4)).astype(np.float32)
+    padding = tuple(side // 2 for side in size)
+
+    def of_xla(x, kernel):
+        return jax.lax.conv_general_dilated(
+            x, kernel, (1, 1, 1), [(p, p) for p in padding], feature_group_count=4,
+            dimension_numbers=("NDHWC", "DHWIO", "NDHWC"),
+        )  # fmt: skip
+
+    def ours(x, kernel):
+        return convolve(x, kernel, (1, 1, 1), padding, 4)
+
+    def gradients(function):
+        loss = lambda x, kernel: jnp.sum(jnp.sin(function(x, kernel)))  # noqa: E731
+        return jax.jit(jax.value_and_grad(loss, (0, 1)))(x, kernel)
+
+    np.testing.assert_allclose(ours(x, kernel), of_xla(x, kernel), rtol=1e-5, atol=1e-5)
+    for found, expected in zip(
+        jax.tree.leaves(gradients(ours)), jax.tree.leaves(gradients(of_xla)), strict=True
+    ):
+        np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-4)
+    if size[0] == 1:  # frames
+        flat = convolve(x[:, 0], kernel[0], (1, 1), padding[1:], 4)
+        np.testing.assert_allclose(flat, of_xla(x, kernel)[:, 0], rtol=1e-5, atol=1e-5)
+    half = ours(x.astype(jnp.bfloat16), kernel.astype(jnp.bfloat16))
+    assert half.dtype == jnp.bfloat16
+    np.testing.assert_allclose(half.astype(jnp.float32), of_xla(x, kernel), atol=0.3)

@@ -77,15 +77,19 @@ def test_specs_follow_rules_and_divisibility():
     assert spec("poolers_0/q/kernel", (15, 48)) == PartitionSpec(None, "tensor")
     assert spec("heads_0/kernel", (16, 5)) == PartitionSpec("fsdp")
     assert spec("blocks_3/attn/qkv/bias", (48,)) == PartitionSpec()
+    assert spec("layer1_block0/conv2/kernel", (3, 4, 16, 16)) == PartitionSpec(None, None, "fsdp")
+    fc1 = spec("blocks1_0/fc1/kernel", (1, 1, 2, 16, 32))
+    assert fc1 == PartitionSpec(None, None, None, "fsdp", "tensor")
     whole = mesh.make_mesh()
     assert dict(whole.shape) == {"data": 8, "fsdp": 1, "tensor": 1}
     assert mesh.spec_of("blocks_3/attn/qkv/kernel", (16, 48), whole) == PartitionSpec()
 
 
 def test_every_large_parameter_of_every_model_has_a_rule():
-    """At S size, what no rule cuts is small: norms, biases, tokens."""
+    """At S size, what no rule cuts is small: norms, biases, tokens, stems, depthwise kernels."""
     devices = mesh.make_mesh({"data": 1, "fsdp": 4, "tensor": 2})
-    for name in ("fluxvit_s14", "internvideo2_s14"):
+    convolutional = ("tsm_r50", "slowfast_r50", "uniformer_s")
+    for name in ("fluxvit_s14", "internvideo2_s14", *convolutional):
         model = create_model(name, num_classes=400)
         video = jax.ShapeDtypeStruct((1, 8, 224, 224, 3), np.float32)
         params = jax.eval_shape(model.init, jax.random.key(0), video)["params"]
@@ -94,7 +98,8 @@ def test_every_large_parameter_of_every_model_has_a_rule():
             params,
             mesh.shardings(params, devices),
         )
-        assert max(jax.tree.leaves(placed)) <= 6 * 384, name
+        largest = 5**3 * 128 if name in convolutional else 6 * 384
+        assert max(jax.tree.leaves(placed)) <= largest, name
     trainer = loop.Trainer.create(create_task(config_for({"fsdp": 4, "tensor": 2})))
     moments = trainer.abstract_state.opt_state
     cut = [leaf.sharding.spec for leaf in jax.tree.leaves(moments) if leaf.shape == (16, 48)]

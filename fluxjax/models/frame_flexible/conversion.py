@@ -25,7 +25,14 @@ def export_branch(
 
     Returns:
       The network of one branch, and its variables.
+
+    Raises:
+      ValueError: on a model that is no frame flexible network.
     """
+    if not hasattr(model, "fold_adapter"):
+        raise ValueError(
+            f"a {type(model).__name__} has no branches; networks such as tsm_r50_ffn have"
+        )
     branch = nearest_branch(frames, model.frames)
 
     def only(name: str) -> str | None:

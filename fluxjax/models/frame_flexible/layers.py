@@ -1,31 +1,20 @@
-"""Layers that the two-dimensional networks share: convolutions, pooling, temporal shift.
+"""Layers that the two-dimensional networks share: convolutions, temporal shift, residual blocks.
 
 Frames of all clips are rows, [B*T, H, W, C], the frames of a clip one after the other.
 """
 
 from typing import Any
 
-import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
 from fluxjax.models.frame_flexible.branches import Branched
-
-kaiming_init = nn.initializers.variance_scaling(2.0, "fan_out", "normal")
-
-
-def conv(name: str, width: int, kernel: int, stride: int = 1, groups: int = 1, **options: Any):
-    """A convolution without bias, padded by kernel // 2 on every side as in PyTorch."""
-    pad = kernel // 2
-    return nn.Conv(
-        width, (kernel, kernel), (stride, stride), ((pad, pad), (pad, pad)),
-        feature_group_count=groups, use_bias=False, kernel_init=kaiming_init, name=name, **options,
-    )  # fmt: skip
+from fluxjax.models.frame_flexible.convolutions import Conv
 
 
-def max_pool(x: jax.Array) -> jax.Array:
-    """3x3, stride 2, [N, H, W, C] -> [N, ceil(H/2), ceil(W/2), C]."""
-    return nn.max_pool(x, (3, 3), (2, 2), ((1, 1), (1, 1)))
+def conv(name: str, width: int, kernel: int, stride: int = 1, **options: Any) -> Conv:
+    """A convolution of frames without bias."""
+    return Conv(width, (kernel, kernel), (stride, stride), name=name, **options)
 
 
 def temporal_shift(x: jax.Array, segments: int) -> jax.Array:

@@ -9,7 +9,6 @@ import jax.numpy as jnp
 
 from fluxjax.models.frame_flexible.branches import BranchedLayers, branch_index, check_frames
 from fluxjax.models.frame_flexible.conversion import export_branch
-from fluxjax.models.layers import check_headless
 from fluxjax.tokens.tokens import PixelStats, normalize_pixels
 
 
@@ -106,11 +105,6 @@ class FrameNetwork(BranchedLayers, nn.Module):
         x = nn.Dropout(dropout)(x, deterministic=not train)
         head = nn.Dense(self.num_classes, kernel_init=init, dtype=self.dtype, name="head")
         return head(x).astype(jnp.float32)
-
-    def headless(self, features: jax.Array, return_features: bool) -> jax.Array:
-        """The features [B, C] of a network without classifier; raises if more is asked for."""
-        check_headless(return_features)
-        return features
 
     def export_branch(
         self, variables: Mapping[str, Any], frames: int

@@ -7,8 +7,10 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from fluxjax.models.frame_flexible.layers import ResidualBlock, conv, max_pool
+from fluxjax.models.frame_flexible.convolutions import max_pool
+from fluxjax.models.frame_flexible.layers import ResidualBlock, conv
 from fluxjax.models.frame_flexible.network import FrameNetwork
+from fluxjax.models.layers import check_headless
 from fluxjax.tokens.tokens import IMAGENET_PIXELS
 
 
@@ -73,7 +75,8 @@ class FrameResNet(FrameNetwork):
         logits, features = self.frame_logits(video, branch, segments, train)
         features = jnp.mean(features, axis=1)
         if logits is None:
-            return self.headless(features, return_features)
+            check_headless(return_features)
+            return features
         logits = jnp.mean(logits, axis=1)
         return (logits, features) if return_features else logits
 

@@ -20,6 +20,7 @@ from fluxjax.models.frame_flexible.slowfast_sizes import (
     SLOW_KERNELS,
 )
 from fluxjax.models.frame_flexible.slowfast_stages import Block, Fuse, Stem, slow_frames
+from fluxjax.models.layers import check_headless
 from fluxjax.tokens.tokens import GREY_PIXELS
 
 
@@ -74,7 +75,8 @@ class SlowFast(FrameNetwork):
         pooled = [jnp.mean(x.astype(jnp.float32), axis=(1, 2, 3)) for x in (slow, fast)]
         x = jnp.concatenate(pooled, axis=-1)
         if self.num_classes is None:
-            return self.headless(x, return_features)
+            check_headless(return_features)
+            return x
         logits = self.classified(x, self.dropout, train, nn.initializers.normal(0.01))
         return (logits, x) if return_features else logits
 

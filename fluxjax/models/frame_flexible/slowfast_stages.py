@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from fluxjax.models.frame_flexible.branches import Branched
-from fluxjax.models.frame_flexible.conv3d import Conv3d, max_pool
+from fluxjax.models.frame_flexible.convolutions import Conv, max_pool
 
 
 def slow_frames(frames: int, alpha: int) -> np.ndarray:
@@ -39,7 +39,7 @@ class Stem(Branched, kw_only=True):
     def __call__(self, x: jax.Array, branch: int, train: bool = False) -> jax.Array:
         """[B, T, H, W, 3] -> [B, T, H/4, W/4, width]."""
         kernel, stride = (self.frames, 7, 7), (1, 2, 2)
-        x = Conv3d(self.width, kernel, stride, dtype=self.dtype, name="conv")(x)
+        x = Conv(self.width, kernel, stride, dtype=self.dtype, name="conv")(x)
         return max_pool(nn.relu(self.batch_norm("bn", x, branch, train)))
 
 
@@ -64,7 +64,7 @@ class Fuse(Branched, kw_only=True):
         """[B, t, H, W, C] and [B, T, H, W, D] -> [B, t, H, W, C+ratio*D]; t = ceil(T/alpha)."""
         kernel, stride = (self.frames, 1, 1), (self.alpha, 1, 1)
         width = self.ratio * fast.shape[-1]
-        x = Conv3d(width, kernel, stride, dtype=self.dtype, name="conv_f2s")(fast)
+        x = Conv(width, kernel, stride, dtype=self.dtype, name="conv_f2s")(fast)
         x = nn.relu(self.batch_norm("bn", x, branch, train))
         return jnp.concatenate([slow, x], axis=-1)
 
@@ -87,13 +87,13 @@ class Block(Branched, kw_only=True):
     def __call__(self, x: jax.Array, branch: int, train: bool = False) -> jax.Array:
         """[B, T, H, W, C] -> [B, T, H/stride, W/stride, 4*width]."""
         y, stride = self.altered(x, branch), (1, self.stride, self.stride)
-        y = Conv3d(self.width, (self.frames, 1, 1), dtype=self.dtype, name="a")(y)
+        y = Conv(self.width, (self.frames, 1, 1), dtype=self.dtype, name="a")(y)
         y = nn.relu(self.batch_norm("a_bn", y, branch, train))
-        y = Conv3d(self.width, (1, 3, 3), stride, dtype=self.dtype, name="b")(y)
+        y = Conv(self.width, (1, 3, 3), stride, dtype=self.dtype, name="b")(y)
         y = nn.relu(self.batch_norm("b_bn", y, branch, train))
-        y = Conv3d(4 * self.width, (1, 1, 1), dtype=self.dtype, name="c")(y)
+        y = Conv(4 * self.width, (1, 1, 1), dtype=self.dtype, name="c")(y)
         y = self.batch_norm("c_bn", y, branch, train, zero_scale=True)
         if self.stride > 1 or x.shape[-1] != 4 * self.width:
-            x = Conv3d(4 * self.width, (1, 1, 1), stride, dtype=self.dtype, name="branch1")(x)
+            x = Conv(4 * self.width, (1, 1, 1), stride, dtype=self.dtype, name="branch1")(x)
             x = self.batch_norm("branch1_bn", x, branch, train)
         return nn.relu(x + y)

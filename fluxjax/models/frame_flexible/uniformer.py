@@ -16,7 +16,7 @@ import numpy as np
 
 from fluxjax.models.frame_flexible.network import FrameNetwork
 from fluxjax.models.frame_flexible.uniformer_blocks import AttentionBlock, ConvBlock, PatchEmbed
-from fluxjax.models.layers import linear_init
+from fluxjax.models.layers import check_headless, linear_init
 from fluxjax.tokens.tokens import GREY_PIXELS
 
 CHANNEL_ORDERS = ("RGB", "BGR")
@@ -53,6 +53,13 @@ class UniFormer(FrameNetwork):
             raise ValueError(
                 f"channel_order={self.channel_order!r} is unknown; choose one of {CHANNEL_ORDERS}"
             )
+        for width in self.widths[CONV_STAGES:]:
+            heads = width // self.head_dim
+            if not heads or width % heads:
+                raise ValueError(
+                    f"head_dim={self.head_dim} gives {heads} heads for widths={self.widths}; set "
+                    "one that the stages from the third on are multiples of"
+                )
         super().__post_init__()
 
     @nn.compact
@@ -88,7 +95,8 @@ class UniFormer(FrameNetwork):
         x = self.batch_norm("norm", x, branch, train)
         x = jnp.mean(x.astype(jnp.float32), axis=(1, 2, 3))
         if self.num_classes is None:
-            return self.headless(x, return_features)
+            check_headless(return_features)
+            return x
         logits = self.classified(x, 0.0, train, linear_init)
         return (logits, x) if return_features else logits
 

@@ -11,7 +11,7 @@ import jax.numpy as jnp
 
 from fluxjax.models.attention import attention
 from fluxjax.models.frame_flexible.branches import Branched
-from fluxjax.models.frame_flexible.conv3d import Conv3d, Sizes, default_init
+from fluxjax.models.frame_flexible.convolutions import Conv, Sizes, default_init
 from fluxjax.models.layers import DropPath, Mlp, gelu, linear_init
 
 ADAPTER_STD = 1e-3  # near zero as in the paper: here the release does not draw adapters anew
@@ -34,7 +34,7 @@ class PatchEmbed(Branched, kw_only=True):
     @nn.compact
     def __call__(self, x: jax.Array, branch: int) -> jax.Array:
         """[B, T, H, W, C] -> [B, T', H', W', width]."""
-        x = Conv3d(
+        x = Conv(
             self.width, self.kernel, self.stride, self.padding, use_bias=True,
             kernel_init=default_init, dtype=self.dtype, name="proj",
         )(x)  # fmt: skip
@@ -58,9 +58,9 @@ class Block(Branched):
         x = self.altered(x, branch, ADAPTER_STD)
         return x + self.conv("pos_embed", x.shape[-1], 3, x.shape[-1])(x)
 
-    def conv(self, name: str, width: int, size: int = 1, groups: int = 1) -> Conv3d:
+    def conv(self, name: str, width: int, size: int = 1, groups: int = 1) -> Conv:
         """A convolution of the same size along all axes, with bias."""
-        return Conv3d(
+        return Conv(
             width, (size,) * 3, groups=groups, use_bias=True, kernel_init=default_init,
             dtype=self.dtype, name=name,
         )  # fmt: skip
