@@ -4,7 +4,7 @@ import flax.linen as nn
 import jax.numpy as jnp
 
 from fluxjax.models import register_model
-from fluxjax.tokens.tokens import IMAGENET_PIXELS
+from fluxjax.tokens.tokens import IMAGENET_PIXELS, normalize_pixels
 
 
 class ToyFrames(nn.Module):
@@ -38,8 +38,7 @@ class ToyFrames(nn.Module):
         self.head = nn.Dense(self.num_classes)
 
     def __call__(self, video, branch=None, train=False, return_features=False):
-        assert jnp.issubdtype(video.dtype, jnp.floating)
-        frames = video.shape[1]
+        video, frames = normalize_pixels(video, self.pixels), video.shape[1]
         if branch is None:
             branch = min(self.frames, key=lambda n: (abs(n - frames), -n))
         x = self.layer(video.reshape(*video.shape[:2], -1))
