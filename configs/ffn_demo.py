@@ -40,5 +40,5 @@ def get_config(variant="ffn"):
     config.optim.lr, config.optim.end_lr, config.optim.warmup_lr = 0.8, 0.0, 0.0
     config.optim.warmup_steps, config.optim.weight_decay = 40, 5e-4
     config.eval.grids = tuple(f"{frames}x{SIDE}" for frames in range(2, 11))
-    config.eval.batch_size = 64
+    config.eval.batch_size, config.eval.every_steps = 64, 0
     return config
