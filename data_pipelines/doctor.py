@@ -20,9 +20,11 @@ import pathlib
 import statistics
 import sys
 from collections.abc import Callable, Iterator, Sequence
+from typing import Any
 
 from data_pipelines.progress import progress
 from data_pipelines.reading.errors import VideoError
+from data_pipelines.reading.folders import FrameFolder
 from data_pipelines.reading.time_limit import limited
 from data_pipelines.reading.video import Video, open_video
 from data_pipelines.sources import video_manifest
@@ -38,7 +40,7 @@ _SHOWN = 20  # videos named in the summary
 def inspect(
     path: str,
     seconds: float | None = None,
-    read: Callable[[str], str | bytes] = source_of,
+    read: Callable[[str], Any] = source_of,
 ) -> Entry:
     """Reads every frame of a video once, as training reads some.
 
@@ -60,9 +62,11 @@ def inspect(
     return Entry(path, **facts)
 
 
-def _file_facts(source: str | bytes) -> dict[str, object]:
+def _file_facts(source: str | bytes | FrameFolder) -> dict[str, object]:
     if isinstance(source, bytes):
         return {"bytes": len(source), "sha256": hashlib.sha256(source).hexdigest()}
+    if isinstance(source, FrameFolder):
+        return {}
     if not os.path.isfile(source):  # opening a FIFO would wait for its writer
         return {}
     with open(source, "rb") as file:
@@ -70,7 +74,9 @@ def _file_facts(source: str | bytes) -> dict[str, object]:
         return {"bytes": file.tell(), "sha256": digest}
 
 
-def _video_facts(source: str | bytes, name: str, seconds: float | None) -> dict[str, object]:
+def _video_facts(
+    source: str | bytes | FrameFolder, name: str, seconds: float | None
+) -> dict[str, object]:
     with open_video(source, name=name, seconds=seconds) as video:
         video.scan()
         return _describe(video)
@@ -94,7 +100,7 @@ def inspect_all(
     paths: Sequence[str],
     workers: int,
     seconds: float | None = None,
-    read: Callable[[str], str | bytes] = source_of,
+    read: Callable[[str], Any] = source_of,
 ) -> Iterator[Entry]:
     """`inspect` of every path in parallel, in their order."""
     with concurrent.futures.ThreadPoolExecutor(workers) as pool:
@@ -142,6 +148,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("list", help="list or annotation file, class folder, tar files")
     parser.add_argument("--root", default="", help="folder put before relative paths")
     parser.add_argument("--separator", default=None, help="of the fields; white space by default")
+    parser.add_argument("--frames", default=None, help="images of its folders, e.g. {:05d}.jpg")
     parser.add_argument("--output", default=None, help="manifest to write; LIST.manifest.jsonl")
     parser.add_argument("--workers", type=int, default=os.cpu_count() or 1, help="threads")
     parser.add_argument("--seconds", type=float, default=600.0, help="time limit of a video")
@@ -149,7 +156,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if options.workers < 1 or not options.seconds > 0:
         parser.error("--workers must be at least 1, --seconds more than 0")
     try:
-        catalog = open_path(options.list, root=options.root, separator=options.separator)
+        catalog = open_path(
+            options.list, root=options.root, separator=options.separator, frames=options.frames
+        )
     except (ValueError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2

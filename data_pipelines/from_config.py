@@ -10,6 +10,7 @@ from ml_collections import ConfigDict
 
 from data_pipelines import loader
 from data_pipelines.clips.augment import RandAugment
+from data_pipelines.clips.crops import ViewPlaces
 from data_pipelines.clips.examples import EvalExamples, Item, TrainExamples
 from data_pipelines.clips.joint import Augmentation
 from data_pipelines.sources.catalog import Catalog, open_catalog, opens_at_once
@@ -74,6 +75,7 @@ class VideoData:
             data_dir=data.dir,
             root=data.root,
             separator=data.separator,
+            frames=data.frames,
             classes=tuple(data.classes),
             label_names=label_names or tuple(data.class_names) or None,
         )
@@ -119,6 +121,7 @@ class VideoData:
                 tuple(data.crop_ratio),
                 data.flip,
                 None if augment is None else RandAugment.parse(augment),
+                data.crop,
             ),
             sampling=data.sampling,
             repeats=data.repeats,
@@ -157,6 +160,7 @@ class VideoData:
             crops=config.eval.crops,
             seconds=config.data.decode_seconds,
             square_pixels=config.data.square_pixels,
+            places=ViewPlaces(config.eval.crop_share, config.eval.crop_place),
         )
         return loader.eval_batches(
             examples,

@@ -191,7 +191,8 @@ def draw(record: Record, target: str, predictor: Predictor) -> None:
       VideoError: if the video cannot be read.
     """
     grid, sampling = predictor.setting.grid, predictor.sampling
-    frames = eval_views(record, grid, sampling, pixels=DRAWN_PIXELS)[0]
+    places = predictor.checkpoint.places
+    frames = eval_views(record, grid, sampling, pixels=DRAWN_PIXELS, places=places)[0]
     shown = np.repeat(
         lit(frames, predictor.groups(record)), round(DRAWN_SECONDS * DRAWN_FPS), axis=0
     )

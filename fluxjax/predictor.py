@@ -187,7 +187,8 @@ class Predictor:
         Raises:
           VideoError: if the video cannot be read.
         """
-        clip = eval_views(record, self.setting.grid, self.sampling)[0]
+        places = self.checkpoint.places
+        clip = eval_views(record, self.setting.grid, self.sampling, places=places)[0]
         return self._programs.groups(clip, self.setting)
 
     def _views(self, record: Record | VideoError) -> np.ndarray | VideoError:
@@ -196,7 +197,12 @@ class Predictor:
             return record
         grid = self.setting.grid
         try:
-            return np.stack(eval_views(record, grid, self.sampling, self.clips, self.crops))
+            return np.stack(
+                eval_views(
+                    record, grid, self.sampling, self.clips, self.crops,
+                    places=self.checkpoint.places,
+                )
+            )  # fmt: skip
         except VideoError as error:
             return error
 

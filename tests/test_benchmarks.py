@@ -8,6 +8,8 @@ import sys
 
 import pytest
 
+from benchmarks import ffn_versus_separate
+
 ROOT = pathlib.Path(__file__).parents[1]
 RUN = """
 import runpy, sys
@@ -49,3 +51,15 @@ def test_half_precision_is_near_single(tmp_path):
     assert [row["tokens"] for row in rows] == [8, 4]
     errors = [float(row["largest"]) for row in rows]
     assert 1e-4 < errors[0] < 0.02, "not bfloat16's rounding"
+
+
+def test_separate_networks_are_asked_where_they_are_nearest():
+    names, frames = ffn_versus_separate.TRAININGS, (2, 3, 5, 6, 7, 10)
+    scores = {}
+    for name, base in zip(names, (10, 20, 40, 80), strict=True):
+        scores[name] = [{n: base + n / 100 + seed for n in frames} for seed in (0, 1)]
+    rows = ffn_versus_separate.series(scores)
+    first = {n: seeds[0] for n, seeds in rows["separate"].items()}
+    assert first == {2: 20.02, 3: 40.03, 5: 40.05, 6: 80.06, 7: 80.07, 10: 80.1}
+    assert rows["st8"][2] == [80.02, 81.02] and list(rows)[:2] == ["ffn", "separate"]
+    assert "5.0% ± 1.4%" in ffn_versus_separate.table_of({"ffn": {2: [0.04, 0.06]}})

@@ -1,6 +1,7 @@
 """Which rectangle of a frame: boxes in source pixels, later resized to the clip's resolution."""
 
 import math
+from typing import NamedTuple
 
 import numpy as np
 
@@ -31,7 +32,7 @@ def random_resized_crop(
     Raises:
       ValueError: if the frame is empty, or a range is not positive and ascending.
     """
-    _check_frame(height, width)
+    check_frame(height, width)
     if not 0 < scale[0] <= scale[1] or not 0 < ratio[0] <= ratio[1]:
         raise ValueError(
             f"scale and ratio must be positive ascending ranges, got scale {scale}, ratio {ratio}"
@@ -49,7 +50,31 @@ def random_resized_crop(
     return Box((height - rows) // 2, (width - columns) // 2, rows, columns)
 
 
-def view_crop(height: int, width: int, view: int, num_views: int, resolution: int) -> Box:
+class ViewPlaces(NamedTuple):
+    """Where the square views of a test clip lie.
+
+    Attributes:
+      share: side of a view / short side of the frame: 224 / 256 where the short side is scaled to
+        256 pixels and 224 of them are cut.
+      single: where a single view lies, "centre", or "start" for the left or top end, which
+        PySlowFast-based releases take for one crop by mistake.
+    """
+
+    share: float = 1.0
+    single: str = "centre"
+
+
+WHOLE = ViewPlaces()  # views fill the short side
+
+
+def view_crop(
+    height: int,
+    width: int,
+    view: int,
+    num_views: int,
+    resolution: int,
+    places: ViewPlaces = WHOLE,
+) -> Box:
     """The square box of one of the spatial views of a test clip.
 
     FluxViT's release resizes the short side to S = `resolution` (the long side truncated), then
@@ -64,11 +89,12 @@ def view_crop(height: int, width: int, view: int, num_views: int, resolution: in
       view: number of the view, 0 the leftmost or topmost.
       num_views: views a clip.
       resolution: S, side of the square that the box is resized to, pixels.
+      places: with a smaller share, views are as much smaller, and centred along the short side.
 
     Raises:
       ValueError: if the frame is empty, there is no such view, or S is smaller than 1.
     """
-    _check_frame(height, width)
+    check_frame(height, width)
     if not 0 <= view < num_views:
         raise ValueError(f"there is no view {view} of {num_views}; views are numbered from 0")
     if resolution < 1:
@@ -78,7 +104,18 @@ def view_crop(height: int, width: int, view: int, num_views: int, resolution: in
     # Matching centres rather than edges spreads what the truncation of the long side leaves over.
     centre = (offset + resolution / 2) * long / resized
     start = min(max(round(centre - short / 2), 0), long - short)
-    return Box(start, 0, short, short) if height > width else Box(0, start, short, short)
+    side = max(round(places.share * short), 1)
+    if side < short:
+        start = _start(long - side, view, num_views)
+    if places.single == "start" and num_views == 1:
+        start = 0
+    across = (short - side) // 2
+    return Box(start, across, side, side) if height > width else Box(across, start, side, side)
+
+
+def _start(room: int, view: int, num_views: int) -> int:
+    """Where a view begins that can be moved by `room` pixels: evenly spaced, or in the middle."""
+    return room // 2 if num_views == 1 else round(view * room / (num_views - 1))
 
 
 def long_side_view(
@@ -95,6 +132,7 @@ def long_side_view(
     return resized, margin // 2 if num_views == 1 else view * margin // (num_views - 1)
 
 
-def _check_frame(height: int, width: int) -> None:
+def check_frame(height: int, width: int) -> None:
+    """Refuses a frame without pixels; `ValueError`."""
     if height < 1 or width < 1:
         raise ValueError(f"a frame needs positive sides, got {height} x {width}")

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from data_pipelines.clips import seeding
+from data_pipelines.clips.crops import WHOLE, ViewPlaces
 from data_pipelines.clips.joint import Augmentation, Draws, joint_clips
 from data_pipelines.clips.sampling import draw_grid
 from data_pipelines.clips.seeding import Stream
@@ -129,6 +130,7 @@ class EvalExamples:
       crops: spatial views.
       seconds: time limit of reading one video; None for none.
       square_pixels: show non-square pixels in the shape that players do.
+      places: where the spatial views lie.
     """
 
     catalog: Catalog
@@ -139,6 +141,7 @@ class EvalExamples:
     crops: int = 1
     seconds: float | None = None
     square_pixels: bool = False
+    places: ViewPlaces = WHOLE
 
     def __post_init__(self):
         object.__setattr__(self, "_per_video", PerVideo(self.catalog, self.spec))
@@ -183,7 +186,7 @@ class EvalExamples:
         return [
             eval_views(
                 record, spec.grids[0], spec.sampling or self.sampling, self.clips, self.crops,
-                seconds=self.seconds, square_pixels=self.square_pixels,
+                seconds=self.seconds, square_pixels=self.square_pixels, places=self.places,
             )
             for spec in self.spec.clips
         ]  # fmt: skip

@@ -7,9 +7,10 @@ from collections.abc import Callable, Sequence
 import numpy as np
 
 from data_pipelines.clips import seeding
-from data_pipelines.clips.crops import random_resized_crop
 from data_pipelines.clips.seeding import Stream
+from data_pipelines.clips.training_crops import training_crop
 from data_pipelines.clips.views import frame_span, span_sampler
+from data_pipelines.reading.geometry import Box
 from data_pipelines.reading.video import Video, open_video
 from data_pipelines.sources.records import Record
 from fluxjax.tokens.examples import ClipSpec
@@ -21,17 +22,19 @@ class Augmentation:
     """What is done to the clips of a video on the host.
 
     Attributes:
-      crop_scale: range of the crop's share of the picture.
-      crop_ratio: range of the crop's aspect, width / height.
+      crop_scale: range of the share of the picture of crop random_resized.
+      crop_ratio: range of its aspect, width / height.
       flip: half of the clips are mirrored.
       rand_augment: (clip [T, H, W, 3] uint8, generator) -> clip, after cropping and mirroring;
         None for none.
+      crop: name of the crop, see `training_crop`.
     """
 
     crop_scale: tuple[float, float] = (0.08, 1.0)
     crop_ratio: tuple[float, float] = (3 / 4, 4 / 3)
     flip: bool = True
     rand_augment: Callable[[np.ndarray, np.random.Generator], np.ndarray] | None = None
+    crop: str = "random_resized"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -80,6 +83,7 @@ def joint_clips(
       VideoError: if the video cannot be read.
     """
     crops, flips = draws.rng(Stream.CROP), draws.rng(Stream.FLIP)
+    crop = training_crop(augmentation.crop, augmentation.crop_scale, augmentation.crop_ratio)
     options = {"name": record.name, "seconds": seconds, "square_pixels": square_pixels}
     with open_video(record.source, **options) as video:
         frames = [
@@ -88,20 +92,28 @@ def joint_clips(
         ]
         sets = []
         for _ in range(repeats):
-            box = random_resized_crop(
-                video.height, video.width, crops, augmentation.crop_scale, augmentation.crop_ratio
-            )
+            box = crop(video.height, video.width, draws.grids[0].resolution, crops)
             flip = augmentation.flip and flips.random() < 0.5
-            sets.append(
-                [
-                    video.read(indices, box=box, size=(grid.resolution,) * 2, flip=flip)
-                    for indices, grid in zip(frames, draws.grids, strict=True)
-                ]
-            )
+            sets.append(_read(video, frames, draws.grids, box, flip))
     if augmentation.rand_augment is not None:
         generator = draws.rng(Stream.AUGMENT)
         sets = [_jointly(augmentation.rand_augment, clips, generator) for clips in sets]
     return sets
+
+
+def _read(
+    video: Video, frames: Sequence[np.ndarray], grids: Sequence[Grid], box: Box, flip: bool
+) -> list[np.ndarray]:
+    """The clips; those of one resolution are decoded together, once."""
+    clips: list[np.ndarray] = [np.empty(0)] * len(grids)
+    for resolution in sorted({grid.resolution for grid in grids}):
+        own = [i for i, grid in enumerate(grids) if grid.resolution == resolution]
+        together = np.concatenate([frames[i] for i in own])
+        read = video.read(together, box=box, size=(resolution, resolution), flip=flip)
+        ends = np.cumsum([len(frames[i]) for i in own])[:-1]
+        for i, clip in zip(own, np.split(read, ends), strict=True):
+            clips[i] = clip
+    return clips
 
 
 def _frames(

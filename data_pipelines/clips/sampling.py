@@ -2,25 +2,25 @@
 
 A frame sampler is a pair of functions, one random for training and one deterministic for testing.
 Each returns int64 [T] frame numbers in [0, n) in ascending order, for any number n >= 1 of frames
-in the video; a video shorter than the clip repeats frames. Validation is test clip 0 of 1.
+in the video; a video shorter than the clip repeats frames ("tsm_dense" begins it again, as
+released). Validation is test clip 0 of 1.
 """
 
 import functools
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from types import MappingProxyType
-from typing import NamedTuple
 
 import numpy as np
 
+from data_pipelines.clips.frame_sampler import FrameSampler, check_clip, check_frames
+from data_pipelines.clips.tsm_sampling import (
+    ffn_test_frames,
+    ffn_train_frames,
+    tsm_dense_test_frames,
+    tsm_dense_train_frames,
+)
 from fluxjax.tokens.grids import Grid
-
-
-class FrameSampler(NamedTuple):
-    """train(num_frames, clip_frames, rng) and test(num_frames, clip_frames, clip, num_clips)."""
-
-    train: Callable[[int, int, np.random.Generator], np.ndarray]
-    test: Callable[[int, int, int, int], np.ndarray]
 
 
 def sparse_train_frames(num_frames: int, clip_frames: int, rng: np.random.Generator) -> np.ndarray:
@@ -36,7 +36,7 @@ def sparse_train_frames(num_frames: int, clip_frames: int, rng: np.random.Genera
     Raises:
       ValueError: if a number of frames is smaller than 1.
     """
-    _check_frames(num_frames, clip_frames)
+    check_frames(num_frames, clip_frames)
     segment = (num_frames - 1) / clip_frames
     edges = np.round(segment * np.arange(clip_frames + 1)).astype(np.int64)
     frames = rng.integers(edges[:-1], edges[1:], endpoint=True)
@@ -55,8 +55,8 @@ def sparse_test_frames(num_frames: int, clip_frames: int, clip: int, num_clips: 
     Raises:
       ValueError: if a number of frames is smaller than 1, or there is no such clip.
     """
-    _check_frames(num_frames, clip_frames)
-    _check_clip(clip, num_clips)
+    check_frames(num_frames, clip_frames)
+    check_clip(clip, num_clips)
     segment = (num_frames - 1) / clip_frames
     starts = np.round(segment * np.arange(clip_frames)).astype(np.int64)
     return np.minimum(starts + int(segment / (num_clips + 1) * (clip + 1)), num_frames - 1)
@@ -76,7 +76,7 @@ def ssv2_train_frames(num_frames: int, clip_frames: int, rng: np.random.Generato
     Raises:
       ValueError: if a number of frames is smaller than 1.
     """
-    _check_frames(num_frames, clip_frames)
+    check_frames(num_frames, clip_frames)
     duration = num_frames // clip_frames
     if not duration:
         return ssv2_test_frames(num_frames, clip_frames, clip=0, num_clips=1)
@@ -98,8 +98,8 @@ def ssv2_test_frames(num_frames: int, clip_frames: int, clip: int, num_clips: in
     Raises:
       ValueError: if a number of frames is smaller than 1, or there is no such clip.
     """
-    _check_frames(num_frames, clip_frames)
-    _check_clip(clip, num_clips)
+    check_frames(num_frames, clip_frames)
+    check_clip(clip, num_clips)
     tick = num_frames / clip_frames
     offset = tick / 2 if num_clips == 1 else clip * tick / num_clips
     return (offset + tick * np.arange(clip_frames)).astype(np.int64)
@@ -121,7 +121,7 @@ def dense_train_frames(
     Raises:
       ValueError: if a number of frames is smaller than 1.
     """
-    _check_frames(num_frames, clip_frames)
+    check_frames(num_frames, clip_frames)
     starts = num_frames - stride * (clip_frames - 1)
     if starts > 1:
         return rng.integers(starts) + stride * np.arange(clip_frames)
@@ -146,8 +146,8 @@ def dense_test_frames(
     Raises:
       ValueError: if a number of frames is smaller than 1, or there is no such clip.
     """
-    _check_frames(num_frames, clip_frames)
-    _check_clip(clip, num_clips)
+    check_frames(num_frames, clip_frames)
+    check_clip(clip, num_clips)
     slide = max(num_frames - ((clip_frames - 1) * stride + 1), 0)
     start = slide // 2 if num_clips == 1 else round(slide / (num_clips - 1) * clip)
     return np.minimum(start + stride * np.arange(clip_frames), num_frames - 1)
@@ -204,14 +204,14 @@ def time_test_frames(
         such clip.
     """
     slack = _slack(num_frames, clip_frames, seconds, times)
-    _check_clip(clip, num_clips)
+    check_clip(clip, num_clips)
     share = 0.5 if num_clips == 1 else clip / (num_clips - 1)
     return _frames_at(share * slack, clip_frames, seconds, times)
 
 
 def _slack(num_frames: int, clip_frames: int, seconds: float, times: np.ndarray) -> float:
     """Seconds by which the video is longer than the span; 0 if it is shorter."""
-    _check_frames(num_frames, clip_frames)
+    check_frames(num_frames, clip_frames)
     if len(times) != num_frames:
         raise ValueError(f"{num_frames} frames have {len(times)} times; give one each")
     shown = times[-1] - times[0]
@@ -230,12 +230,14 @@ FRAME_SAMPLERS: Mapping[str, FrameSampler] = MappingProxyType(
     {
         "sparse": FrameSampler(sparse_train_frames, sparse_test_frames),
         "ssv2": FrameSampler(ssv2_train_frames, ssv2_test_frames),
+        "ffn_2d": FrameSampler(ffn_train_frames, ffn_test_frames),
+        "tsm_dense": FrameSampler(tsm_dense_train_frames, tsm_dense_test_frames),
     }
 )
 
 
 def frame_sampler(name: str, times: np.ndarray | None = None) -> FrameSampler:
-    """The sampler of a config: "sparse" (TSN's segments), "ssv2", "dense:STRIDE", "time:SECONDS".
+    """The sampler of a config, such as "sparse" (TSN's segments), "dense:STRIDE", "time:SECONDS".
 
     Args:
       name: of the sampler.
@@ -287,15 +289,3 @@ def draw_grid(grids: Sequence[Grid], rng: np.random.Generator) -> Grid:
     if not grids:
         raise ValueError("draw_grid needs at least one sampling grid, got none")
     return grids[rng.integers(len(grids))]
-
-
-def _check_frames(num_frames: int, clip_frames: int) -> None:
-    if num_frames < 1:
-        raise ValueError(f"a video needs at least one frame, this one has {num_frames}")
-    if clip_frames < 1:
-        raise ValueError(f"a clip needs at least one frame, {clip_frames} were asked for")
-
-
-def _check_clip(clip: int, num_clips: int) -> None:
-    if not 0 <= clip < num_clips:
-        raise ValueError(f"there is no clip {clip} of {num_clips}; clips are numbered from 0")

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from data_pipelines.clips.crops import view_crop
+from data_pipelines.clips.crops import WHOLE, ViewPlaces, view_crop
 from data_pipelines.clips.sampling import FrameSampler, frame_sampler
 from data_pipelines.reading.errors import VideoError
 from data_pipelines.reading.video import Video, open_video
@@ -62,6 +62,7 @@ def eval_views(
     pixels: int | None = None,
     seconds: float | None = None,
     square_pixels: bool = False,
+    places: ViewPlaces = WHOLE,
 ) -> list[np.ndarray]:
     """The deterministic views of one video: clip 0's crops, clip 1's crops, ..
 
@@ -74,6 +75,7 @@ def eval_views(
       pixels: side to scale the same crops to, for showing them; None: the grid's resolution.
       seconds: time limit, see `open_video`; None: no limit.
       square_pixels: see `open_video`.
+      places: where the crops lie.
 
     Returns:
       clips * crops arrays uint8 [T, side, side, 3], RGB.
@@ -90,6 +92,6 @@ def eval_views(
         for clip in range(clips):
             frames = first + eval_frames(last - first, grid.frames, clip, clips)
             for crop in range(crops):
-                box = view_crop(video.height, video.width, crop, crops, grid.resolution)
+                box = view_crop(video.height, video.width, crop, crops, grid.resolution, places)
                 views.append(video.read(frames, box=box, size=(side, side)))
     return views

@@ -16,6 +16,7 @@ from data_pipelines.sources.annotations import AnnotationFile, is_annotation_fil
 from data_pipelines.sources.array_records import open_dummy
 from data_pipelines.sources.class_folders import ClassFolder
 from data_pipelines.sources.class_subset import ClassSubset
+from data_pipelines.sources.frame_lists import FrameList
 from data_pipelines.sources.list_files import ListFile
 from data_pipelines.sources.path_catalog import PathCatalog, missing
 from data_pipelines.sources.records import Catalog, Record
@@ -33,6 +34,7 @@ def open_catalog(
     data_dir: str | os.PathLike[str] | None = None,
     root: str = "",
     separator: str | None = None,
+    frames: str | None = None,
     num_classes: int | None = None,
     label_names: Sequence[str] | None = None,
     classes: Sequence[str | int] = (),
@@ -42,7 +44,8 @@ def open_catalog(
 
     Args:
       source: one of
-        - ``demo``, ``demo:easy``, ``demo:hard``, ``demo:captions``: the bundled corpus, made on
+        - ``demo``, ``demo:easy``, ``demo:medium``, ``demo:hard``, ``demo:captions``: the bundled
+          corpus, made on
           first use; its labels are motions, those of ``demo:easy?label=digit`` the digits (set
           num_classes to 10);
         - ``dummy``, ``dummy:COUNT``: blank videos that need no decoding, to measure the rest;
@@ -58,6 +61,8 @@ def open_catalog(
         `data_pipelines.demo.default_data_dir`. Paths have no use for it.
       root: folder or gs:// prefix put before relative paths (in a file or a TFDS feature).
       separator: between the fields of a list file, white space by default, or of a .csv.
+      frames: the list names folders of images called so, such as ``{:05d}.jpg``, a line
+        ``path num_frames label``; None: it names videos.
       num_classes: checked against what the source says; for numbers in a file None is the largest
         label plus one.
       label_names: names of the classes, replacing those of the source; labels that are names are
@@ -73,7 +78,8 @@ def open_catalog(
     if isinstance(training, ClassSubset):
         training = training.whole
     whole = None if classes else num_classes
-    catalog = _open(source, split, data_dir, root, separator, whole, label_names, training)
+    lists = {"root": root, "separator": separator, "frames": frames}
+    catalog = _open(source, split, data_dir, lists, whole, label_names, training)
     if not classes:
         return catalog
     if num_classes not in (None, len(classes)):
@@ -86,11 +92,11 @@ def opens_at_once(source: str) -> bool:
     return source.partition(":")[0] not in ("demo", "tfds")
 
 
-def _open(source, split, data_dir, root, separator, num_classes, label_names, training) -> Catalog:
+def _open(source, split, data_dir, lists, num_classes, label_names, training) -> Catalog:
     kind, _, rest = source.partition(":")
     if kind in ("demo", "dummy", "tfds"):
-        for option, value in (("root", kind != "tfds" and root), ("separator", separator)):
-            if value:
+        for option, value in lists.items():
+            if value and (option, kind) != ("root", "tfds"):
                 raise ValueError(f"{option}={value!r} has no meaning for {source!r}; leave it out")
         if training is not None and num_classes is None:
             num_classes = training.num_classes or None
@@ -99,12 +105,11 @@ def _open(source, split, data_dir, root, separator, num_classes, label_names, tr
     elif kind == "dummy":
         catalog = open_dummy(rest, num_classes)
     elif kind == "tfds":
-        catalog = open_tfds(rest, split, data_dir, root, num_classes, label_names)
+        catalog = open_tfds(rest, split, data_dir, lists["root"], num_classes, label_names)
     else:
         return open_path(
             source.replace("{split}", split),
-            root=root,
-            separator=separator,
+            **lists,
             num_classes=num_classes,
             label_names=label_names,
             training=training,
@@ -114,7 +119,12 @@ def _open(source, split, data_dir, root, separator, num_classes, label_names, tr
 
 
 def open_path(
-    path: str, *, root: str = "", separator: str | None = None, **known: Any
+    path: str,
+    *,
+    root: str = "",
+    separator: str | None = None,
+    frames: str | None = None,
+    **known: Any,
 ) -> PathCatalog:
     """A list or annotation file, a class folder, tar files; `known` of classes: `open_catalog`.
 
@@ -125,10 +135,12 @@ def open_path(
     if own is None and is_folder(os.path.expanduser(path)):
         own = ClassFolder
     if own is not None:
-        for option, value in (("root", root), ("separator", separator)):
+        for option, value in (("root", root), ("separator", separator), ("frames", frames)):
             if value:
                 raise ValueError(f"{option}={value!r} has no meaning for {path!r}; leave it out")
         return own(path, **known)
+    if frames is not None:
+        return FrameList(path, frames, root=root, separator=separator, **known)
     kind = AnnotationFile if is_annotation_file(path) else ListFile
     return kind(path, root=root, separator=separator, **known)
 

@@ -15,7 +15,7 @@ from data_pipelines.sources.remote import is_remote, join
 from data_pipelines.sources.text_files import lines_of, read_text
 
 _LINE_HELP = "each line is `path label` or, with times in seconds, `path start end label`"
-_BLANK = " \t\v\f"  # between fields; other white space occurs in names
+BLANK = " \t\v\f"  # between fields; other white space occurs in names
 _ENDINGS = (
     "mp4", "avi", "mkv", "webm", "mov", "m4v", "mpg", "mpeg", "ts", "mts", "m2ts", "flv", "wmv",
     "3gp", "ogv", "gif",
@@ -56,7 +56,7 @@ class ListFile(PathCatalog):
         classes = known_classes(path, num_classes, label_names, training)
         entries, problems, comments, whole = [], [], [], []
         for number, line in enumerate(lines_of(text), start=1):
-            line = line.strip(_BLANK)
+            line = line.strip(BLANK)
             if not line:
                 continue
             try:
@@ -85,7 +85,7 @@ def is_video_name(path: str) -> bool:
 
 def _parse_line(line: str, separator: str | None, place: str, root: str) -> Entry:
     """``path [start end] label`` -> an entry; the ValueError says what is wrong."""
-    *head, last = _fields(line, separator, 1)
+    *head, last = fields_of(line, separator, 1)
     if not head or is_video_name(last):
         hint = "" if "," not in line or separator == "," else "; for commas pass separator=','"
         raise ValueError(f"no label in {line!r}{hint}")
@@ -101,7 +101,7 @@ def _parse_line(line: str, separator: str | None, place: str, root: str) -> Entr
     if isinstance(label, str) and place == "line 1" and _HEADING.fullmatch(path):
         raise ValueError(f"{line!r} seems to be a heading; mark it with #")
     start = end = None
-    fields = _fields(path, separator, 2)
+    fields = fields_of(path, separator, 2)
     if len(fields) == 3 and _is_number(fields[1]) and _is_number(fields[2]):
         path, start, end = fields[0], float(fields[1]), float(fields[2])
         if not 0.0 <= start < end < math.inf:
@@ -117,12 +117,12 @@ def _parse_line(line: str, separator: str | None, place: str, root: str) -> Entr
     return Entry(place, path, label, start, end)
 
 
-def _fields(text: str, separator: str | None, cuts: int) -> list[str]:
+def fields_of(text: str, separator: str | None, cuts: int) -> list[str]:
     """At most `cuts` + 1 fields, split from the right; white space is that of ASCII."""
     if separator is not None:
-        return [field.strip(_BLANK) for field in text.rsplit(separator, cuts)]
+        return [field.strip(BLANK) for field in text.rsplit(separator, cuts)]
     fields = []
-    while len(fields) < cuts and (found := re.fullmatch(rf"(.*[^{_BLANK}])[{_BLANK}]+(.*)", text,
+    while len(fields) < cuts and (found := re.fullmatch(rf"(.*[^{BLANK}])[{BLANK}]+(.*)", text,
                                                        re.DOTALL)):  # fmt: skip
         text, last = found.groups()
         fields.insert(0, last)
@@ -133,7 +133,7 @@ def _check_ending(path: str, separator: str | None, root: str) -> None:
     """Refuses ``a.mp4 300``: fields that were taken for a part of the path."""
     if is_video_name(path):
         return
-    head, *rest = _fields(path, separator, 1)
+    head, *rest = fields_of(path, separator, 1)
     while rest:
         known = is_video_name(head) or _is_file(root, head)
         if known and not _is_file(root, path):
@@ -141,7 +141,7 @@ def _check_ending(path: str, separator: str | None, root: str) -> None:
                 f"the path {path!r} goes on after {head!r}; lines have one label and no other "
                 "numbers than times, names of several words need another separator (a tab, a comma)"
             )
-        head, *rest = _fields(head, separator, 1)
+        head, *rest = fields_of(head, separator, 1)
 
 
 def _is_file(root: str, path: str) -> bool:

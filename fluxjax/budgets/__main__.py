@@ -11,7 +11,7 @@ import shlex
 import sys
 from collections.abc import Sequence
 
-from fluxjax.budgets.points import format_points, pareto
+from fluxjax.budgets.points import format_points, pareto, reports_beside
 from fluxjax.budgets.publish import publish
 from fluxjax.budgets.source import SweepData
 from fluxjax.budgets.sweep import Sweep, sweep_settings
@@ -43,7 +43,8 @@ def parser() -> argparse.ArgumentParser:
     )
     add("--grids", help="FRAMESxPIXELS, comma-separated; default: those of the run's evaluation, "
         "and for each budget the largest grid within it")  # fmt: skip
-    add("--budgets", help="tokens, comma-separated; default: those the model was trained for")
+    add("--budgets", help="tokens, or frames of dense clips, comma-separated; default: those the "
+        "model was trained for")  # fmt: skip
     add("--methods", help=f"comma-separated, of {','.join(METHODS)}; default: all the model has")
     add(
         "--sampling",
@@ -51,6 +52,8 @@ def parser() -> argparse.ArgumentParser:
     )
     add("--videos", type=int, help="measure on this many, evenly chosen; default: all")
     add("--pictures", type=int, default=3, help="clips shown in the report")
+    add("--beside", help="budgets.json of other models on the same videos, comma-separated: shown "
+        "on the same page")  # fmt: skip
     add("--repeats", type=int, default=20, help="timed calls a setting")
     return options
 
@@ -84,6 +87,8 @@ def run(options: argparse.Namespace) -> int:
         options.repeats,
         made(options),
     )
+    others = options.beside.split(",") if options.beside else ()
+    beside = reports_beside(others, sweep.report())  # before anything is measured
     report = sweep.run()
     print(format_points(report.points))
     unreadable = max(point.unreadable for point in report.points)
@@ -91,7 +96,9 @@ def run(options: argparse.Namespace) -> int:
         print(f"\n{unreadable} of {data.num_videos} videos could not be read, and count as wrong")
     print("\nNot beaten by a cheaper one (GMACs):\n")
     print(format_points(pareto(report.points, "gmacs")))
-    page = publish(report, checkpoint, data.catalog, data.sampling, folder, options.pictures)
+    page = publish(
+        report, checkpoint, data.catalog, data.sampling, folder, options.pictures, beside
+    )
     print(f"\nbudgets.json and budgets.csv are in {folder}; look at {page}")
     return 0
 

@@ -1,8 +1,10 @@
 """Accuracy against cost, in the style of the paper's: plain grids and Token Optimization."""
 
 import io
+import itertools
 import pathlib
-from collections.abc import Sequence
+import types
+from collections.abc import Mapping, Sequence
 
 import matplotlib
 import numpy as np
@@ -11,8 +13,9 @@ from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
 from fluxjax.budgets.point_labels import label_points
 from fluxjax.budgets.points import Point, pareto
-from fluxjax.serving.settings import METHODS
+from fluxjax.serving.settings import FRAMES, METHODS
 
+NOTHING: Mapping[str, Sequence[Point]] = types.MappingProxyType({})
 PLAIN = "plain grids, all tokens"
 # Colours of Okabe and Ito, which colour-blind readers tell apart, for light and dark paper.
 _STYLES = {  # label, colours, marker
@@ -22,6 +25,7 @@ _STYLES = {  # label, colours, marker
     "uniform": ("uniform selection", ("#0072B2", "#56B4E9"), "v"),
     "merge": ("merging (vid-TLDR)", ("#CC79A7", "#e59cc4"), "D"),
     "group_dynamic+merge": ("selection, then merging", ("#a36f00", "#E69F00"), "P"),
+    "frames": ("frame numbers, all pixels", ("#56606b", "#aab4bf"), "X"),
     "random": ("random selection", ("#009E73", "#2fc99b"), "^"),
 }
 _INK = ("#222222", "#dddddd")
@@ -36,10 +40,11 @@ def curve(points: Sequence[Point], method: str, cost: str) -> tuple[Point, ...]:
     """The points that a method's line goes through, by rising cost.
 
     For a selection the best grid of each budget, which is what Token Optimization chooses. Plain
-    grids have as many budgets as grids; their line goes through those that no cheaper one beats.
+    grids and frame numbers have as many budgets as grids; their line goes through those that no
+    cheaper one beats.
     """
     own = [point for point in points if point.method == method]
-    if method == "none":
+    if method in ("none", FRAMES):
         return pareto(own, cost)
     budgets = {point.budget for point in own}
     best = (max((p for p in own if p.budget == b), key=lambda p: (p.top1, -p.gmacs))
@@ -48,7 +53,12 @@ def curve(points: Sequence[Point], method: str, cost: str) -> tuple[Point, ...]:
 
 
 def accuracy_figure(
-    points: Sequence[Point], cost: str, *, dark: bool = False, narrow: bool = False
+    points: Sequence[Point],
+    cost: str,
+    beside: Mapping[str, Sequence[Point]] = NOTHING,
+    *,
+    dark: bool = False,
+    narrow: bool = False,
 ) -> Figure:
     """Top-1 with 95 % intervals against "gmacs" or "latency_ms", a line a method.
 
@@ -57,6 +67,7 @@ def accuracy_figure(
     Args:
       points: of one report.
       cost: the horizontal axis.
+      beside: name -> points of the report of another model; dashed lines.
       dark: light ink, for a dark page.
       narrow: for the width of a phone.
     """
@@ -64,18 +75,21 @@ def accuracy_figure(
     figure = Figure(figsize=_NARROW if narrow else _WIDE, layout="constrained")
     axes = figure.add_subplot()
     labels, lines = [], []
-    for method in METHODS:
+    groups = [("", points), *beside.items()]
+    for (name, points), method in itertools.product(groups, METHODS):
         chosen = curve(points, method, cost)
         if not chosen:
             continue
         label, colours, marker = _STYLES[method]
+        label, style = (f"{name}: {label}", "--") if name else (label, "-")
         colour = colours[dark]
         x = [getattr(p, cost) for p in chosen]
         top1 = [100 * p.top1 for p in chosen]
         low, high = [100 * p.top1_low for p in chosen], [100 * p.top1_high for p in chosen]
         errors = np.subtract(top1, low), np.subtract(high, top1)
         axes.errorbar(x, top1, yerr=errors, label=label, color=colour, marker=marker,
-                      capsize=2, elinewidth=0.7, linewidth=1.4, markersize=5)  # fmt: skip
+                      linestyle=style, capsize=2, elinewidth=0.7, linewidth=1.4,
+                      markersize=5)  # fmt: skip
         rest = [p for p in points if p.method == method and p not in chosen]
         axes.scatter([getattr(p, cost) for p in rest], [100 * p.top1 for p in rest],
                      color=colour, marker=marker, s=12, alpha=0.35)  # fmt: skip
@@ -92,12 +106,14 @@ def accuracy_figure(
     _ink(axes, ink)
     # Those that nobody would run come last, if there is room for them.
     labels.sort(key=lambda label: (label[4], -label[1]))
-    markers = [(getattr(p, cost), 100 * p.top1) for p in points]
+    markers = [(getattr(p, cost), 100 * p.top1) for _, own in groups for p in own]
     label_points(axes, [label[:4] for label in labels], markers, lines)
     return figure
 
 
-def figure_variants(points: Sequence[Point], cost: str) -> dict[str, bytes]:
+def figure_variants(
+    points: Sequence[Point], cost: str, beside: Mapping[str, Sequence[Point]] = NOTHING
+) -> dict[str, bytes]:
     """Media query -> SVG of `accuracy_figure`, the most special first; "" is for all others."""
     dark, narrow = "(prefers-color-scheme: dark)", "(max-width: 40em)"
     kinds = {
@@ -107,7 +123,7 @@ def figure_variants(points: Sequence[Point], cost: str) -> dict[str, bytes]:
         "": {},
     }
     return {
-        media: svg(accuracy_figure(points, cost, **kind), clear=True)
+        media: svg(accuracy_figure(points, cost, beside, **kind), clear=True)
         for media, kind in kinds.items()
     }
 

@@ -2,8 +2,15 @@
 
 from collections.abc import Sequence
 
-from fluxjax.budgets.planner import cheapest_within_noise, in_words, most_accurate, servable
+from fluxjax.budgets.planner import (
+    cheapest_within_noise,
+    in_words,
+    most_accurate,
+    servable,
+    setting_in_words,
+)
 from fluxjax.budgets.points import Point
+from fluxjax.serving.settings import FRAMES
 
 _SHOWN = 4  # smaller budgets
 
@@ -28,7 +35,8 @@ def headline(points: Sequence[Point]) -> str:
         )
     smaller = _within_fewer_tokens(usable, chosen)
     if smaller:
-        text += f" Within fewer tokens: {'; '.join(smaller)}."
+        unit = "frames" if chosen.method == FRAMES else "tokens"
+        text += f" Within fewer {unit}: {'; '.join(smaller)}."
     return text
 
 
@@ -41,5 +49,4 @@ def _within_fewer_tokens(points: Sequence[Point], chosen: Point) -> list[str]:
 
 
 def _short(point: Point) -> str:
-    how = "all" if point.method == "none" else point.method
-    return f"{point.grid}, {point.budget} tokens ({how}) with {point.top1:.1%}"
+    return f"{setting_in_words(point)} with {point.top1:.1%}"

@@ -23,7 +23,10 @@ _KEPT = (
 
 
 def html_report(
-    report: Report, plots: Mapping[str, Mapping[str, bytes]], pictures: Sequence[Picture]
+    report: Report,
+    plots: Mapping[str, Mapping[str, bytes]],
+    pictures: Sequence[Picture],
+    beside: Mapping[str, Report] | None = None,
 ) -> str:
     """The whole page.
 
@@ -31,6 +34,7 @@ def html_report(
       report: of a sweep.
       plots: caption -> its variants, see `figures.figure_variants`.
       pictures: rows of frames, those of one clip one after the other.
+      beside: name -> report of another model on the same data.
     """
     parts = [
         '<!doctype html><html lang="en"><head><meta charset="utf-8">',
@@ -43,8 +47,12 @@ def html_report(
         "<h2>Curves</h2>",
         *(_plot(caption, variants) for caption, variants in plots.items()),
         f"<h2>Table</h2>{_TOP1}",
+        '<input type="checkbox" id="all"><label for="all">all columns</label>',
         _table(report.points),
     ]
+    for name, other in (beside or {}).items():
+        parts += [f"<h2>Beside it: {_text(name)}</h2>", f"<p>{_text(headline(other.points))}</p>"]
+        parts += [*_facts(other), _table(other.points)]
     if pictures:
         parts.append(_KEPT)
     for title, rows in groupby(pictures, key=lambda picture: picture.title):
@@ -105,11 +113,8 @@ def _table(points: Sequence[Point]) -> str:
         shade = ' class="best"' if p in best else ""
         body.append(f"<tr{shade}>{_cells('td', cells)}{_cells('td', extra, 'more')}</tr>")
     head = f"<tr>{_cells('th', heads)}{_cells('th', more, 'more')}</tr>"
-    return (
-        '<input type="checkbox" id="all"><label for="all">all columns</label>'
-        f'<div class="wide"><table><thead>{head}</thead><tbody>{"".join(body)}</tbody></table>'
-        "</div>"
-    )
+    table = f"<table><thead>{head}</thead><tbody>{''.join(body)}</tbody></table>"
+    return f'<div class="wide">{table}</div>'
 
 
 def _cells(tag: str, cells: Sequence[object], kind: str = "") -> str:

@@ -54,19 +54,28 @@ def lower_counts(
       model: the module.
       variables: of the model.
       setting: how to run it.
-      batch: patches [V, views, tokens of the grid, D] uint8, label, weight, readable [V].
+      batch: patches [V, views, tokens of the grid, D] uint8, or dense clips, video [V, views, T, S,
+        S, 3]; label, weight, readable [V].
     """
     function = jax.jit(functools.partial(_counts, model, setting))
     return function.lower(_shapes(variables), _shapes(batch), jax.random.key(0))
 
 
+def clips_of(batch: Mapping[str, Any]) -> Any:
+    """The clips of a batch, packed or dense, [V, views, ..] uint8."""
+    return batch["patches"] if "patches" in batch else batch["video"]
+
+
 def _counts(model, setting: Setting, variables, batch: Mapping[str, jax.Array], key) -> jax.Array:
-    videos, views = batch["patches"].shape[:2]
-    patches = batch["patches"].reshape(videos * views, *batch["patches"].shape[2:])
-    grid = setting.grid.shape(model.patch)
-    tokens = Tokens.from_patches(patches, jnp.tile(jnp.int32(grid), (len(patches), 1)), grid)
-    # All tokens of one static grid: the program is that of dense clips, as it will be served.
-    logits = forward(model, variables, tokens.replace(padded=False), setting, key)
+    clips = clips_of(batch)
+    videos, views = clips.shape[:2]
+    clips = clips.reshape(videos * views, *clips.shape[2:])
+    if "patches" in batch:
+        grid = setting.grid.shape(model.patch)
+        tokens = Tokens.from_patches(clips, jnp.tile(jnp.int32(grid), (len(clips), 1)), grid)
+        # All tokens of one static grid: the program is that of dense clips, as it will be served.
+        clips = tokens.replace(padded=False)
+    logits = forward(model, variables, clips, setting, key)
     return counts(logits.reshape(videos, views, -1), batch)
 
 

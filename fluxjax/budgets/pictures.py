@@ -1,12 +1,14 @@
 """What becomes of the tokens of a few clips at each budget: rows of frames."""
 
 import dataclasses
+import functools
 import io
 from collections.abc import Sequence
 
 import numpy as np
 from PIL import Image
 
+from data_pipelines.clips.crops import WHOLE, ViewPlaces
 from data_pipelines.clips.views import eval_views
 from data_pipelines.reading.errors import VideoError
 from data_pipelines.sources.catalog import Catalog
@@ -40,6 +42,7 @@ def clip_pictures(
     settings: Sequence[Setting],
     sampling: str,
     labels: Sequence[str] | None,
+    places: ViewPlaces = WHOLE,
 ) -> list[Picture]:
     """For each clip a row of frames a setting; unreadable videos are left out."""
     pictures = []
@@ -47,8 +50,8 @@ def clip_pictures(
         record = catalog[index]
         try:
             for setting in settings:
-                clip = eval_views(record, setting.grid, sampling)[0]
-                shown = eval_views(record, setting.grid, sampling, pixels=SIDE)[0]
+                view = functools.partial(eval_views, record, setting.grid, sampling, places=places)
+                clip, shown = view()[0], view(pixels=SIDE)[0]
                 probabilities = programs.predict(clip[None, None], setting).probabilities[0]
                 best = int(np.argmax(probabilities))
                 caption = f"{setting}: {_name(best, labels)} ({probabilities[best]:.0%})"

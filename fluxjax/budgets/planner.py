@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from fluxjax.budgets.points import Point, Report, read_report
 from fluxjax.evaluation.machine import same_machine, this_machine
 from fluxjax.options import OptionParser
+from fluxjax.serving.settings import FRAMES
 
 # Of the limits: the attribute of a point, and how messages call its unit.
 _LIMITS = {"tokens": ("budget", "tokens"), "gmacs": ("gmacs", "GMACs"), "ms": ("latency_ms", "ms")}
@@ -34,7 +35,7 @@ def plan(
 
     Args:
       report: of `fluxjax.budgets`.
-      tokens: that go through the transformer, at most.
+      tokens: that go through the transformer, at most; frames, of a report of dense clips.
       gmacs: of a view, at most.
       ms: median milliseconds of one view, at most; the report must be of this machine.
       within_noise: whether to prefer the cheapest of those that are as good.
@@ -110,11 +111,18 @@ def significantly_below(point: Point, best: Point) -> bool:
     return best.top1 - point.top1 > _SIGNIFICANT * math.sqrt(max(variance, 0.0))
 
 
+def setting_in_words(point: Point) -> str:
+    """Grid of a point, and what of it goes through the model."""
+    if point.method == FRAMES:
+        return f"{point.grid}, all pixels"
+    how = "all" if point.method == "none" else point.method
+    return f"{point.grid}, {point.budget} tokens ({how})"
+
+
 def in_words(point: Point) -> str:
     """Setting, accuracy and costs of a point, in a line."""
-    how = "all" if point.method == "none" else point.method
     return (
-        f"{point.grid}, {point.budget} tokens ({how}): {point.top1:.1%} of {point.videos} videos, "
+        f"{setting_in_words(point)}: {point.top1:.1%} of {point.videos} videos, "
         f"{point.gmacs:.3g} GMACs, {point.latency_ms:.2f} ms a view"
     )
 

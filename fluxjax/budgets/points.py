@@ -14,6 +14,7 @@ from fluxjax.serving.settings import Setting
 from fluxjax.tokens.grids import parse_grid
 
 _FORMAT = 1
+_VIDEOS = ("data", "split", "videos")  # of a subject: which videos were counted
 
 
 @dataclasses.dataclass(frozen=True)
@@ -134,6 +135,28 @@ def read_report(path: str | os.PathLike) -> Report:
         return Report(record["subject"], record["machine"], points, record.get("made", {}))
     except (KeyError, TypeError, ValueError) as error:
         raise ValueError(f"{path} is no report of fluxjax.budgets: {error}") from error
+
+
+def reports_beside(paths: Sequence[str], report: Report) -> dict[str, Report]:
+    """Name -> report of other models on the same videos, for a page with `report`.
+
+    Names are those of the files' folders.
+
+    Raises:
+      FileNotFoundError, ValueError: as `read_report`; if two have the same name, or the videos are
+        not the same.
+    """
+    found: dict[str, Report] = {}
+    for path in map(pathlib.Path, paths):
+        name, other = path.resolve().parent.name, read_report(path)
+        for key in _VIDEOS:
+            mine, its = report.subject.get(key), other.subject.get(key)
+            if mine != its:
+                raise ValueError(f"{path} cannot stand beside: its {key} is {its!r}, not {mine!r}")
+        if name in found:
+            raise ValueError(f"two reports lie in folders called {name!r}; rename one of them")
+        found[name] = other
+    return found
 
 
 def format_points(points: Sequence[Point]) -> str:

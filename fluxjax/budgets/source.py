@@ -11,12 +11,13 @@ import jax
 import numpy as np
 
 from data_pipelines import loader
-from data_pipelines.clips.clips import EvalClips
-from data_pipelines.clips.examples import Item
+from data_pipelines.clips.examples import EvalExamples, Item
 from data_pipelines.sources.catalog import Catalog, open_catalog
 from data_pipelines.sources.quarantine import BadVideos
 from data_pipelines.sources.rows import some
 from fluxjax.serving.checkpoint import Checkpoint
+from fluxjax.serving.settings import budgets_of, takes_frames
+from fluxjax.tokens.examples import ClipSpec, ExampleSpec, packed
 from fluxjax.tokens.grids import Grid, parse_grid
 
 PLAIN_FRAMES = (4, 8, 16)  # of grids within a budget, where no run says which frames it knows
@@ -78,17 +79,20 @@ class SweepData:
         return len(self.catalog)
 
     def batches(self, grid: Grid, first_batch: int = 0) -> Iterator[Item]:
-        """Every video on one grid, each clip with exactly its tokens."""
-        patch, options = self.checkpoint.model.patch, self.options
-        clips = EvalClips(
+        """Every video on one grid, each clip with exactly its tokens, or dense."""
+        model, options = self.checkpoint.model, self.options
+        if takes_frames(model):
+            spec = ExampleSpec((ClipSpec((grid,)),))
+        else:
+            spec = packed((grid,), grid.tokens(model.patch), model.patch)
+        clips = EvalExamples(
             self.catalog,
-            grid,
-            slots=grid.tokens(patch),
-            bad=BadVideos(options.max_bad_share, videos=self._left(first_batch)),
-            patch=patch,
-            sampling=self.sampling,
-            clips=options.clips,
-            crops=options.crops,
+            spec,
+            BadVideos(options.max_bad_share, videos=self._left(first_batch)),
+            self.sampling,
+            options.clips,
+            options.crops,
+            places=self.checkpoint.places,
         )
         return loader.eval_batches(
             clips, options.batch_size, workers=options.workers, first_batch=first_batch
@@ -113,26 +117,31 @@ class SweepData:
 
     def default_budgets(self) -> tuple[int, ...]:
         """Those the model was trained for, or those of the run's evaluation."""
-        usage = self.checkpoint.usage
-        return getattr(self.checkpoint.model, "budgets", () if usage is None else usage.budgets)
+        model, usage = self.checkpoint.model, self.checkpoint.usage
+        if takes_frames(model) or hasattr(model, "budgets"):
+            return budgets_of(model)
+        return () if usage is None else usage.budgets
 
     def default_grids(self, budgets: Sequence[int]) -> list[Grid]:
         """The grids of the run's evaluation, and for each budget the largest grid within it.
 
-        The latter show what each budget gives without dropping tokens.
+        The latter show what each budget gives without dropping tokens; of dense clips there are
+        none.
 
         Raises:
           ValueError: where nothing is known of the evaluation.
         """
-        usage, patch = self.checkpoint.usage, self.checkpoint.model.patch
+        usage, model = self.checkpoint.usage, self.checkpoint.model
         if usage is None:
             raise ValueError(
                 f"{self.checkpoint.folder} does not say on which grids it was evaluated; pass "
                 "--grids, e.g. --grids 4x224,8x224,16x224"
             )
         grids = [parse_grid(text) for text in usage.grids]
+        if takes_frames(model):
+            return grids
         frames = usage.frames or PLAIN_FRAMES
-        return grids + [plain_grid(budget, frames, patch) for budget in budgets]
+        return grids + [plain_grid(budget, frames, model.patch) for budget in budgets]
 
 
 def plain_grid(budget: int, frames: Sequence[int], patch: int) -> Grid:

@@ -9,6 +9,7 @@ import dataclasses
 import functools
 import json
 import logging
+import math
 import pathlib
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -24,13 +25,21 @@ from fluxjax.budgets.points import Point, Report, read_report, write_report
 from fluxjax.evaluation.compute import wilson_interval
 from fluxjax.evaluation.machine import same_machine, this_machine
 from fluxjax.evaluation.tables import replace_text
-from fluxjax.serving.settings import Setting, UnmergeableError, make_setting
+from fluxjax.serving.settings import (
+    FRAMES,
+    Setting,
+    UnmergeableError,
+    make_setting,
+    size_of,
+    takes_frames,
+)
 from fluxjax.tokens.grids import Grid
 
 log = logging.getLogger(__name__)
 
 SAVE_SECONDS = 30  # between two savings of the counts
-_COUNTED = ("patches", "label", "weight", "readable")  # arrays of a batch that are looked at
+# Arrays of a batch that are looked at.
+_COUNTED = ("patches", "video", "label", "weight", "readable")
 
 HostBatch = Mapping[str, np.ndarray]
 
@@ -40,15 +49,16 @@ def sweep_settings(
 ) -> tuple[Setting, ...]:
     """Every grid x method x budget that drops tokens, and all tokens for "none"; grid by grid.
 
-    What a shallow model cannot merge is left out.
+    Of a model of dense clips every grid, and with as many of its frames as each budget says. What a
+    shallow model cannot merge is left out.
 
     Raises:
       ValueError: as `make_setting`, or if nothing is left to measure.
     """
     settings: dict[Setting, None] = {}
-    for grid in sorted(set(grids), key=lambda g: (-g.tokens(model.patch), g)):
+    for grid in sorted(set(grids), key=lambda g: (-size_of(model, g), g)):
         for method in methods:
-            for budget in sorted(set(budgets), reverse=True):
+            for budget in _budgets_on(grid, sorted(set(budgets), reverse=True), method):
                 try:
                     setting = make_setting(model, grid, budget, method)
                 except UnmergeableError as error:
@@ -62,6 +72,12 @@ def sweep_settings(
             f"budgets {tuple(budgets)}: nothing can be dropped; add larger grids or method none"
         )
     return tuple(settings)
+
+
+def _budgets_on(grid: Grid, budgets: Sequence[int], method: str) -> Sequence[int]:
+    if method != FRAMES:
+        return budgets
+    return (grid.frames, *(budget for budget in budgets if budget < grid.frames))
 
 
 class Sweep:
@@ -83,11 +99,11 @@ class Sweep:
         """Reads what `folder` holds already.
 
         Args:
-          model: with token budgets.
+          model: with budgets of tokens, or of dense clips.
           variables: of the model.
           settings: to measure.
           batches: (grid, first batch) -> host batches as `data_pipelines.loader.eval_batches`
-            yields them, each clip with exactly its tokens.
+            yields them, each clip with exactly its tokens, or dense.
           num_videos: that all batches of a grid hold.
           batch_size: videos a batch.
           subject: see `Report`; a report of another subject is never continued.
@@ -134,8 +150,8 @@ class Sweep:
                 )
                 advance(0)
                 self._measure_grid(grid, {s: traced[s] for s in settings}, advance)
-        write_report(self._report(), self._path)
-        return self._report()
+        write_report(self.report(), self._path)
+        return self.report()
 
     def _check_subject(self, report: Report) -> None:
         if report.subject == self._subject:
@@ -159,19 +175,19 @@ class Sweep:
         """Adds the points of one grid and writes the report."""
         start = time.perf_counter()
         sums, batch, programs = self._count(grid, tuple(traced), advance)
-        views = batch["patches"].shape[0] * batch["patches"].shape[1]
+        views = math.prod(measure.clips_of(batch).shape[:2])
         singles = {s: program.lower().compile() for s, program in traced.items()}
         gmacs = {s: measure.gmacs(self._model, self._variables, s) for s in traced}
         times = self._times(singles, programs, batch, views)
         for setting, (top1, top5, videos, unreadable) in sums.items():
             low, high = wilson_interval(top1, videos)
             self._points[setting] = Point(
-                grid=str(grid), tokens=grid.tokens(self._model.patch), budget=setting.budget,
+                grid=str(grid), tokens=size_of(self._model, grid), budget=setting.budget,
                 method=setting.method, head=setting.head, gmacs=gmacs[setting],
                 top1=top1 / videos, top1_low=low, top1_high=high, top5=top5 / videos,
                 videos=round(videos), unreadable=round(unreadable), **times[setting],
             )  # fmt: skip
-        write_report(self._report(), self._path)
+        write_report(self.report(), self._path)
         self._partial.unlink(missing_ok=True)
         log.info("%s: %d videos at %d settings in %.0f s", grid, self._videos, len(sums),
                  time.perf_counter() - start)  # fmt: skip
@@ -182,7 +198,7 @@ class Sweep:
         programs: dict[Setting, Any] = {}
         saved, batch = time.perf_counter(), None
         for host in self._batches(grid, done):
-            batch = {name: jax.device_put(host[name]) for name in _COUNTED}
+            batch = {name: jax.device_put(host[name]) for name in _COUNTED if name in host}
             if not programs:
                 lower = functools.partial(measure.lower_counts, self._model, self._variables)
                 programs = {s: lower(s, batch).compile() for s in settings}
@@ -243,13 +259,18 @@ class Sweep:
         }
 
     def _zero_batch(self, grid: Grid, views: int) -> dict[str, jax.Array]:
-        shape = (views, 1, grid.tokens(self._model.patch), self._model.patch**2 * 3)
+        if takes_frames(self._model):
+            name, shape = "video", (grid.frames, grid.resolution, grid.resolution, 3)
+        else:
+            patch = self._model.patch
+            name, shape = "patches", (grid.tokens(patch), patch**2 * 3)
         return {
-            "patches": jax.device_put(np.zeros(shape, np.uint8)),
+            name: jax.device_put(np.zeros((views, 1, *shape), np.uint8)),
             "label": jax.device_put(np.zeros(views, np.int32)),
             "weight": jax.device_put(np.zeros(views, np.float32)),
             "readable": jax.device_put(np.ones(views, bool)),
         }
 
-    def _report(self) -> Report:
+    def report(self) -> Report:
+        """What is known so far."""
         return Report(self._subject, self._machine, tuple(self._points.values()), self._made)

@@ -16,6 +16,8 @@ class Usage:
       clips: temporal views of a video.
       crops: spatial views of a clip.
       square_pixels: whether non-square pixels were shown in the shape that players do.
+      crop_share: side of a view over the frame's short side.
+      crop_place: where a single view lies, "centre" or "start".
       frames: numbers of frames that it was trained on, () where unknown.
     """
 
@@ -26,6 +28,8 @@ class Usage:
     crops: int = 1
     frames: tuple[int, ...] = ()
     square_pixels: bool = False
+    crop_share: float = 1.0
+    crop_place: str = "centre"
 
     @classmethod
     def of_run(cls, config: Mapping[str, Any]) -> "Usage":
@@ -39,6 +43,8 @@ class Usage:
             crops=evaluation["crops"],
             frames=tuple(config["grids"]["frames"] or ()),
             square_pixels=config["data"].get("square_pixels", False),
+            crop_share=evaluation.get("crop_share", 1.0),
+            crop_place=evaluation.get("crop_place", "centre"),
         )
 
     @classmethod

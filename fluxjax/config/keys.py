@@ -80,11 +80,14 @@ def base_config(model: str = "fluxvit_ti14", task: str = "classify") -> ConfigDi
     config.data.class_names = ()  # in their order; (): classes.txt beside the list, or sorted
     config.data.classes = ()  # names or numbers of the classes to keep, renumbered; () is all
     config.data.sampling = (
-        "sparse"  # ssv2, dense:STRIDE, time:SECONDS: which frames (data_pipelines.clips.sampling)
+        "sparse"  # or another name of data_pipelines.clips.sampling.frame_sampler: which frames
     )
     config.data.square_pixels = False  # True: non-square pixels in the shape that players show
-    config.data.crop_scale = (0.08, 1.0)  # share of the picture's area
-    config.data.crop_ratio = (3 / 4, 4 / 3)  # width / height
+    config.data.frames = placeholder(str)  # lists name folders of such images, e.g. {:05d}.jpg
+    # multi_scale: TSN's 13 places; short_side:LOW:HIGH: a square of that share of the short side
+    config.data.crop = "random_resized"
+    config.data.crop_scale = (0.08, 1.0)  # share of the picture's area; of crop random_resized
+    config.data.crop_ratio = (3 / 4, 4 / 3)  # width / height; likewise
     config.data.flip = True  # never where direction is the label
     config.data.rand_augment = placeholder(str)  # e.g. rand-m7-n4-mstd0.5-inc1; None: off
     config.data.repeats = 1  # clips cut from one decoded video (repeated augmentation)
@@ -112,19 +115,29 @@ def base_config(model: str = "fluxvit_ti14", task: str = "classify") -> ConfigDi
     config.mixing.switch_prob = 0.5  # of cutmix where both are on
     config.mixing.smoothing = 0.0  # label smoothing
 
-    config.optim = ConfigDict()  # AdamW: linear warm-up, then a half cosine
+    config.optim = ConfigDict()  # by default AdamW: linear warm-up, then a half cosine
+    config.optim.name = "adamw"  # sgd: with momentum, the weight decay a part of the gradient
+    # steps: lr times decay_factor at each of decay_steps; slowfast_cosine: warm-up as PySlowFast's,
+    # which ends one step later
+    config.optim.schedule = "cosine"
     config.optim.lr = 1e-3  # per 256 clips an update, like the other rates
     config.optim.end_lr = 1e-6  # of the cosine
     config.optim.warmup_lr = 1e-6  # where the warm-up starts
     # Batches, part of total_steps; None: a tenth of them.
     config.optim.warmup_steps = FieldReference(20, field_type=int)
+    config.optim.decay_steps = ()  # batches, of schedule steps
+    config.optim.decay_factor = 0.1  # of the rate at each of them
     config.optim.b1 = 0.9  # decay of the mean of gradients
     config.optim.b2 = 0.999  # decay of the mean of their squares
     config.optim.eps = 1e-8  # added to the root of the latter
+    config.optim.momentum = 0.9  # of sgd
+    config.optim.nesterov = False  # of sgd: looks ahead by the momentum
     config.optim.weight_decay = 0.05  # of matrices; not of vectors and position tables
     config.optim.decay_affine = False  # True: as the reference, also the LPE and GPE scales
     config.optim.decay_all = False  # True: every trained parameter, as EVL
     config.optim.layer_decay = 1.0  # factor on the learning rate from a layer to the one below it
+    config.optim.head_lr_scale = 1.0  # factor on the learning rate of classifiers, such as TSM's 5
+    config.optim.head_bias_lr_scale = 1.0  # likewise of their biases, such as TSM's 10
     config.optim.clip_norm = placeholder(float)  # largest norm of the gradient; None: any
     config.optim.accumulate_steps = 1  # steps whose mean gradient makes one optimizer update
     config.optim.ema = placeholder(float)  # decay of the parameters' moving average, e.g. 0.9999
@@ -135,6 +148,8 @@ def base_config(model: str = "fluxvit_ti14", task: str = "classify") -> ConfigDi
     config.eval.budgets = (128, 64, 32)  # tokens kept, of each grid that has as many
     config.eval.clips = 1  # temporal views a video
     config.eval.crops = 1  # spatial views a video
+    config.eval.crop_share = 1.0  # side of a view / short side, e.g. 224 / 256
+    config.eval.crop_place = "centre"  # of a single crop; start: the left or top end
     config.eval.batch_size = 16  # videos
     # 0: only after training; None: once an epoch, or ten times a run where that is less often.
     config.eval.every_steps = placeholder(int)
@@ -207,6 +222,9 @@ def check_config(config: ConfigDict) -> None:
     _require(config.batch_size % config.data.repeats == 0, config, "batch_size",
              f"must be a multiple of data.repeats={config.data.repeats}")  # fmt: skip
     check_lengths(config)
+    stepped = config.optim.schedule == "steps"
+    _require(stepped == bool(config.optim.decay_steps), config, "optim.decay_steps",
+             "names batches exactly where optim.schedule='steps'")  # fmt: skip
     _check_augmentation(config)
     if config.mixing.prob:
         _require(not config.grids.per_clip, config, "grids.per_clip",
@@ -227,16 +245,16 @@ def _check_augmentation(config: ConfigDict) -> None:
     # Models and steps need no pipeline.
     from data_pipelines.clips.augment import RandAugment
     from data_pipelines.clips.sampling import frame_sampler
+    from data_pipelines.clips.training_crops import training_crop
 
-    try:
-        frame_sampler(config.data.sampling)
-    except ValueError as error:
-        raise ValueError(f"config.data.sampling: {error}") from error
-    if config.data.rand_augment is not None:
+    parsers = {"sampling": frame_sampler, "crop": training_crop, "rand_augment": RandAugment.parse}
+    for key, parse in parsers.items():
+        value = config.data[key]
         try:
-            RandAugment.parse(config.data.rand_augment)
+            if value is not None:
+                parse(value)
         except ValueError as error:
-            raise ValueError(f"config.data.rand_augment: {error}") from error
+            raise ValueError(f"config.data.{key}: {error}") from error
 
 
 def _check_keys(config: ConfigDict, known: ConfigDict, whole: ConfigDict, section="") -> None:

@@ -27,6 +27,10 @@ def _interval(low: float, high: float) -> tuple[_Check, str]:
     )
 
 
+def _one_of(*names: str) -> tuple[_Check, str]:
+    return lambda x: x in names, f"must be one of {', '.join(names)}"
+
+
 RANGES: dict[str, tuple[_Check, str]] = {
     "seed": _NOT_NEGATIVE,
     "total_steps": _AT_LEAST_1,
@@ -42,7 +46,7 @@ RANGES: dict[str, tuple[_Check, str]] = {
     "mesh.data": _AT_LEAST_1,
     "mesh.fsdp": _AT_LEAST_1,
     "mesh.tensor": _AT_LEAST_1,
-    "model.dtype": (lambda x: x in DTYPES, f"must be one of {', '.join(DTYPES)}"),
+    "model.dtype": _one_of(*DTYPES),
     "model.drop_path": _BELOW_1,
     "model.width": _AT_LEAST_1,
     "model.depth": _AT_LEAST_1,
@@ -71,6 +75,16 @@ RANGES: dict[str, tuple[_Check, str]] = {
     "mixing.mixup_alpha": _NOT_NEGATIVE,
     "mixing.cutmix_alpha": _NOT_NEGATIVE,
     "mixing.smoothing": _BELOW_1,
+    "optim.name": _one_of("adamw", "sgd"),
+    "optim.schedule": _one_of("cosine", "slowfast_cosine", "steps"),
+    "optim.decay_steps": (
+        lambda x: all(type(i) is int and i >= 1 for i in x),
+        "must be whole numbers of at least 1, batches; () unless optim.schedule is 'steps'",
+    ),
+    "optim.decay_factor": _POSITIVE,
+    "optim.momentum": _BELOW_1,
+    "optim.head_lr_scale": _NOT_NEGATIVE,
+    "optim.head_bias_lr_scale": _NOT_NEGATIVE,
     "optim.lr": _NOT_NEGATIVE,
     "optim.end_lr": _NOT_NEGATIVE,
     "optim.warmup_lr": _NOT_NEGATIVE,
@@ -86,6 +100,8 @@ RANGES: dict[str, tuple[_Check, str]] = {
     "eval.budgets": _COUNTS,
     "eval.clips": _AT_LEAST_1,
     "eval.crops": _AT_LEAST_1,
+    "eval.crop_share": (lambda x: 0 < x <= 1, "must be a share above 0 and up to 1"),
+    "eval.crop_place": _one_of("centre", "start"),
     "eval.batch_size": _AT_LEAST_1,
     "eval.every_steps": _NOT_NEGATIVE,
     "probe.videos": _NOT_NEGATIVE,

@@ -119,6 +119,7 @@ def run(options: argparse.Namespace) -> int:
         labels=checkpoint.labels,
         sampling=checkpoint.sampling(options.sampling),
         platforms=options.platforms.split(","),
+        places=checkpoint.places,
     )
     if options.saved_model:
         from fluxjax.export.saved_model import write_saved_model  # brings TensorFlow

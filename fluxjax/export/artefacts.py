@@ -20,6 +20,7 @@ import jax
 import jax.numpy as jnp
 from flax.traverse_util import flatten_dict, unflatten_dict
 
+from data_pipelines.clips.crops import WHOLE, ViewPlaces
 from fluxjax.budgets.points import Point
 from fluxjax.serving.settings import Setting, forward, served_part
 from fluxjax.version import __version__
@@ -118,6 +119,7 @@ def export(
     labels: Sequence[str] | None = None,
     sampling: str = "sparse",
     platforms: Sequence[str] = PLATFORMS,
+    places: ViewPlaces = WHOLE,
 ) -> pathlib.Path:
     """Writes the artefacts; see the module's text.
 
@@ -129,6 +131,7 @@ def export(
       labels: name of each class, in order.
       sampling: name of the frame sampler, for preprocessing.json.
       platforms: that the programs run on.
+      places: where the view lies, for preprocessing.json.
 
     Returns:
       The folder.
@@ -163,7 +166,7 @@ def export(
         "rungs": entries,
     }
     _write_json(target / "ladder.json", ladder)
-    _write_json(target / "preprocessing.json", preprocessing(model, sampling))
+    _write_json(target / "preprocessing.json", preprocessing(model, sampling, places))
     _write_json(target / "labels.json", None if labels is None else list(labels))
     return target
 
@@ -187,7 +190,7 @@ def ladder_entry(rung: Rung) -> dict[str, Any]:
     }
 
 
-def preprocessing(model: nn.Module, sampling: str) -> dict[str, Any]:
+def preprocessing(model: nn.Module, sampling: str, places: ViewPlaces = WHOLE) -> dict[str, Any]:
     """From a video to what the programs take; pixels are normalised inside them."""
     kind, _, stride = sampling.partition(":")
     frames = {
@@ -197,11 +200,15 @@ def preprocessing(model: nn.Module, sampling: str) -> dict[str, Any]:
         "time": f"frame i is the one on display {stride} * (i + 1 / 2) / T seconds after "
         f"max(D - {stride}, 0) / 2, where the video lasts D seconds",
         "ssv2": "frame i is floor(n / T * (i + 1 / 2))",
+        "ffn_2d": "frame i is floor(n / T * (i + 1 / 2)) if n > T, else 0",
+        "tsm_dense": "s = max(n - 64, 0) // 2; frame i is (s + 64 // T * i) mod n",
     }
+    where = {"centre": "middle", "start": "left or upper"}[places.single]
     return {
         "input": "uint8 RGB [batch, T, S, S, 3], values 0 to 255",
         "frames": f"of the n frames of a video, T: {frames[kind]}, round half to even",
-        "crop": "the middle square of the upright picture, its short side long",
+        "crop": f"the {where} square of the upright picture, {places.share:g} of its short side "
+        "long, in the middle across",
         "resize": "to S x S, bilinear (a triangle filter) with antialiasing, rounded to uint8",
         "normalised_inside": {"scale": 255, **model.pixels._asdict()},
         "patch": getattr(model, "patch", None),

@@ -136,6 +136,15 @@ def model_class(name: str) -> type[nn.Module]:
     return _known(name)[0]
 
 
+def takes_patches(name: str) -> bool:
+    """Whether a model takes patches of clips as tokens; else it takes dense frames.
+
+    Raises:
+      ValueError: on an unknown name, with the nearest known one.
+    """
+    return "patch" in model_fields(name) or hasattr(model_class(name), "patch")
+
+
 def model_fields(name: str) -> dict[str, type]:
     """Fields that `create_model` takes for a name, with the type of their values.
 

@@ -10,6 +10,7 @@ from typing import Any
 
 import flax.linen as nn
 
+from data_pipelines.clips.crops import WHOLE, ViewPlaces
 from data_pipelines.clips.sampling import frame_sampler
 from fluxjax.checkpoints.inference import load, read_architecture
 from fluxjax.checkpoints.paths import local_path
@@ -84,6 +85,12 @@ class Checkpoint:
         """(temporal views, spatial views): those given, else those of the evaluation, else one."""
         known = (1, 1) if self.usage is None else (self.usage.clips, self.usage.crops)
         return clips or known[0], crops or known[1]
+
+    @property
+    def places(self) -> ViewPlaces:
+        """Where spatial views lie: as in the evaluation, or along the whole short side."""
+        known = self.usage
+        return WHOLE if known is None else ViewPlaces(known.crop_share, known.crop_place)
 
     def default_grid(self) -> Grid:
         """The first grid that the model was evaluated on.

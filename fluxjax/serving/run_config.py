@@ -47,5 +47,6 @@ def _around(checkpoint: Checkpoint) -> ConfigDict:
         config.data.square_pixels = usage.square_pixels
         evaluation.budgets, evaluation.grids = usage.budgets, usage.grids
         evaluation.clips, evaluation.crops = usage.clips, usage.crops
+        evaluation.crop_share, evaluation.crop_place = usage.crop_share, usage.crop_place
     config.data.train = config.data.test = ""
     return config

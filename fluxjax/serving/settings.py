@@ -56,6 +56,11 @@ def takes_frames(model: nn.Module) -> bool:
     return hasattr(model, "frames") and not hasattr(model, "patch")
 
 
+def size_of(model: nn.Module, grid: Grid) -> int:
+    """Of a grid's clips: tokens, or frames where the model takes dense clips."""
+    return grid.frames if takes_frames(model) else grid.tokens(model.patch)
+
+
 def budgets_of(model: nn.Module) -> tuple[int | None, ...]:
     """The budgets that a model was made for: tokens, or frames; (None,) where it names none."""
     return tuple(model.frames if takes_frames(model) else getattr(model, "budgets", (None,)))

@@ -11,23 +11,20 @@ A model says of itself what the task needs to know: `patch`, `depth`, `pixels` (
 import difflib
 from typing import Any
 
-import flax.linen as nn
 import jax
 import jax.numpy as jnp
 from ml_collections import ConfigDict
 
-from fluxjax.augment.erasing import erase
-from fluxjax.augment.mixing import mix, smooth_one_hot
-from fluxjax.augment.photometric import jitter
 from fluxjax.checkpoints.starting import start_model
-from fluxjax.models import create_model
 from fluxjax.models.registry import model_fields
+from fluxjax.tasks.augmentation import augmented, mixed
 from fluxjax.tasks.base import Batch, LossOutput, Plan, batch_spec
 from fluxjax.tasks.losses import flux_multi_terms, single_budget_output
+from fluxjax.tasks.model_of import model_of
 from fluxjax.tasks.parameter_groups import layer_decay
 from fluxjax.tokens import grids
 from fluxjax.tokens.examples import ExampleSpec, packed
-from fluxjax.tokens.tokens import Tokens, normalize_pixels
+from fluxjax.tokens.tokens import Tokens
 
 METHODS = ("flux_multi", "flux_single", "cross_entropy")
 
@@ -59,7 +56,9 @@ class ClassifyTask:
             raise ValueError(f"unknown method {config.method!r}{hint}; choose one of {METHODS}")
         self.config = config
         self.budgets = tuple(config.budgets)
-        self.model = _create(config)
+        # A head for each budget.
+        heads = "budgets" in model_fields(config.model.name)
+        self.model = model_of(config, **({"budgets": self.budgets} if heads else {}))
         self.patch = self.model.patch
         self._set_grids()
         self._check_budgets()
@@ -210,8 +209,9 @@ class ClassifyTask:
         Accuracies under mixup are counted against the unmixed label.
         """
         erase_key, mix_key, drop_key = jax.random.split(key, 3)
-        tokens = self._augmented(self.tokens(batch, plan.grid), erase_key)
-        tokens, targets = self._mixed(tokens, batch["label"], mix_key)
+        config, pixels = self.config, self.model.pixels
+        tokens = augmented(self.tokens(batch, plan.grid), erase_key, config, pixels)
+        tokens, targets = mixed(tokens, batch["label"], mix_key, config, pixels)
         rngs = {"dropout": drop_key}
         if plan.name == "flux_multi":
             outputs = self.model.apply(
@@ -253,41 +253,3 @@ class ClassifyTask:
         if plan.head is not None:
             options["head"] = plan.head
         return self.model.apply(variables, self.tokens(batch, plan.grid), plan.budget, **options)
-
-    def _augmented(self, tokens: Tokens, key: jax.Array) -> Tokens:
-        """Clips after colour jitter and random erasing, if the config asks for them."""
-        amounts, prob = self.config.jitter.to_dict(), self.config.erasing.prob
-        if not prob and not any(amounts.values()):
-            return tokens
-        pixels = self.model.pixels
-        tokens = tokens.replace(values=normalize_pixels(tokens.values, pixels))
-        if any(amounts.values()):
-            tokens = jitter(tokens, jax.random.fold_in(key, 1), pixels=pixels, **amounts)
-        return erase(tokens, key, prob=prob) if prob else tokens
-
-    def _mixed(self, tokens: Tokens, labels: jax.Array, key: jax.Array):
-        """Clips and soft targets [B, K] after mixup or cutmix, if the config asks for them."""
-        mixing, classes = self.config.mixing, self.config.num_classes
-        if not mixing.prob:
-            return tokens, smooth_one_hot(labels, classes, mixing.smoothing)
-        tokens = tokens.replace(values=normalize_pixels(tokens.values, self.model.pixels))
-        return mix(
-            tokens,
-            labels,
-            key,
-            classes,
-            mixup_alpha=mixing.mixup_alpha,
-            cutmix_alpha=mixing.cutmix_alpha,
-            prob=mixing.prob,
-            switch_prob=mixing.switch_prob,
-            smoothing=mixing.smoothing,
-        )
-
-
-def _create(config: ConfigDict) -> nn.Module:
-    """The config's model; fields that are None are as the named size has them."""
-    fields = {key: value for key, value in config.model.to_dict().items() if value is not None}
-    name, dtype = fields.pop("name"), jnp.dtype(fields.pop("dtype"))
-    if "budgets" in model_fields(name):  # a head for each
-        fields["budgets"] = tuple(config.budgets)
-    return create_model(name, config.num_classes, dtype=dtype, **fields)

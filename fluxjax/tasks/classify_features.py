@@ -23,8 +23,11 @@ _NO_EFFECT = {
     "data.flip": False,
     "data.rand_augment": None,
     "data.repeats": 1,
+    "data.crop": "random_resized",
     "data.crop_scale": (1.0, 1.0),
     "data.crop_ratio": (1.0, 1.0),
+    "eval.crop_share": 1.0,
+    "eval.crop_place": "centre",
     "erasing.prob": 0.0,
     "mixing.prob": 0.0,
 }

@@ -4,15 +4,26 @@ from collections.abc import Callable
 
 from ml_collections import ConfigDict
 
+from fluxjax.models.registry import takes_patches
 from fluxjax.tasks.base import Task
 from fluxjax.tasks.classify import ClassifyTask
+from fluxjax.tasks.classify_dense import ClassifyDenseTask
 from fluxjax.tasks.classify_features import ClassifyFeaturesTask
+from fluxjax.tasks.frame_flexible import FrameFlexibleTask, frame_flexible_keys
+
+
+def _classify(config: ConfigDict) -> Task:
+    """Classification of clips as the model takes them: packed patches, or dense frames."""
+    kind = ClassifyTask if takes_patches(config.model.name) else ClassifyDenseTask
+    return kind(config)
+
 
 _TASKS: dict[str, Callable[[ConfigDict], Task]] = {
-    "classify": ClassifyTask,
+    "classify": _classify,
     "classify_features": ClassifyFeaturesTask,
+    "frame_flexible": FrameFlexibleTask,
 }
-_KEYS: dict[str, Callable[[], ConfigDict]] = {}
+_KEYS: dict[str, Callable[[], ConfigDict]] = {"frame_flexible": frame_flexible_keys}
 
 
 def register_task(

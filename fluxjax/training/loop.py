@@ -21,9 +21,10 @@ from fluxjax.training import mesh as meshes
 from fluxjax.training.averaging import replaced_share
 from fluxjax.training.compilation import compile_program
 from fluxjax.training.nonfinite import FINITE, NonFiniteWatch, gradient_paths, guard, verdict
-from fluxjax.training.optimizers import learning_rate, make_optimizer, num_updates
+from fluxjax.training.optimizers import make_optimizer, num_updates
 from fluxjax.training.profiling import StepProfiler
 from fluxjax.training.progress import Progress
+from fluxjax.training.schedules import learning_rate
 from fluxjax.training.signals import Stopped, StopSignals
 from fluxjax.training.state import TrainState, create_state, split_params, state_of
 

@@ -15,7 +15,7 @@ from fluxjax.tasks import create_task
 from fluxjax.tokens.grids import Grid
 from fluxjax.training.loop import Trainer
 from fluxjax.training.mesh import AXES
-from fluxjax.training.optimizers import learning_rate
+from fluxjax.training.schedules import learning_rate
 
 ROOT = pathlib.Path(__file__).parents[2]
 CONFIGS = [
@@ -30,6 +30,13 @@ CONFIGS = [
     pytest.param("evl_b16_k400", "16", marks=pytest.mark.slow),
     pytest.param("evl_b16_ssv2", None, marks=pytest.mark.slow),
     pytest.param("evl_l14_k400", "336", marks=pytest.mark.slow),
+    ("ffn_demo", None), ("ffn_demo", "st4"),
+    pytest.param("ffn_tsm_ssv1", None, marks=pytest.mark.slow),
+    pytest.param("ffn_tsm_ssv1", "k400", marks=pytest.mark.slow),
+    pytest.param("ffn_tsm_ssv1", "ssv1_st8", marks=pytest.mark.slow),
+    pytest.param("ffn_tea_ssv1", None, marks=pytest.mark.slow),
+    pytest.param("ffn_slowfast_ssv1", None, marks=pytest.mark.slow),
+    pytest.param("ffn_uniformer_ssv1", None, marks=pytest.mark.slow),
 ]  # fmt: skip
 
 

@@ -40,12 +40,18 @@ _EVL = [
     "--config.eval.grids=('8x48',)", "--config.eval.budgets=(72,)",
     *(option.replace("--config.", "--config.pretrain.") for option in _TOWER),
 ]  # fmt: skip
+_FFN = [
+    "--config.grids.frames=(2,4)", "--config.grids.resolutions=(32,)",
+    "--config.eval.grids=('2x32','3x32')", *_SHORT,
+]  # fmt: skip
 CONFIGS = {
     "configs/fluxvit_ti.py": _FLUXVIT,
     "configs/fluxvit_s.py": _FLUXVIT,
     "configs/finetune.py:cpu": _FLUXVIT,
     "configs/evl_demo.py": _EVL,
     "configs/evl_demo.py:frame": _TOWER,
+    "configs/ffn_demo.py": _FFN,
+    "configs/ffn_demo.py:st8": [word.replace("(2,4)", "(4,)") for word in _FFN],
 }
 SMALL = {
     "fluxjax.budgets": [

@@ -11,6 +11,8 @@ import numpy as np
 import pytest
 
 import fluxjax
+from data_pipelines.clips.crops import ViewPlaces
+from data_pipelines.clips.sampling import FRAME_SAMPLERS
 from fluxjax.budgets.points import Report, write_report
 from fluxjax.export import __main__ as command
 from fluxjax.export import artefacts
@@ -84,6 +86,14 @@ for budget, count in {calls}:
 def test_the_preprocessing_says_how_the_run_sampled_frames(sampling, rule):
     text = artefacts.preprocessing(fluxjax.create_model("fluxvit_ti14"), sampling)["frames"]
     assert rule in text
+
+
+def test_the_preprocessing_knows_every_sampler_and_says_where_the_view_lies():
+    model = fluxjax.create_model("fluxvit_ti14")
+    for sampling in (*FRAME_SAMPLERS, "dense:4", "time:2"):
+        assert "of the n frames" in artefacts.preprocessing(model, sampling)["frames"]
+    said = artefacts.preprocessing(model, "ssv2", ViewPlaces(0.875, "start"))["crop"]
+    assert said.startswith("the left or upper square") and "0.875 of its short side" in said
 
 
 def code_of(exported):

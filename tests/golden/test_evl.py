@@ -12,7 +12,8 @@ import fluxjax
 from fluxjax.models.clip import LayerFeatures
 from fluxjax.models.temporal_attention import TemporalCrossAttention, mean_head_attention
 from fluxjax.tasks.base import ParamGroup
-from fluxjax.training.optimizers import make_optimizer, warmup_cosine
+from fluxjax.training.optimizers import make_optimizer
+from fluxjax.training.schedules import warmup_cosine
 from tests import tiny
 from tests.golden import fixture, traced
 

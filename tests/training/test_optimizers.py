@@ -7,10 +7,13 @@ import numpy as np
 import optax
 import pytest
 
+from fluxjax.config.keys import base_config
+from fluxjax.config.ranges import check_ranges
 from fluxjax.convert.load import to_torch
 from fluxjax.tasks import create_task
 from fluxjax.tasks.base import ParamGroup
-from fluxjax.training.optimizers import make_optimizer, warmup_cosine
+from fluxjax.training.optimizers import RULES, make_optimizer
+from fluxjax.training.schedules import SCHEDULES, learning_rate, warmup_cosine
 from fluxjax.training.state import merge_params, split_params
 from tests import tiny
 
@@ -100,3 +103,53 @@ def test_frozen_parameters_are_split_off_and_merged_back():
 def test_a_warmup_longer_than_the_run_is_refused():
     with pytest.raises(ValueError, match="warm-up of 5 steps"):
         warmup_cosine(1.0, 0.0, 4, 5)
+
+
+def sgd_config():
+    config = base_config()
+    config.optim.name, config.optim.momentum = "sgd", 0.9
+    config.optim.weight_decay, config.optim.clip_norm = 0.1, None
+    return config
+
+
+@pytest.mark.parametrize("nesterov", [False, True])
+def test_sgd_has_its_decay_in_the_momentum(nesterov):
+    """Two steps by hand: v = 0.9 v + g + 0.1 w; the step is lr v, or lr (g + 0.1 w + 0.9 v)."""
+    config = sgd_config()
+    config.optim.nesterov = nesterov
+    groups = {"w": ParamGroup(lr_scale=5.0), "b": ParamGroup(decay=False, lr_scale=10.0)}
+    optimizer = make_optimizer(config, groups, optax.constant_schedule(0.01))
+    params = {"w": jnp.array(2.0), "b": jnp.array(1.0)}
+    state, w, v, b, u = optimizer.init(params), 2.0, 0.0, 1.0, 0.0
+    for g in (0.5, -0.3):
+        updates, state = optimizer.update({"w": jnp.array(g), "b": jnp.array(g)}, state, params)
+        params = optax.apply_updates(params, updates)
+        v, u = 0.9 * v + g + 0.1 * w, 0.9 * u + g
+        w -= 0.05 * (g + 0.1 * w + 0.9 * v if nesterov else v)
+        b -= 0.1 * (g + 0.9 * u if nesterov else u)
+    np.testing.assert_allclose([params["w"], params["b"]], [w, b], rtol=1e-6)
+
+
+def test_the_named_rules_and_schedules_are_those_that_there_are():
+    config = base_config()
+    assert RULES and SCHEDULES
+    for key, table in (("name", RULES), ("schedule", SCHEDULES)):
+        for name in table:
+            config.optim[key] = name
+            check_ranges(config)
+        config.optim[key] = "newton"
+        with pytest.raises(ValueError, match=f"optim.{key}='newton' must be one of " + ", ".join(
+            table
+        )):  # fmt: skip
+            check_ranges(config)
+        config.optim[key] = next(iter(table))
+
+
+def test_steps_of_the_rate_are_counted_in_batches_read():
+    config = base_config()
+    config.batch_size, config.total_steps = 32, 100
+    config.optim.update({"schedule": "steps", "lr": 0.04, "decay_steps": (40, 80)})
+    config.optim.update({"accumulate_steps": 2, "warmup_steps": 10, "warmup_lr": 0.0})
+    schedule = learning_rate(config)  # of updates of 64 clips, a quarter of 256
+    found = [float(schedule(step)) for step in (0, 1, 5, 19, 20, 39, 40)]
+    np.testing.assert_allclose(found, [0, 2e-3, 0.01, 0.01, 1e-3, 1e-3, 1e-4], rtol=1e-6)

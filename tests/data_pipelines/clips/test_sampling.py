@@ -86,7 +86,9 @@ def test_frames_are_ascending_and_in_the_video(name, num_frames):
         clips += [train(num_frames, clip_frames, rng(seed)) for seed in range(5)]
         for frames in clips:
             assert frames.dtype == np.int64 and frames.shape == (clip_frames,)
-            assert (np.diff(frames) >= 0).all() and frames[0] >= 0 and frames[-1] < num_frames
+            assert frames.min() >= 0 and frames.max() < num_frames
+            if name != "tsm_dense":  # begins a short video again
+                assert (np.diff(frames) >= 0).all()
 
 
 @pytest.mark.parametrize("name", SAMPLERS)
