@@ -72,7 +72,9 @@ def max_margin_loss(
     """
     count = len(video)
     if count < 2 and not diagonal:
-        raise ValueError("max_margin_loss compares pairs with others: it needs a batch of 2 or more")
+        raise ValueError(
+            "max_margin_loss compares pairs with others: it needs a batch of 2 or more"
+        )
     unit = lambda x: x / jnp.maximum(jnp.linalg.norm(x, axis=-1, keepdims=True), _TINY)  # noqa: E731
     margins = jnp.full(count, margin) if relevancy is None else margin * relevancy
 

@@ -13,7 +13,9 @@ from typing import Any
 import jax
 
 
-def in_parts(encode: Callable[[Any, jax.Array], Any], batch: Any, key: jax.Array, count: int) -> Any:
+def in_parts(
+    encode: Callable[[Any, jax.Array], Any], batch: Any, key: jax.Array, count: int
+) -> Any:
     """`encode(batch, key)`, computed on `count` parts of the batch one after the other.
 
     Its gradient is that of the whole batch; activations are kept of one part at a time.

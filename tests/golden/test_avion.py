@@ -14,9 +14,7 @@ def loaded(case, **overrides):
     config = case.meta["config"]
     vision = config.get("vision", config)["heads"]
     text = config.get("text", config).get("heads")
-    return fluxjax.load_torch(
-        "avion", case.params, num_heads=vision, text_heads=text, **overrides
-    )
+    return fluxjax.load_torch("avion", case.params, num_heads=vision, text_heads=text, **overrides)
 
 
 def test_video_tower():
@@ -91,7 +89,9 @@ def test_loss_and_gradients():
         value, accuracy = contrastive_loss(*features)
         return value, (accuracy, features)
 
-    (value, (accuracy, features)), gradients = jax.jit(jax.value_and_grad(loss, has_aux=True))(variables)
+    (value, (accuracy, features)), gradients = jax.jit(jax.value_and_grad(loss, has_aux=True))(
+        variables
+    )
     case.check("loss", value)
     case.check("clip_acc", 100 * accuracy, "loss")
     logits = features[2] * features[0] @ features[1].T
