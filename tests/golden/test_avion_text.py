@@ -31,10 +31,9 @@ def merges_of_controls():
 
 @pytest.fixture(scope="module")
 def tokenizer(tmp_path_factory):
-    lines = list(itertools.islice(merges_of_controls(), _MERGES))
-    for line in USED.read_text(encoding="utf-8").splitlines():
-        rank, merge = line.split(" ", 1)
-        lines[int(rank)] = merge
+    used = dict(line.split(" ", 1) for line in USED.read_text(encoding="utf-8").splitlines())
+    others = merges_of_controls()
+    lines = [used.get(str(rank)) or next(others) for rank in range(_MERGES)]
     path = tmp_path_factory.mktemp("clip") / "bpe_simple_vocab_16e6.txt.gz"
     with gzip.open(path, "wt", encoding="utf-8") as file:
         file.write("\n".join(["a comment", *lines, *lines[:9], ""]))  # the file is longer

@@ -45,7 +45,9 @@ def same(found, expected):
 
 
 def test_the_numbers_of_the_definition():
-    video, text = (np.asarray(unit(x @ w), np.float64) for x, w in zip((VIDEO, TEXT), WEIGHTS, strict=True))
+    video, text = (
+        np.asarray(unit(x @ w), np.float64) for x, w in zip((VIDEO, TEXT), WEIGHTS, strict=True)
+    )
     logits = np.exp(1.5) * video @ text.T
     rows = np.log(np.exp(logits).sum(1)) - np.diag(logits)
     columns = np.log(np.exp(logits).sum(0)) - np.diag(logits)
