@@ -98,6 +98,7 @@ def test_which_parameters_decay():
         found = {name for name, group in groups.items() if group.decay is decay}
         assert found == set(case.meta[names])
     assert all(group.lr_scale == 1 and not group.frozen for group in groups.values())
+    assert groups["logit_scale"].bounds == (0.0, pytest.approx(np.log(100)))
     frozen = groups_of(model.clone(train_temperature=False))
     assert [name for name, group in frozen.items() if group.frozen] == ["logit_scale"]
 

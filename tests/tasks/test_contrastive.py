@@ -1,6 +1,12 @@
 """Losses of pairs over a batch: on any mesh, in chunks, in parts, and with relevancies."""
 
 import functools
+import json
+import os
+import pathlib
+import socket
+import subprocess
+import sys
 
 import jax
 import jax.numpy as jnp
@@ -11,6 +17,7 @@ from fluxjax.tasks.contrastive import contrastive_loss, max_margin_loss
 from fluxjax.tasks.micro_batches import in_parts
 from fluxjax.training import mesh as meshes
 
+ROOT = pathlib.Path(__file__).parents[2]
 B, E, D = 16, 8, 6
 RNG = np.random.default_rng(0)
 VIDEO, TEXT = RNG.standard_normal((2, B, D)).astype(np.float32)
@@ -70,6 +77,23 @@ def test_any_mesh_and_any_chunk_has_the_loss_and_gradient_of_one_device(sizes, c
         batch = jax.device_put((VIDEO, TEXT), meshes.batch_sharding(mesh))
         params = jax.device_put(PARAMS, meshes.replicated(mesh))
         same(jax.jit(gradient)(params, *batch), alone(kind))
+
+
+def test_two_processes_have_the_loss_and_gradient_of_one():
+    with socket.socket() as free:
+        free.bind(("localhost", 0))
+        address = f"localhost:{free.getsockname()[1]}"
+    command = [sys.executable, "-m", "tests.tasks.contrastive_worker", address]
+    flags = "--xla_force_host_platform_device_count=2 --xla_backend_optimization_level=0"
+    options = {"cwd": ROOT, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    environment = os.environ | {"XLA_FLAGS": flags, "JAX_PLATFORMS": "cpu"}
+    both = [subprocess.Popen([*command, str(i)], env=environment, **options) for i in range(2)]
+    value, (weights, scale) = alone("contrastive")
+    for process in both:
+        output, log = process.communicate(timeout=300)
+        assert process.returncode == 0, log
+        for found in json.loads(output).values():
+            same(found, [value, weights.tolist(), scale])
 
 
 def temporary_bytes(count, chunk):
