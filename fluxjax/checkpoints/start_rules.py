@@ -5,6 +5,7 @@
   GPE, decoders) keep their initial values.
 - An EVL from an EVL, or with a fresh decoder from a CLIP image encoder or classifier.
 - A CLIP classifier from either of these.
+- An AVION from an AVION: a classifier from a dual encoder's video tower, with a fresh head.
 """
 
 import re
@@ -15,6 +16,7 @@ import flax.linen as nn
 import numpy as np
 
 from fluxjax.checkpoints.starting import HEAD, POSITION_TABLE, Rule, register_start
+from fluxjax.models.avion import Avion
 from fluxjax.models.clip_image import ClipImage
 from fluxjax.models.evl import Evl
 from fluxjax.models.fluxvit import FluxViT
@@ -31,6 +33,7 @@ _PROBE = re.compile(r"probe_(norm|mlp)/")
 _FLUX_FIELDS = ("depth", "num_heads", "pool_heads", "gelu")
 _TOWER_FIELDS = ("depth", "num_heads", "patch", "ln_pre", "pixels")
 _AROUND_CLIP = re.compile(r"(ln_post|proj|head)/")
+_AROUND_AVION = re.compile(r"(proj|head|text|logit_scale)(/|$)|tower/temporal_table")
 _AROUND_EVL = re.compile(r"(decoder|norm|head)/")
 
 
@@ -98,4 +101,8 @@ register_start(
         _AROUND_EVL,
         _tower_without_head,
     ),
+)
+register_start(
+    Avion,
+    Rule(Avion, (*_TOWER_FIELDS, "gelu", "epsilon", "causal"), _AROUND_AVION, _AROUND_AVION),
 )

@@ -11,12 +11,12 @@ from typing import Any
 import jax
 import numpy as np
 
-from fluxjax.convert import avion_args, clip_configs, label_sets, shapes
+from fluxjax.convert import avion_args, clip_configs, shapes
 from fluxjax.convert.avion_names import is_clip, plain_state
 from fluxjax.convert.avion_rows import HEAD, rows_of
-from fluxjax.convert.avion_tables import inflated, resized, with_new_head
+from fluxjax.convert.avion_tables import New, prepared
 from fluxjax.convert.clip import RELEASED_HEADS, on_grid
-from fluxjax.convert.mapping import to_variables
+from fluxjax.convert.mapping import Row, to_variables
 from fluxjax.convert.untold import Told, Untold, check_fields, checked_gelu, checked_heads
 from fluxjax.models.avion import AVION_PIXELS, INITIAL_LOGIT_SCALE, Avion
 from fluxjax.tokens.tokens import CLIP_PIXELS
@@ -27,7 +27,6 @@ _INFERRED = (
 )  # fmt: skip
 # Text width -> heads: of 64 channels in all CLIPs; the first is our own "ti".
 _TEXT_HEADS = {64: 4, 512: 8, 640: 10, 768: 12, 1024: 16, 1280: 20}
-_FRAMES, _EMBEDDING = 4, 256  # of CLIP inflated to video, as AVION pre-trains it
 _CLIP_GELU = "OpenAI's weights and open_clip's -quickgelu have quick, open_clip's others exact"
 
 
@@ -42,14 +41,9 @@ def load(
     temporal: str = "finetune",
     context_length: int | None = None,
     vocab_size: int | None = None,
-    embedding: int | None = None,
-    keep_projections: bool = False,
-    key: jax.Array | None = None,
+    embedding: int | str | None = None,
     num_classes: int | None = None,
-    label_map: Any = None,
     head_key: jax.Array | None = None,
-    gelu: str | None = None,
-    epsilon: float | None = None,
     grid: tuple[int, int] | None = None,
     **fields: Any,
 ) -> tuple[Avion, dict[str, Any]]:
@@ -66,57 +60,59 @@ def load(
       num_frames: rows of the temporal table; default: as stored, or 4 for CLIP's weights. The
         model runs on any number of frames in either case.
       temporal: how another number comes about, see `avion_tables.temporal_table`.
-      context_length, vocab_size: of the text tower; cut (texts only) or filled with zeros.
-      embedding: width of new projections for CLIP's weights; default: AVION's 256.
-      keep_projections: CLIP's own projections and temperature instead.
-      key: draws new projections; default: `jax.random.key(0)`.
-      num_classes, label_map: cut a classifier to another label set.
-      head_key: draw a new head of `num_classes` classes on the video tower.
-      gelu: of both towers; default: "exact" for AVION's weights; for CLIP's as they were trained.
-      epsilon: of the video tower; default: 1e-6 for AVION's weights, 1e-5 for CLIP's.
+      context_length, vocab_size: of the text tower; texts are cut, both are filled with zeros.
+      embedding: for CLIP's weights: width of new projections, default AVION's 256, or "clip" for
+        its own ones and its temperature.
+      num_classes: of a new head on the video tower; needs `head_key`.
+      head_key: draws a new head, or new projections; without it these have `jax.random.key(0)`.
       grid: resample the position table to this (H, W) in patches; default: as stored.
-      **fields: other fields of `Avion`, such as dtype, pixels, remat or drop_path.
+      **fields: other fields of `Avion`. gelu and epsilon are "exact" and 1e-6 for AVION's weights
+        by default, and as CLIP's were trained for these.
 
     Raises:
       WeightsError: listing missing, unexpected and misshaped names.
       ValueError: on a keyword that is needed, unknown, or contradicts the shapes.
     """
     check_fields(load, Avion, fields, _INFERRED)
-    named, clip = plain_state(state), is_clip(state)
-    if clip:
-        width = None if keep_projections else embedding or _EMBEDDING
-        named = inflated(named, num_frames or _FRAMES, width, key)
-    elif embedding is not None or keep_projections:
-        raise ValueError("embedding= and keep_projections= are for CLIP's weights: leave them out")
-    named = resized(named, num_frames, temporal, context_length, vocab_size)
-    classes = None
-    if head_key is not None:
-        classes = label_sets.heads_for(named, HEAD, num_classes, label_map, head_key)[1]
-        named = with_new_head(named, classes, head_key)
-    elif num_classes is not None or any(name in named for name in HEAD):
-        named, classes = label_sets.heads_for(named, HEAD, num_classes, label_map, None)
-    told = _told(state, named, source, clip)
-    untold = Untold("AVION's weights" if not clip else "CLIP's weights", told, source)
-    sizes = _vision_fields(named, untold, num_heads, image_size)
-    sizes |= _text_fields(named, untold, text_heads)
-    choices = _choices(untold, clip, gelu, epsilon, fields)
-    model = Avion(num_classes=classes, **sizes, **choices)
-    parts = {name.split(".")[0] for name in named}
-    if classes is None and model.embedding and not {"visual", "textual"} <= parts:
-        named.setdefault("logit_scale", np.float32(INITIAL_LOGIT_SCALE))  # a tower has none
-    parts |= {"logit_scale", "fc_cls"}
-    rows = [row for row in rows_of(model) if row.name.split(".")[0] in parts]
-    variables = to_variables(named, rows, f"{untold.what} of width {model.width}")
+    new = New(num_frames, temporal, context_length, vocab_size, embedding, num_classes, head_key)
+    named = prepared(plain_state(state), is_clip(state), new)
+    untold = Untold("CLIP's weights" if is_clip(state) else "AVION's weights",
+                    _told(state, named, source), source)  # fmt: skip
+    model = _model(named, untold, num_heads, text_heads, image_size, fields, is_clip(state))
+    variables = to_variables(named, _rows(model, named), f"{untold.what} of width {model.width}")
     untold.say()
     return on_grid(model, variables, grid)
 
 
-def _told(
-    state: Mapping[str, Any], named: Mapping[str, Any], source: Any, clip: bool
-) -> dict[str, Told]:
+def _model(
+    named: Mapping[str, Any],
+    untold: Untold,
+    num_heads: int | None,
+    text_heads: int | None,
+    image_size: Any,
+    fields: Mapping[str, Any],
+    clip: bool,
+) -> Avion:
+    head = _shape(named, HEAD[0], (None, 0))
+    sizes = _vision_fields(named, untold, num_heads, image_size)
+    sizes |= _text_fields(named, untold, text_heads)
+    return Avion(num_classes=head[0], **sizes, **_choices(untold, clip, fields))
+
+
+def _rows(model: Avion, named: dict[str, Any]) -> list[Row]:
+    """The tensors of the towers that there are; a tower alone gets the initial temperature."""
+    parts = {name.split(".")[0] for name in named}
+    rows = rows_of(model)
+    if not {"visual", "textual"} <= parts and any(row.name == "logit_scale" for row in rows):
+        named.setdefault("logit_scale", np.float32(INITIAL_LOGIT_SCALE))
+    parts |= {"logit_scale", "fc_cls"}
+    return [row for row in rows if row.name.split(".")[0] in parts]
+
+
+def _told(state: Mapping[str, Any], named: Mapping[str, Any], source: Any) -> dict[str, Told]:
     """What is known besides the shapes: of CLIP by what lies beside it, else by the arguments."""
     (width,) = _shape(named, "visual.class_embedding", (0,))
-    if clip:
+    if is_clip(state):
         depth = shapes.count(named, r"visual\.transformer\.resblocks\.(\d+)\.")
         told = clip_configs.told_of(state, source, width, depth)
         return {name: told[name] for name in told if name not in ("image_size", "pooling")}
@@ -162,7 +158,7 @@ def _text_fields(
     tokens = (r"textual\.token_embedding\.weight", 1)
     width = shapes.infer(state, untold.what, tokens, (r"textual\.ln_final\.weight", 0))
     heads = untold.choose("text_heads", text_heads, released=_TEXT_HEADS.get(width))
-    projection = _shape(state, "textual.text_projection", (0, _EMBEDDING))
+    projection = _shape(state, "textual.text_projection", (0, None))
     return {
         "text_width": width,
         "text_depth": shapes.count(state, r"textual\.transformer\.resblocks\.(\d+)\."),
@@ -177,21 +173,18 @@ def _shape(state: Mapping[str, Any], name: str, absent: tuple) -> tuple:
     return np.shape(state[name]) if name in state else absent
 
 
-def _choices(
-    untold: Untold, clip: bool, gelu: str | None, epsilon: float | None, fields: Mapping[str, Any]
-) -> dict[str, Any]:
+def _choices(untold: Untold, clip: bool, fields: Mapping[str, Any]) -> dict[str, Any]:
     """Fields that no shape tells."""
-    by_default = {"assumed": "quick", "why": _CLIP_GELU} if clip else {"released": "exact"}
     released = {
+        "gelu": None if clip else "exact",
         "epsilon": 1e-5 if clip else 1e-6,
         "pixels": CLIP_PIXELS if clip else AVION_PIXELS,
         "causal": True,
         "train_temperature": True,
     }
-    given = {"epsilon": epsilon, **fields}
     chosen = {
-        name: untold.choose(name, given.get(name), released=value)
+        name: untold.choose(name, fields.get(name), released=value, assumed="quick", why=_CLIP_GELU)
         for name, value in released.items()
-    }
-    gelu = checked_gelu("gelu", untold.choose("gelu", gelu, **by_default))
-    return {**fields, **chosen, "gelu": gelu}
+    }  # only CLIP's GELU may have to be assumed
+    checked_gelu("gelu", chosen["gelu"])
+    return {**fields, **chosen}

@@ -5,7 +5,7 @@ Sources: the official repository, avion/models/utils.py and model_clip.py, and i
 """
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -20,79 +20,93 @@ _TIME, _PROJECTION = "visual.temporal_embedding", "visual.image_projection"
 _TEXT, _TOKENS = "textual.positional_embedding", "textual.token_embedding.weight"
 _TEXT_PROJECTION = "textual.text_projection"
 _HEAD_STD = 0.01
+_EMBEDDING = 256
 
 
-def inflated(
-    state: Mapping[str, Any], frames: int, embedding: int | None, key: jax.Array | None
-) -> dict[str, Any]:
-    """CLIP's tensors under AVION's names with what a video model has besides.
+class New(NamedTuple):
+    """What a model is to have that its weights have not; None: as they are.
 
-    Every frame begins as an image: the temporal table is zero.
+    Attributes: see `fluxjax.convert.avion.load`.
+    """
+
+    num_frames: int | None
+    temporal: str
+    context_length: int | None
+    vocab_size: int | None
+    embedding: int | str | None
+    num_classes: int | None
+    head_key: jax.Array | None
+
+
+def prepared(state: Mapping[str, Any], clip: bool, new: New) -> dict[str, Any]:
+    """AVION's state dict of the model that is wanted.
 
     Args:
       state: see `avion_names.plain_state`.
-      frames: rows of the temporal table; 1: there is none.
-      embedding: width of new projections, with the initial temperature, as the reference has them;
-        None: CLIP's own.
-      key: draws these.
+      clip: whether it is CLIP's: every frame begins as an image, with times of zero.
+      new: what is wanted.
+
+    Raises:
+      ValueError: on what cannot be.
     """
-    state = dict(state)
-    if frames > 1:
-        width = np.shape(state["visual.class_embedding"])[0]
-        state[_TIME] = np.zeros((frames, width), np.float32)
-    if embedding is not None:
-        generator = _generator(jax.random.key(0) if key is None else key)
-        for name in (_PROJECTION, _TEXT_PROJECTION):
-            if name in state:
-                width = len(state[name])
-                normal = generator.standard_normal((width, embedding), np.float32)
-                state[name] = normal * np.float32(width**-0.5)
-        state["logit_scale"] = np.float32(INITIAL_LOGIT_SCALE)
+    if new.embedding is not None and not clip:
+        raise ValueError("embedding= is for CLIP's weights: leave it out")
+    if new.num_classes is not None and new.head_key is None:
+        raise ValueError("num_classes= makes a new head: pass head_key=jax.random.key(..) with it")
+    state = _with_tables(state, new._replace(num_frames=new.num_frames or (4 if clip else None)))
+    if new.num_classes is not None:
+        return _with_head(state, new.num_classes, new.head_key)
+    if clip and new.embedding != "clip":
+        key = jax.random.key(0) if new.head_key is None else new.head_key
+        return _with_projections(state, new.embedding or _EMBEDDING, key)
+    if not clip and new.head_key is not None:
+        raise ValueError("head_key= draws a new head: pass num_classes= with it")
     return state
 
 
-def with_new_head(state: Mapping[str, Any], num_classes: int, key: jax.Array) -> dict[str, Any]:
-    """The video tower's tensors and a new head [num_classes, C]."""
-    state = {name: value for name, value in state.items() if name.startswith("visual.")}
+def _with_projections(state: dict[str, Any], embedding: int, key: jax.Array) -> dict[str, Any]:
+    """CLIP's towers with new projections and the initial temperature, as the reference has them."""
+    generator = _generator(key)
+    for name in (_PROJECTION, _TEXT_PROJECTION):
+        if name in state:
+            width = len(state[name])
+            normal = generator.standard_normal((width, embedding), np.float32)
+            state[name] = normal * np.float32(width**-0.5)
+    return state | {"logit_scale": np.float32(INITIAL_LOGIT_SCALE)}
+
+
+def _with_head(state: dict[str, Any], num_classes: int, key: jax.Array) -> dict[str, Any]:
+    """The video tower and a new head in the place of its projection."""
+    towers = {name: value for name, value in state.items() if name.startswith("visual.")}
+    towers.pop(_PROJECTION, None)
     shape = (num_classes, np.shape(state["visual.class_embedding"])[0])
     normal = _generator(key).standard_normal(shape, np.float32)
-    return state | {
+    return towers | {
         "fc_cls.weight": np.float32(_HEAD_STD) * normal,
         "fc_cls.bias": np.zeros(num_classes, np.float32),
     }
 
 
-def resized(
-    state: Mapping[str, Any],
-    frames: int | None,
-    temporal: str,
-    context: int | None,
-    vocabulary: int | None,
-) -> dict[str, Any]:
-    """The state dict for another number of frames, text length or vocabulary; None: as stored.
-
-    Raises:
-      ValueError: on sizes that cannot be.
-    """
-    state = dict(state)
-    if temporal not in TEMPORAL:
-        raise ValueError(f"temporal={temporal!r} is unknown; choose one of {TEMPORAL}")
-    if frames is not None:
-        if frames < 2 and _TIME in state:
+def _with_tables(state: Mapping[str, Any], new: New) -> dict[str, Any]:
+    """Tables of another number of frames, text length or vocabulary."""
+    state, frames = dict(state), new.num_frames
+    if new.temporal not in TEMPORAL:
+        raise ValueError(f"temporal={new.temporal!r} is unknown; choose one of {TEMPORAL}")
+    if frames is not None and (frames > 1 or _TIME in state):
+        if frames < 2:
             raise ValueError(
                 f"num_frames={frames}: a video model keeps at least 2; pass it images as they are"
             )
-        if frames > 1:
-            width = np.shape(state["visual.class_embedding"])[0]
-            table = as_float32(state.get(_TIME, np.zeros((1, width))))
-            state[_TIME] = temporal_table(table, frames, temporal)
-    if context is not None:
-        state[_TEXT] = _rows(as_float32(state[_TEXT]), context)
-    if vocabulary is not None:
+        width = np.shape(state["visual.class_embedding"])[0]
+        table = as_float32(state.get(_TIME, np.zeros((1, width))))
+        state[_TIME] = temporal_table(table, frames, new.temporal)
+    if new.context_length is not None:
+        state[_TEXT] = _rows(as_float32(state[_TEXT]), new.context_length)
+    if new.vocab_size is not None:
         stored = np.shape(state[_TOKENS])[0]
-        if vocabulary < stored:
-            raise ValueError(f"vocab_size={vocabulary} must be at least the stored {stored}")
-        state[_TOKENS] = _rows(as_float32(state[_TOKENS]), vocabulary)
+        if new.vocab_size < stored:
+            raise ValueError(f"vocab_size={new.vocab_size} must be at least the stored {stored}")
+        state[_TOKENS] = _rows(as_float32(state[_TOKENS]), new.vocab_size)
     return state
 
 

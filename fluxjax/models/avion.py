@@ -121,6 +121,8 @@ class Avion(VideoTowerFields, kw_only=True):
             return video, _unit(self.encode_text(ids)), jnp.exp(self.logit_scale)
         x = self._pooled(video_or_tokens, train)
         if self.num_classes is None:
+            if self.is_initializing() and self.embedding is not None:
+                self.text(jnp.zeros((1, self.context_length), jnp.int32))
             check_headless(return_features)
             return self._projected(x)
         logits = self.head(self.dropout(x, deterministic=not train)).astype(jnp.float32)

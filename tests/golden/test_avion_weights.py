@@ -53,7 +53,7 @@ def test_clip_is_inflated(variant):
 def test_clips_own_projections():
     case = fixture("avion", "v13")
     state = clip_state(case)
-    model, variables = fluxjax.load_torch("avion", state, keep_projections=True, **CLIP_HEADS)
+    model, variables = fluxjax.load_torch("avion", state, embedding="clip", **CLIP_HEADS)
     found = fluxjax.to_torch(model, variables)
     assert model.embedding == 10 and model.num_frames == 4
     np.testing.assert_array_equal(found["visual.image_projection"], state["visual.proj"])
