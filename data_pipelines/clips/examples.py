@@ -206,6 +206,12 @@ class PerVideo:
             from data_pipelines.text.kinds import tokenizer  # only where there is text
 
             self._tokenizer = tokenizer(spec.text.kind, spec.text.tokenizer)
+            if spec.text.ids is not None and self._tokenizer.vocab_size > spec.text.ids:
+                raise ValueError(
+                    f"{spec.text.tokenizer} has {self._tokenizer.vocab_size} ids, the model knows "
+                    f"{spec.text.ids}; give the model's own vocabulary, or set "
+                    "config.model.vocab_size"
+                )
 
     def arrays(
         self, record: Record | None, index: int, rng: np.random.Generator | None = None

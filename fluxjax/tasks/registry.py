@@ -7,12 +7,15 @@ from ml_collections import ConfigDict
 from fluxjax.tasks.base import Task
 from fluxjax.tasks.classify import ClassifyTask
 from fluxjax.tasks.classify_features import ClassifyFeaturesTask
+from fluxjax.tasks.contrast import ContrastTask
+from fluxjax.tasks.contrast import keys as contrast_keys
 
 _TASKS: dict[str, Callable[[ConfigDict], Task]] = {
     "classify": ClassifyTask,
     "classify_features": ClassifyFeaturesTask,
+    "contrast": ContrastTask,
 }
-_KEYS: dict[str, Callable[[], ConfigDict]] = {}
+_KEYS: dict[str, Callable[[], ConfigDict]] = {"contrast": contrast_keys}
 
 
 def register_task(

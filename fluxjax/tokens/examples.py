@@ -75,11 +75,13 @@ class TextSpec:
       length: token ids, padded or cut to so many.
       tokenizer: path of the vocabulary, see `data_pipelines.text`.
       kind: of tokenizer, see `data_pipelines.text.kinds`.
+      ids: that the model knows; a vocabulary of more is refused. None: any.
     """
 
     length: int
     tokenizer: str
     kind: str = "file"
+    ids: int | None = None
 
     def arrays(self) -> Arrays:
         """text [length] int32 and text_length int32 scalar."""
