@@ -17,7 +17,7 @@ from fluxjax.tokens.examples import ClipSpec
 from fluxjax.tokens.grids import Grid
 
 _FIXTURE = Path(__file__).parents[2] / "golden" / "fluxvit" / "v10_frame_indices.npz"
-SAMPLERS = (*FRAME_SAMPLERS, "dense:1", "dense:16")
+SAMPLERS = (*FRAME_SAMPLERS, "dense:1", "dense:16", "window:1", "window:16")
 META = json.loads(str(np.load(_FIXTURE, allow_pickle=False)["meta"]))
 
 
