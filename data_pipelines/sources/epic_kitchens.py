@@ -119,9 +119,10 @@ class EpicKitchens(PathCatalog):
             values = load_plain(there[0], data)
         shape = (len(self), len(texts))
         if not isinstance(values, np.ndarray) or values.shape != shape:
+            found = getattr(values, "shape", type(values).__name__)
             raise ValueError(
                 f"{there[0]} must hold an array {list(shape)}, a row for each clip of {self.path} "
-                f"and a column for each of {sentences}, not {getattr(values, 'shape', type(values))}"
+                f"and a column for each sentence of {sentences}, not {found}"
             )
         return Relevancy(texts, values)
 

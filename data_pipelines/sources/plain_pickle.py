@@ -87,6 +87,6 @@ def load_plain(path: str, data: bytes) -> Any:
         value = _Unpickler(io.BytesIO(data), encoding="latin-1").load()
     except Exception as error:  # damaged pickles raise almost anything
         raise ValueError(
-            f"{path} is no pickle of plain lists and arrays ({error}); save it as JSON lines or .npy"
+            f"{path} is no pickle of plain lists and arrays ({error}); save it as .jsonl or .npy"
         ) from error
     return value.value if isinstance(value, _Array) else value

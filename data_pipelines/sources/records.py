@@ -22,9 +22,9 @@ class Record:
       name: what messages call it.
       start, end: seconds of the span to use; None where the video is used whole.
       captions: texts that describe it, without white space around them; none is empty.
-      relevancies: how well each of them does, 0 to 1; () where all do.
       weight: how often it is drawn, relative to the others.
       origin: name of its source in a mix of several.
+      relevancies: how well each caption describes it, 0 to 1; () where all do.
     """
 
     source: Any
@@ -33,9 +33,9 @@ class Record:
     start: float | None = None
     end: float | None = None
     captions: tuple[str, ...] = ()
-    relevancies: tuple[float, ...] = ()
     weight: float = 1.0
     origin: str = ""
+    relevancies: tuple[float, ...] = ()
 
 
 class Relevancy(NamedTuple):
@@ -92,7 +92,7 @@ class Catalog(Protocol):
         return group_numbers(self.captions())
 
     def captions(self) -> list[tuple[str, ...]]:
-        """What retrieval takes for the right texts of every example; may read the whole data set."""
+        """Right texts of every example, for retrieval; may read the whole data set."""
         return [self[i].captions for i in range(len(self))]
 
     def relevancy(self) -> Relevancy | None:

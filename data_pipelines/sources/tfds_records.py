@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from data_pipelines.sources.records import Catalog, Record, class_count, group_numbers
+from data_pipelines.sources.records import Catalog, Record, class_count
 from data_pipelines.sources.remote import join, source_of
 
 
