@@ -72,9 +72,9 @@ def base_config(model: str = "fluxvit_ti14", task: str = "classify") -> ConfigDi
     config.data.separator = placeholder(str)  # of list files; None: white space
     config.data.class_names = ()  # in their order; (): classes.txt beside the list, or sorted
     config.data.classes = ()  # names or numbers of the classes to keep, renumbered; () is all
-    config.data.sampling = (
-        "sparse"  # ssv2, dense:STRIDE, time:SECONDS: which frames (data_pipelines.clips.sampling)
-    )
+    # Which frames: sparse, ssv2, uniform, dense:STRIDE, jittered:STRIDE, window:STRIDE or
+    # time:SECONDS (data_pipelines.clips.sampling).
+    config.data.sampling = "sparse"
     config.data.square_pixels = False  # True: non-square pixels in the shape that players show
     config.data.crop_scale = (0.08, 1.0)  # share of the picture's area
     config.data.crop_ratio = (3 / 4, 4 / 3)  # width / height
@@ -129,8 +129,11 @@ def base_config(model: str = "fluxvit_ti14", task: str = "classify") -> ConfigDi
     config.eval.crops = 1  # spatial views a video
     config.eval.batch_size = 16  # videos
     config.eval.every_steps = 0  # 0: only after training
-    # What is measured: classification, held_out, knn, linear_probe; (): what the task says.
+    # What is measured: classification, held_out, knn, linear_probe, retrieval, zero_shot,
+    # ek100_mir, ek100_cls; (): what the task says.
     config.eval.evaluators = ()
+    config.eval.prompts = ("{}",)  # of zero_shot: texts with {} for a class's name, averaged
+    config.eval.dual_softmax = placeholder(float)  # of retrieval: temperature; None: plain scores
 
     config.probe = ConfigDict()  # of the evaluators knn and linear_probe
     config.probe.videos = 0  # training videos used, evenly spaced; 0: all
