@@ -26,7 +26,7 @@ def get_config():
     config.data.sampling = "sparse"
     config.batch_size, config.total_steps, config.log_every = 64, 600, 20
     config.optim.lr, config.optim.warmup_steps = 8e-3, 60
-    config.eval.grids, config.eval.budgets = (f"{FRAMES}x{SIDE}",), ()
+    config.eval.grids, config.eval.budgets = (f"{FRAMES}x{SIDE}",), (tokens,)
     config.eval.batch_size = 64
     config.eval.evaluators = ("retrieval", "zero_shot")
     config.checkpoint.every_steps = 200

@@ -67,6 +67,6 @@ def _dual_encoder(config: ConfigDict, frames: int, batch: int) -> None:
 
     config.optim.weight_decay = 0.01
     config.optim.b1, config.optim.b2 = 0.9, 0.999
-    config.eval.grids, config.eval.budgets = (f"{frames}x{side}",), ()
+    config.eval.grids, config.eval.budgets = (f"{frames}x{side}",), (tokens,)
     config.eval.batch_size = 64
     config.checkpoint.every_steps = 1000
