@@ -7,6 +7,7 @@ official repository zhaoyue-zephyrus/AVION, avion/models/transformer.py.
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from fluxjax.models.blocks import remat_block
 from fluxjax.models.clip import ClipBlock, TowerBase, TowerFields
@@ -86,7 +87,7 @@ class JointTower(VideoTowerFields, TowerBase, kw_only=True):
 
     def _sincos_of_time(self, key: jax.Array, shape: tuple[int, int]) -> jax.Array:
         del key
-        return jnp.asarray(self.position_scale * sincos_1d(shape[1], jnp.arange(shape[0])))
+        return jnp.asarray(self.position_scale * sincos_1d(shape[1], np.arange(shape[0])))
 
     def _times(self, frames: int) -> jax.Array:
         """[T, C] in the compute dtype."""
