@@ -154,6 +154,7 @@ def _text_fields(
 ) -> dict[str, Any]:
     """Fields of the text tower; {} without one."""
     if not any(name.startswith("textual.") for name in state):
+        untold.known("text tower", None, "not in the weights")
         return {}
     tokens = (r"textual\.token_embedding\.weight", 1)
     width = shapes.infer(state, untold.what, tokens, (r"textual\.ln_final\.weight", 0))

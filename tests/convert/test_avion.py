@@ -51,7 +51,7 @@ def released(path, state, **args):
     """A training checkpoint as the official scripts save it: its arguments are a Namespace."""
     body, storages = b"\x80\x02}" + text("epoch") + number(4) + b"s" + text("state_dict") + b"}", {}
     for key, (name, value) in enumerate(state.items()):
-        value = np.ascontiguousarray(value, "<f4")
+        value = np.asarray(value, "<f4", order="C")
         strides = tuple(int(s) // 4 for s in value.strides)
         stored = storage_id(value.size, str(key))
         body += text(name) + tensor(0, value.shape, strides, stored) + b"s"

@@ -66,7 +66,7 @@ def test_dual_encoder():
     written = fluxjax.to_torch(model, variables)
     assert set(written) == set(case.params)
     for name, value in written.items():
-        np.testing.assert_array_equal(value, case.params[name])
+        np.testing.assert_array_equal(value, case.params[name], strict=True)
 
 
 def test_classifier():

@@ -12,6 +12,7 @@ from flax.traverse_util import flatten_dict
 
 import fluxjax
 from fluxjax.tokens.tokens import normalize_pixels
+from fluxjax.training import mesh as meshes
 
 SIZES = {
     "width": 16, "depth": 2, "num_heads": 2, "patch": 4, "grid": (2, 2), "num_frames": 3,
@@ -49,6 +50,21 @@ def test_published_numbers_of_parameters(name, side, count):
         side // model.patch,
         model.width,
     )
+
+
+def test_large_parameters_are_cut_over_devices():
+    """What no rule cuts is no larger than the positions of texts."""
+    mesh = meshes.make_mesh({"data": 1, "fsdp": 4, "tensor": 2})
+    model = fluxjax.create_model("avion_b16", None, depth=1, text_depth=1)
+    video = jax.ShapeDtypeStruct((1, 4, 224, 224, 3), jnp.float32)
+    shapes = jax.eval_shape(model.init, jax.random.key(0), video)["params"]
+    assert {"tower", "text", "proj", "logit_scale"} <= set(shapes), "of a video alone"
+    whole = jax.tree.map(
+        lambda leaf, sharding: 0 if any(sharding.spec) else leaf.size,
+        shapes,
+        meshes.shardings(shapes, mesh),
+    )
+    assert max(jax.tree.leaves(whole)) == 77 * 512
 
 
 def test_embeddings_are_unit_vectors_of_what_the_towers_give():
