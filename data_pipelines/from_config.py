@@ -115,6 +115,7 @@ class VideoData:
                 tuple(data.crop_ratio),
                 data.flip,
                 None if augment is None else RandAugment.parse(augment),
+                data.crop,
             ),
             sampling=data.sampling,
             repeats=data.repeats,

@@ -6,7 +6,13 @@ import numpy as np
 
 from data_pipelines.reading.geometry import Box
 
+CROPS = ("random_resized", "multi_scale")  # of training, as configs name them
 _ATTEMPTS = 10  # of random_resized_crop, as everywhere in the field
+# Of multi_scale_crop: (x, y) in quarters of the room that a box leaves.
+_PLACES = (
+    (0, 0), (4, 0), (0, 4), (4, 4), (2, 2), (0, 2), (4, 2), (2, 4), (2, 0), (1, 1), (3, 1), (1, 3),
+    (3, 3),
+)  # fmt: skip
 
 
 def random_resized_crop(
@@ -47,6 +53,36 @@ def random_resized_crop(
     rows = max(min(height, round(width / aspect)), 1)
     columns = max(min(width, round(height * aspect)), 1)
     return Box((height - rows) // 2, (width - columns) // 2, rows, columns)
+
+
+def multi_scale_crop(height: int, width: int, rng: np.random.Generator, resolution: int) -> Box:
+    """A box of one of four sizes a side at one of 13 places (TSN's crop; VideoMAE's pre-training).
+
+    Sides are 1, 0.875, 0.75 or 0.66 of the short side, height and width at most one size apart,
+    and the resolution itself where it is less than 3 pixels off.
+
+    Args:
+      height: of the frame, pixels.
+      width: of the frame, pixels.
+      rng: source of the draws.
+      resolution: side of the square that the box is resized to, pixels.
+
+    Raises:
+      ValueError: if the frame is empty.
+    """
+    _check_frame(height, width)
+    sides = [max(int(min(height, width) * scale), 1) for scale in (1, 0.875, 0.75, 0.66)]
+    sides = [resolution if abs(side - resolution) < 3 else side for side in sides]
+    sides = [min(side, height, width) for side in sides]
+    pairs = [
+        (rows, columns)
+        for i, rows in enumerate(sides)
+        for j, columns in enumerate(sides)
+        if abs(i - j) <= 1
+    ]
+    rows, columns = pairs[int(rng.integers(len(pairs)))]
+    across, down = _PLACES[int(rng.integers(len(_PLACES)))]
+    return Box(down * ((height - rows) // 4), across * ((width - columns) // 4), rows, columns)
 
 
 def view_crop(height: int, width: int, view: int, num_views: int, resolution: int) -> Box:

@@ -7,10 +7,10 @@ from collections.abc import Callable, Mapping, Sequence
 import numpy as np
 
 from data_pipelines.clips import seeding
-from data_pipelines.clips.crops import random_resized_crop
+from data_pipelines.clips.crops import multi_scale_crop, random_resized_crop
 from data_pipelines.clips.seeding import Stream
 from data_pipelines.clips.views import frame_span, span_sampler
-from data_pipelines.reading.video import Video, open_video
+from data_pipelines.reading.video import Box, Video, open_video
 from data_pipelines.sources.records import Record
 from fluxjax.tokens.examples import ClipSpec
 from fluxjax.tokens.grids import Grid
@@ -21,6 +21,7 @@ class Augmentation:
     """What is done to the clips of a video on the host.
 
     Attributes:
+      crop: random_resized, or multi_scale, which knows no ranges.
       crop_scale: range of the crop's share of the picture.
       crop_ratio: range of the crop's aspect, width / height.
       flip: half of the clips are mirrored.
@@ -32,6 +33,13 @@ class Augmentation:
     crop_ratio: tuple[float, float] = (3 / 4, 4 / 3)
     flip: bool = True
     rand_augment: Callable[[np.ndarray, np.random.Generator], np.ndarray] | None = None
+    crop: str = "random_resized"
+
+    def box(self, video: Video, rng: np.random.Generator, resolution: int) -> Box:
+        """What to cut out of a video for clips of a resolution."""
+        if self.crop == "multi_scale":
+            return multi_scale_crop(video.height, video.width, rng, resolution)
+        return random_resized_crop(video.height, video.width, rng, self.crop_scale, self.crop_ratio)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -90,9 +98,7 @@ def joint_clips(
         ]
         sets = []
         for _ in range(repeats):
-            box = random_resized_crop(
-                video.height, video.width, crops, augmentation.crop_scale, augmentation.crop_ratio
-            )
+            box = augmentation.box(video, crops, draws.grids[0].resolution)
             flip = augmentation.flip and flips.random() < 0.5
             sets.append(
                 [

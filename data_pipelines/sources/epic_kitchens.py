@@ -6,9 +6,9 @@ import csv
 import dataclasses
 import functools
 import io
-import logging
 import os
 import re
+import threading
 from collections.abc import Sequence
 
 import numpy as np
@@ -17,7 +17,7 @@ from data_pipelines.sources.labels import known_classes
 from data_pipelines.sources.path_catalog import Entry, PathCatalog
 from data_pipelines.sources.plain_pickle import load_plain
 from data_pipelines.sources.records import Catalog, Record, Relevancy
-from data_pipelines.sources.remote import exists, join
+from data_pipelines.sources.remote import exists, is_remote, join
 from data_pipelines.sources.text_files import lines_of, read_file, read_text
 
 _COLUMNS = (
@@ -27,7 +27,7 @@ _ACTION = ("verb_class", "noun_class")
 _HELP = "a row has the columns of EPIC_100_train.csv, times as HH:MM:SS.ss"
 RELEVANT = 0.1  # sentences above it describe a clip for training, as in AVION
 
-log = logging.getLogger(__name__)
+_READING = threading.Lock()  # decoding threads ask at once; a training matrix has gigabytes
 
 
 def is_epic_file(path: str) -> bool:
@@ -96,7 +96,8 @@ class EpicKitchens(PathCatalog):
         Raises:
           OSError, ValueError: they cannot be read, or are those of other clips.
         """
-        return self._relevancy
+        with _READING:
+            return self._relevancy
 
     @functools.cached_property
     def _relevancy(self) -> Relevancy | None:
@@ -112,11 +113,13 @@ class EpicKitchens(PathCatalog):
         if not there or not exists(os.path.expanduser(sentences)):
             return None
         texts = tuple(row["narration"].strip() for row in _rows(sentences))
-        data = read_file(there[0])
-        if there[0].endswith(".npy"):
-            values = np.load(io.BytesIO(data), allow_pickle=False)
+        if there[0].endswith(".pkl"):
+            values = load_plain(there[0], read_file(there[0]))
+        elif is_remote(there[0]):
+            values = np.load(io.BytesIO(read_file(there[0])), allow_pickle=False)
         else:
-            values = load_plain(there[0], data)
+            path = os.path.expanduser(there[0])
+            values = np.load(path, mmap_mode="r", allow_pickle=False)
         shape = (len(self), len(texts))
         if not isinstance(values, np.ndarray) or values.shape != shape:
             found = getattr(values, "shape", type(values).__name__)
@@ -128,7 +131,7 @@ class EpicKitchens(PathCatalog):
 
 
 def action_names(path: str) -> tuple[str, ...]:
-    """ "VERB:NOUN" of all actions of a file and of those beside it of the other splits, sorted."""
+    """Names VERB:NOUN of all actions of a file and of those of the other splits beside it, sorted."""
     found = re.fullmatch(r"(.*_)(train|validation|test)(\.csv)", path)
     splits = ("train", "validation", "test") if found else ()
     beside = [f"{found[1]}{split}{found[3]}" for split in splits]

@@ -56,7 +56,15 @@ def _from_buffer(data: bytes, dtype: _Dtype, shape: tuple, order: str) -> np.nda
     return dtype.array(data, shape, order == "F")
 
 
+def _encode(text: str, encoding: str) -> bytes:
+    """How protocol 2 writes bytes."""
+    if encoding != "latin1":
+        raise pickle.UnpicklingError(f"bytes as {encoding!r} are refused")
+    return text.encode("latin-1")
+
+
 _STAND_INS = {
+    ("_codecs", "encode"): _encode,
     ("numpy", "dtype"): _Dtype,
     ("numpy", "ndarray"): _Array,
     **{(module, "_reconstruct"): _Array for module in _ARRAYS},

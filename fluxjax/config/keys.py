@@ -76,6 +76,7 @@ def base_config(model: str = "fluxvit_ti14", task: str = "classify") -> ConfigDi
     # time:SECONDS (data_pipelines.clips.sampling).
     config.data.sampling = "sparse"
     config.data.square_pixels = False  # True: non-square pixels in the shape that players show
+    config.data.crop = "random_resized"  # or multi_scale (VideoMAE's pre-training), without ranges
     config.data.crop_scale = (0.08, 1.0)  # share of the picture's area
     config.data.crop_ratio = (3 / 4, 4 / 3)  # width / height
     config.data.flip = True  # never where direction is the label
@@ -220,7 +221,10 @@ def check_config(config: ConfigDict) -> None:
 def _check_augmentation(config: ConfigDict) -> None:
     # Models and steps need no pipeline.
     from data_pipelines.clips.augment import RandAugment
+    from data_pipelines.clips.crops import CROPS
     from data_pipelines.clips.sampling import frame_sampler
+
+    _require(config.data.crop in CROPS, config, "data.crop", f"must be one of {', '.join(CROPS)}")
 
     try:
         frame_sampler(config.data.sampling)

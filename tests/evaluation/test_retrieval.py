@@ -1,107 +1,38 @@
 """Evaluators of videos and texts on a toy space, against what NumPy says of the same embeddings."""
 
-import types
+import json
+import os
+import pathlib
+import socket
+import subprocess
+import sys
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 import pytest
-from ml_collections import ConfigDict
 
-from data_pipelines.sources.records import Catalog, Relevancy
 from fluxjax.evaluation.epic_kitchens import MultiInstanceRetrieval, VerbsNounsActions
 from fluxjax.evaluation.multi_instance import average_precision, ndcg
 from fluxjax.evaluation.registry import make_evaluators
 from fluxjax.evaluation.retrieval import Retrieval
 from fluxjax.evaluation.zero_shot import ZeroShot
-from fluxjax.tasks.base import Plan
 from fluxjax.training.mesh import make_mesh
+from tests.evaluation.toy_space import (
+    ACTIONS,
+    BAD,
+    CAPTIONS,
+    LABELS,
+    TEXTS,
+    VIDEOS,
+    VIEWS,
+    WIDTH,
+    ToyCatalog,
+    ToyData,
+    ToyTask,
+    tables,
+)
 
-VIDEOS, VIEWS, WIDTH, BATCH, BAD = 13, 2, 6, 8, 4
-TEXTS = [f"caption {i}" for i in range(9)]
-CAPTIONS = [(TEXTS[i % 9],) if i % 3 else (TEXTS[i % 9], TEXTS[(i + 4) % 9]) for i in range(VIDEOS)]
-ACTIONS = ("0:0", "0:2", "1:2", "3:0")
-LABELS = np.arange(VIDEOS) % 4
-
-
-class ToyCatalog(Catalog):
-    num_classes, label_names = 4, ACTIONS
-
-    def __len__(self):
-        return VIDEOS
-
-    def name(self, index):
-        return f"video {index}"
-
-    def labels(self):
-        return LABELS
-
-    def captions(self):
-        return CAPTIONS
-
-    def relevancy(self):
-        values = np.random.default_rng(5).choice([0.0, 0.3, 1.0], (VIDEOS, len(TEXTS)))
-        return Relevancy(tuple(TEXTS), values.astype(np.float32))
-
-
-class ToyData:
-    """Batches whose clips are embeddings already: [videos, views, WIDTH]."""
-
-    def __init__(self):
-        rng = np.random.default_rng(0)
-        self.embeddings = rng.standard_normal((VIDEOS, VIEWS, WIDTH)).astype(np.float32)
-
-    def eval_batches(self, spec, split="test", videos=None):
-        for start in range(0, VIDEOS, BATCH):
-            example = np.arange(start, start + BATCH)
-            real = example < VIDEOS
-            readable = real & (example != BAD)
-            clips = np.zeros((BATCH, VIEWS, WIDTH), np.float32)
-            clips[readable] = self.embeddings[example[readable]]
-            yield {
-                "video": clips, "example": example, "weight": real.astype(np.float32),
-                "readable": readable,
-                "label": np.where(readable, LABELS[np.minimum(example, VIDEOS - 1)], -1),
-            }  # fmt: skip
-
-    def catalog(self, split):
-        return ToyCatalog()
-
-    def encode(self, texts, spec):
-        ids = np.array([[sum(map(ord, text)) % 64] for text in texts], np.int32)
-        return {"text": ids, "text_length": np.ones(len(texts), np.int32)}
-
-
-class ToyTask:
-    """Budget 1 leaves out the last number of each embedding."""
-
-    def __init__(self):
-        self.config = ConfigDict({"task": "toy"})
-        self.config.eval = {
-            "grids": ("2x28",), "batch_size": BATCH, "dual_softmax": None, "prompts": ("{}",),
-            "evaluators": ("retrieval",),
-        }  # fmt: skip
-        rng = np.random.default_rng(1)
-        self.table = rng.standard_normal((64, WIDTH)).astype(np.float32)
-        self.head = rng.standard_normal((WIDTH, 4)).astype(np.float32)
-
-    def eval_example(self, grid):
-        return types.SimpleNamespace(text="spec")
-
-    def eval_plans(self, grid):
-        return {2: Plan("eval", 2), 1: Plan("eval", 1)}
-
-    def embed_video(self, variables, batch, plan):
-        kept = jnp.arange(WIDTH) < WIDTH - (plan.budget == 1)
-        return 3 * batch["video"] * kept
-
-    def embed_text(self, variables, batch, plan):
-        return 5 * jnp.asarray(self.table)[batch["text"][:, 0]]
-
-    def predict(self, variables, batch, plan):
-        return 3 * batch["video"] @ self.head
-
-
+ROOT = pathlib.Path(__file__).parents[2]
 TASK, DATA = ToyTask(), ToyData()
 
 
@@ -237,3 +168,25 @@ def test_they_are_found_by_name():
     TASK.config.eval.evaluators = ("retrieval", "zero_shot", "ek100_mir", "ek100_cls")
     kinds = [type(e).__name__ for e in make_evaluators(TASK, make_mesh(), DATA)]
     assert kinds == ["Retrieval", "ZeroShot", "MultiInstanceRetrieval", "VerbsNounsActions"]
+
+
+@pytest.mark.slow
+def test_two_processes_count_every_video_once():
+    with socket.socket() as free:
+        free.bind(("localhost", 0))
+        address = f"localhost:{free.getsockname()[1]}"
+    flags = "--xla_force_host_platform_device_count=1"
+    started = [
+        subprocess.Popen(
+            [sys.executable, "-m", "tests.evaluation.toy_space", address, str(i)], cwd=ROOT,
+            env=os.environ | {"XLA_FLAGS": flags, "JAX_PLATFORMS": "cpu"},
+            stdout=subprocess.PIPE, text=True,
+        )
+        for i in range(2)
+    ]  # fmt: skip
+    shown = [process.communicate(timeout=300)[0].splitlines()[-1] for process in started]
+    assert shown[0] == shown[1]
+    for mine, theirs in zip(json.loads(tables()), json.loads(shown[0]), strict=True):
+        assert mine[1:] == theirs[1:]
+        for row, other in zip(mine[0], theirs[0], strict=True):
+            assert row == pytest.approx(other)

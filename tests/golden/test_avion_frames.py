@@ -1,12 +1,14 @@
 """Frame numbers against AVION's loaders, fixture v12, and crops, v15 and v16."""
 
 import functools
+import itertools
 import pathlib
 
 import numpy as np
 import pytest
 
 from data_pipelines.clips import window_sampling as windows
+from data_pipelines.clips.crops import multi_scale_crop, random_resized_crop, view_crop
 from data_pipelines.clips.views import frame_span
 from data_pipelines.reading.arrays import BlankVideo
 from data_pipelines.reading.chunks import ChunkedVideo
@@ -143,3 +145,44 @@ def test_frames_of_whole_files():
         else:  # the release runs on after the span; here its frames are repeated, as in chunks
             assert first == start and last == round(30 * case["end"]) < end
             assert (frames >= first).all() and (frames < last).all()
+
+
+class Room(Drawn):
+    """Draws of a fixture; notes how far a box may be moved, and moves it nowhere."""
+
+    def integers(self, high, endpoint):
+        assert endpoint
+        self.room = high
+        return 0, 0
+
+
+def test_random_resized_boxes():
+    for case in fixture("avion", "v16").meta["rrc_cases"]:
+        room = Room(*np.ravel(case["draws"]).tolist())
+        box = random_resized_crop(case["H"], case["W"], room, scale=(0.5, 1.0))
+        expected = case["rrc"]
+        assert box[2:] == (expected["h"], expected["w"])
+        if expected["try_index"] < 0:
+            assert (box.left, box.top) == (expected["x"], expected["y"])
+        else:  # the reference draws one pixel too many and lets FFmpeg clamp it
+            assert room.room == (expected["valid_max_y"], expected["valid_max_x"])
+
+
+def test_centre_squares():
+    for case in fixture("avion", "v16").meta["rcc_cases"]:
+        side = case["crop"]
+        box = view_crop(case["H"], case["W"], 0, 1, side)
+        assert box[2:] == (side, side)
+        assert (box.left, box.top) == (case["x"], case["y"]), case
+
+
+def test_multi_scale_boxes():
+    meta = fixture("avion", "v15").meta
+    config, found = meta["config"], {}
+    sizes = meta["multiscale_crop_sizes_wh"]
+    for pair, place in itertools.product(range(len(sizes)), range(13)):
+        draws = Drawn(pair, place)
+        box = multi_scale_crop(config["height"], config["width"], draws, config["size"])
+        assert [box.width, box.height] == sizes[pair]
+        found.setdefault(f"{box.width}x{box.height}", []).append([box.left, box.top])
+    assert found == meta["multiscale_offsets_xy"]

@@ -54,7 +54,7 @@ class Evil:
 def test_nothing_in_a_pickle_is_run(tmp_path, monkeypatch, protocol):
     monkeypatch.chdir(tmp_path)
     data = pickle.dumps([Evil()], protocol)
-    with pytest.raises(ValueError, match="x.pkl is no pickle of plain .* it names .*open; nothing"):
+    with pytest.raises(ValueError, match="x.pkl is no pickle of plain .*it names .*open; nothing"):
         load_plain("x.pkl", data)
     assert not (tmp_path / "pwned").exists()
     for value in (np.array([Evil()]), [np.array([{}], object)]):
