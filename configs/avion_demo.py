@@ -29,5 +29,6 @@ def get_config():
     config.eval.grids, config.eval.budgets = (f"{FRAMES}x{SIDE}",), (tokens,)
     config.eval.batch_size = 64
     config.eval.evaluators = ("retrieval", "zero_shot")
+    config.eval.every_steps = 0
     config.checkpoint.every_steps = 200
     return config

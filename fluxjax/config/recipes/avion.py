@@ -69,4 +69,5 @@ def _dual_encoder(config: ConfigDict, frames: int, batch: int) -> None:
     config.optim.b1, config.optim.b2 = 0.9, 0.999
     config.eval.grids, config.eval.budgets = (f"{frames}x{side}",), (tokens,)
     config.eval.batch_size = 64
+    config.eval.every_steps = 0
     config.checkpoint.every_steps = 1000
