@@ -85,6 +85,7 @@ class TrainExamples:
                 read = functools.partial(
                     joint_clips, record, self.spec.clips, draws, self.augmentation,
                     self.sampling, self.repeats, self.seconds, self.square_pixels,
+                    self.bad.note_damage,
                 )  # fmt: skip
                 clips = limited(read, self.seconds, record.name)
             except VideoError as error:
@@ -187,6 +188,7 @@ class EvalExamples:
             eval_views(
                 record, spec.grids[0], spec.sampling or self.sampling, self.clips, self.crops,
                 seconds=self.seconds, square_pixels=self.square_pixels, places=self.places,
+                note_damage=self.bad.note_damage,
             )
             for spec in self.spec.clips
         ]  # fmt: skip
@@ -206,14 +208,21 @@ class PerVideo:
         self._groups = catalog.groups() if "group" in spec.targets else None
         self._tokenizer = None
         if spec.text is not None:
-            from data_pipelines.text.tokenizer import Tokenizer  # only where there is text
+            from data_pipelines.text.kinds import tokenizer  # only where there is text
 
-            self._tokenizer = Tokenizer.open(spec.text.tokenizer)
+            self._tokenizer = tokenizer(spec.text.kind, spec.text.tokenizer)
+            if spec.text.ids is not None and self._tokenizer.vocab_size > spec.text.ids:
+                raise ValueError(
+                    f"{spec.text.tokenizer} has {self._tokenizer.vocab_size} ids, the model knows "
+                    f"{spec.text.ids}; give the model's own vocabulary, or set "
+                    "config.model.vocab_size"
+                )
 
     def arrays(
         self, record: Record | None, index: int, rng: np.random.Generator | None = None
     ) -> Item:
-        """text [L] int32, text_length, and targets, scalars; of no record: no tokens, and -1.
+        """text [L] int32, text_length, and targets, scalars; of no record: no tokens, and -1 (but a
+        relevancy of 0).
 
         Args:
           record: None for padding, and for a video that cannot be read.
@@ -225,14 +234,21 @@ class PerVideo:
             item["label"] = np.int32(-1 if record is None else record.label)
         if self._groups is not None:
             item["group"] = np.int32(-1 if record is None else self._groups[index])
+        number = (
+            0 if record is None or rng is None else int(rng.integers(max(len(record.captions), 1)))
+        )
         if self._tokenizer is not None:
             item["text"], item["text_length"] = self._tokenizer.encode(
-                _caption(record, rng), self._spec.text.length
+                _caption(record, number), self._spec.text.length
             )
+        if "relevancy" in self._spec.targets:
+            graded = record is not None and record.relevancies
+            value = record.relevancies[number] if graded else float(record is not None)
+            item["relevancy"] = np.float32(value)
         return item
 
 
-def _caption(record: Record | None, rng: np.random.Generator | None) -> str:
+def _caption(record: Record | None, number: int) -> str:
     if record is None:
         return ""
     if not record.captions:
@@ -240,7 +256,7 @@ def _caption(record: Record | None, rng: np.random.Generator | None) -> str:
             f"{record.name} has no caption, and the task needs text; name data with captions "
             "(demo:captions, or an annotation file with the key caption)"
         )
-    return record.captions[0 if rng is None else int(rng.integers(len(record.captions)))]
+    return record.captions[number]
 
 
 def clip_arrays(spec: ClipSpec, clips: Sequence[np.ndarray]) -> Item:

@@ -2,8 +2,8 @@
 
 A frame sampler is a pair of functions, one random for training and one deterministic for testing.
 Each returns int64 [T] frame numbers in [0, n) in ascending order, for any number n >= 1 of frames
-in the video; a video shorter than the clip repeats frames ("tsm_dense" begins it again, as
-released). Validation is test clip 0 of 1.
+in the video; a video shorter than the clip repeats frames ("tsm_dense" and "jittered" begin it
+again, as released). Validation is test clip 0 of 1.
 """
 
 import functools
@@ -13,6 +13,7 @@ from types import MappingProxyType
 
 import numpy as np
 
+from data_pipelines.clips import window_sampling as windows
 from data_pipelines.clips.frame_sampler import FrameSampler, check_clip, check_frames
 from data_pipelines.clips.tsm_sampling import (
     ffn_test_frames,
@@ -232,12 +233,21 @@ FRAME_SAMPLERS: Mapping[str, FrameSampler] = MappingProxyType(
         "ssv2": FrameSampler(ssv2_train_frames, ssv2_test_frames),
         "ffn_2d": FrameSampler(ffn_train_frames, ffn_test_frames),
         "tsm_dense": FrameSampler(tsm_dense_train_frames, tsm_dense_test_frames),
+        "uniform": FrameSampler(windows.uniform_train_frames, windows.uniform_test_frames),
+    }
+)
+# Called NAME:STRIDE.
+STRIDED_SAMPLERS: Mapping[str, FrameSampler] = MappingProxyType(
+    {
+        "dense": FrameSampler(dense_train_frames, dense_test_frames),
+        "jittered": FrameSampler(windows.jittered_train_frames, windows.jittered_test_frames),
+        "window": FrameSampler(windows.window_train_frames, windows.window_test_frames),
     }
 )
 
 
 def frame_sampler(name: str, times: np.ndarray | None = None) -> FrameSampler:
-    """The sampler of a config, such as "sparse" (TSN's segments), "dense:STRIDE", "time:SECONDS".
+    """The sampler of a config: of `FRAME_SAMPLERS`, `STRIDED_SAMPLERS`, or "time:SECONDS".
 
     Args:
       name: of the sampler.
@@ -256,17 +266,13 @@ def frame_sampler(name: str, times: np.ndarray | None = None) -> FrameSampler:
             functools.partial(time_train_frames, **span),
             functools.partial(time_test_frames, **span),
         )
-    if kind != "dense":
-        known = ", ".join(FRAME_SAMPLERS)
-        raise ValueError(
-            f"unknown frame sampler {name!r}; known: {known}, dense:STRIDE and time:SECONDS"
-        )
+    if kind not in STRIDED_SAMPLERS:
+        known = ", ".join([*FRAME_SAMPLERS, *(f"{name}:STRIDE" for name in STRIDED_SAMPLERS)])
+        raise ValueError(f"unknown frame sampler {name!r}; known: {known} and time:SECONDS")
     if not text.isdecimal() or int(text) < 1:
-        raise ValueError(f"{name!r} lacks the frames from one sample to the next, e.g. dense:16")
-    stride = {"stride": int(text)}
+        raise ValueError(f"{name!r} lacks the frames from one sample to the next, e.g. {kind}:16")
     return FrameSampler(
-        functools.partial(dense_train_frames, **stride),
-        functools.partial(dense_test_frames, **stride),
+        *(functools.partial(draw, stride=int(text)) for draw in STRIDED_SAMPLERS[kind])
     )
 
 

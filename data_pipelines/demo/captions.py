@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 import numpy as np
 
 from data_pipelines.demo import render
@@ -35,8 +37,7 @@ def captions(variant: str, split: str, index: int, clip: render.Clip) -> tuple[s
       clip: as `render.render` draws it.
     """
     rng = np.random.default_rng([*render.seed(variant, split, index), 1])  # 1: not the clip's
-    ways = _HOW[VARIANTS[variant].motions[clip.label]]
-    sentences = [f"{what} {how} {where}" for what in _WHAT for how in ways for where in _WHERE]
+    sentences = phrases(VARIANTS[variant].motions[clip.label])
     chosen = rng.choice(len(sentences), COUNT, replace=False)
     names = {
         "word": DIGITS[clip.digit],
@@ -44,3 +45,9 @@ def captions(variant: str, split: str, index: int, clip: render.Clip) -> tuple[s
         "photo": render.PHOTOS[clip.photo],
     }
     return tuple(sentences[i].format(**names) for i in chosen)
+
+
+def phrases(*motions: str) -> list[str]:
+    """Every phrasing of the motions, with {word} or {number} and {photo}; of none: of all."""
+    ways = itertools.chain(*(_HOW[motion] for motion in motions or _HOW))
+    return [f"{what} {how} {where}" for what, how, where in itertools.product(_WHAT, ways, _WHERE)]

@@ -6,6 +6,7 @@
 - An EVL from an EVL, or with a fresh decoder from a CLIP image encoder or classifier.
 - A CLIP classifier from either of these.
 - A frame flexible network from one of its class; a plain one starts the norms of all branches.
+- An AVION from an AVION: a classifier from a dual encoder's video tower, with a fresh head.
 """
 
 import re
@@ -16,6 +17,7 @@ import flax.linen as nn
 import numpy as np
 
 from fluxjax.checkpoints.starting import HEAD, POSITION_TABLE, Rule, register_start
+from fluxjax.models.avion import Avion
 from fluxjax.models.clip_image import ClipImage
 from fluxjax.models.evl import Evl
 from fluxjax.models.fluxvit import FluxViT
@@ -37,6 +39,7 @@ _PROBE = re.compile(r"probe_(norm|mlp)/")
 _FLUX_FIELDS = ("depth", "num_heads", "pool_heads", "gelu")
 _TOWER_FIELDS = ("depth", "num_heads", "patch", "ln_pre", "pixels")
 _AROUND_CLIP = re.compile(r"(ln_post|proj|head)/")
+_AROUND_AVION = re.compile(r"(proj|head|text|logit_scale)(/|$)|tower/temporal_table")
 _AROUND_EVL = re.compile(r"(decoder|norm|head)/")
 
 
@@ -128,3 +131,7 @@ for _kind, _fields in (
     (UniFormer, ("head_dim", "channel_order")),
 ):
     register_start(_kind, Rule(_kind, _fields, _ADAPTERS, _NOTHING, _for_branches))
+register_start(
+    Avion,
+    Rule(Avion, (*_TOWER_FIELDS, "gelu", "epsilon", "causal"), _AROUND_AVION, _AROUND_AVION),
+)

@@ -79,9 +79,9 @@ def base_config(model: str = "fluxvit_ti14", task: str = "classify") -> ConfigDi
     config.data.separator = placeholder(str)  # of list files; None: white space
     config.data.class_names = ()  # in their order; (): classes.txt beside the list, or sorted
     config.data.classes = ()  # names or numbers of the classes to keep, renumbered; () is all
-    config.data.sampling = (
-        "sparse"  # or another name of data_pipelines.clips.sampling.frame_sampler: which frames
-    )
+    # Which frames: sparse, ssv2, uniform, ffn_2d, tsm_dense, dense:STRIDE, jittered:STRIDE,
+    # window:STRIDE or time:SECONDS (data_pipelines.clips.sampling).
+    config.data.sampling = "sparse"
     config.data.square_pixels = False  # True: non-square pixels in the shape that players show
     config.data.frames = placeholder(str)  # lists name folders of such images, e.g. {:05d}.jpg
     # multi_scale: TSN's 13 places; short_side:LOW:HIGH: a square of that share of the short side
@@ -153,8 +153,11 @@ def base_config(model: str = "fluxvit_ti14", task: str = "classify") -> ConfigDi
     config.eval.batch_size = 16  # videos
     # 0: only after training; None: once an epoch, or ten times a run where that is less often.
     config.eval.every_steps = placeholder(int)
-    # What is measured: classification, held_out, knn, linear_probe; (): what the task says.
+    # What is measured: classification, held_out, knn, linear_probe, retrieval, zero_shot,
+    # ek100_mir, ek100_cls; (): what the task says.
     config.eval.evaluators = ()
+    config.eval.prompts = ("{}",)  # of zero_shot: texts with {} for a class's name, averaged
+    config.eval.dual_softmax = placeholder(float)  # of retrieval: temperature; None: plain scores
 
     config.probe = ConfigDict()  # of the evaluators knn and linear_probe
     config.probe.videos = 0  # training videos used, evenly spaced; 0: all

@@ -185,7 +185,7 @@ def to_state(variables: Mapping[str, Any], rows: Iterable[Row]) -> dict[str, np.
                 f"{row.paths} give {row.name!r} the shape {tensor.shape}, expected {row.shape}; "
                 "are the variables of another size than the model?"
             )
-        state[row.name] = np.ascontiguousarray(tensor)
+        state[row.name] = np.asarray(tensor, order="C")  # ascontiguousarray gives scalars an axis
     return state
 
 

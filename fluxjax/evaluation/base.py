@@ -7,7 +7,8 @@ from typing import Any, NamedTuple, Protocol
 import numpy as np
 
 from fluxjax.evaluation.answers import Answers
-from fluxjax.tokens.examples import ExampleSpec
+from fluxjax.tokens.examples import ExampleSpec, TextSpec
+from fluxjax.tokens.grids import parse_grid
 
 HostBatch = Mapping[str, np.ndarray]
 Row = Mapping[str, Any]
@@ -24,6 +25,9 @@ class EvalData(Protocol):
     def catalog(self, split: str) -> Any:
         """The records of a split."""
 
+    def encode(self, texts: Sequence[str], spec: TextSpec) -> HostBatch:
+        """Token ids of texts, as a batch's captions have them: text [M, L], text_length [M]."""
+
 
 def scalar_name(what: str, budget: int | None, grid: object) -> str:
     """What a figure of a budget and grid is called everywhere: top1_512@8x224.
@@ -31,6 +35,16 @@ def scalar_name(what: str, budget: int | None, grid: object) -> str:
     A model without token budgets has none in the name: top1@8x224.
     """
     return f"{what}@{grid}" if budget is None else f"{what}_{budget}@{grid}"
+
+
+def names_on_grids(task: Any, *figures: str) -> dict[str, bool]:
+    """Figures of which more is better, of every budget on every grid; see `Evaluator.scalars`."""
+    return {
+        scalar_name(figure, budget, grid): True
+        for grid in map(parse_grid, task.config.eval.grids)
+        for budget in task.eval_plans(grid)
+        for figure in figures
+    }
 
 
 class Column(NamedTuple):

@@ -10,12 +10,19 @@ import jax.numpy as jnp
 import numpy as np
 
 from fluxjax.evaluation.answers import Answers
-from fluxjax.evaluation.base import BUDGET, Column, EvalData, Table, scalar_name
+from fluxjax.evaluation.base import (
+    BUDGET,
+    Column,
+    EvalData,
+    Table,
+    names_on_grids,
+    scalar_name,
+)
 from fluxjax.evaluation.compute import forward_gmacs, wilson_interval
 from fluxjax.evaluation.passes import Passes
 from fluxjax.evaluation.views import mean_probabilities, top_k_hits
 from fluxjax.tasks.base import Plan, Task
-from fluxjax.tokens.grids import Grid, parse_grid
+from fluxjax.tokens.grids import Grid
 
 
 @dataclasses.dataclass(frozen=True)
@@ -105,11 +112,7 @@ class Classification:
     @staticmethod
     def scalars(task: Task) -> dict[str, bool]:
         """top1_BUDGET@GRID of every row; more is better."""
-        return {
-            scalar_name("top1", budget, grid): True
-            for grid in map(parse_grid, task.config.eval.grids)
-            for budget in task.eval_plans(grid)
-        }
+        return names_on_grids(task, "top1")
 
     def run(self, variables: Any) -> Table:
         """The table, largest budget first."""

@@ -9,6 +9,7 @@ from typing import Any
 
 import flax.linen as nn
 
+from fluxjax.models.avion import Avion
 from fluxjax.models.clip_image import ClipImage
 from fluxjax.models.evl import Evl
 from fluxjax.models.fluxvit import FluxViT
@@ -27,6 +28,11 @@ _EVL_L14 = {
     "qkv_width": 1024, "decoder_heads": 16,
 }  # fmt: skip
 
+_AVION_L14 = {
+    "width": 1024, "depth": 24, "num_heads": 16, "patch": 14, "grid": (16, 16),
+    "text_width": 768, "text_heads": 12,
+}  # fmt: skip
+
 
 def _frame_flexible(name: str, model: type[nn.Module], frames: int, **fields: Any):
     """The plain network of one frame number, and as <name>_ffn the one of the class's several."""
@@ -35,6 +41,23 @@ def _frame_flexible(name: str, model: type[nn.Module], frames: int, **fields: An
 
 # Sizes of the official constructors; "ti" is ours, for tests and quick demonstrations.
 _MODELS: dict[str, tuple[type[nn.Module], dict[str, Any]]] = {
+    "avion_ti8": (
+        Avion,
+        {
+            "width": 64,
+            "depth": 4,
+            "num_heads": 4,
+            "patch": 8,
+            "grid": (6, 6),
+            "embedding": 64,
+            "text_width": 64,
+            "text_depth": 4,
+            "text_heads": 4,
+        },
+    ),
+    "avion_b16": (Avion, {}),
+    "avion_l14": (Avion, _AVION_L14),
+    "avion_l14_336": (Avion, _AVION_L14 | {"grid": (24, 24)}),
     "clip_ti8": (
         ClipImage,
         {"width": 64, "depth": 4, "num_heads": 4, "patch": 8, "grid": (6, 6), "embedding": 64},

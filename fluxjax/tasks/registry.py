@@ -9,6 +9,8 @@ from fluxjax.tasks.base import Task
 from fluxjax.tasks.classify import ClassifyTask
 from fluxjax.tasks.classify_dense import ClassifyDenseTask
 from fluxjax.tasks.classify_features import ClassifyFeaturesTask
+from fluxjax.tasks.contrast import ContrastTask
+from fluxjax.tasks.contrast import keys as contrast_keys
 from fluxjax.tasks.frame_flexible import FrameFlexibleTask, frame_flexible_keys
 
 
@@ -21,9 +23,13 @@ def _classify(config: ConfigDict) -> Task:
 _TASKS: dict[str, Callable[[ConfigDict], Task]] = {
     "classify": _classify,
     "classify_features": ClassifyFeaturesTask,
+    "contrast": ContrastTask,
     "frame_flexible": FrameFlexibleTask,
 }
-_KEYS: dict[str, Callable[[], ConfigDict]] = {"frame_flexible": frame_flexible_keys}
+_KEYS: dict[str, Callable[[], ConfigDict]] = {
+    "contrast": contrast_keys,
+    "frame_flexible": frame_flexible_keys,
+}
 
 
 def register_task(
