@@ -131,7 +131,7 @@ class EpicKitchens(PathCatalog):
 
 
 def action_names(path: str) -> tuple[str, ...]:
-    """Names VERB:NOUN of all actions of a file and of those of the other splits beside it, sorted."""
+    """Names VERB:NOUN of all actions of a file and of the other splits beside it, sorted."""
     found = re.fullmatch(r"(.*_)(train|validation|test)(\.csv)", path)
     splits = ("train", "validation", "test") if found else ()
     beside = [f"{found[1]}{split}{found[3]}" for split in splits]
