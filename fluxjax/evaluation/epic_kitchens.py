@@ -13,7 +13,14 @@ from fluxjax.evaluation.action_metrics import (
     parse_actions,
     top_k_hits,
 )
-from fluxjax.evaluation.base import BUDGET, Column, EvalData, Table
+from fluxjax.evaluation.base import (
+    BUDGET,
+    Column,
+    EvalData,
+    Table,
+    names_on_grids,
+    scalar_name,
+)
 from fluxjax.evaluation.embeddings import EmbeddingReader
 from fluxjax.evaluation.multi_instance import score
 from fluxjax.evaluation.passes import Passes
@@ -57,6 +64,11 @@ class MultiInstanceRetrieval:
                 "caption_relevancy_*.pkl beside it"
             )
 
+    @staticmethod
+    def scalars(task: Task) -> dict[str, bool]:
+        """map and ndcg, means of both directions, of every row."""
+        return names_on_grids(task, "map", "ndcg")
+
     def run(self, variables: Any) -> Table:
         """A row for every budget on every grid."""
         texts, values = self._relevancy
@@ -84,7 +96,7 @@ class MultiInstanceRetrieval:
             columns=self.columns,
             rows=tuple(rows),
             scalars={
-                f"{key}_{row['budget']}_{row['grid']}": row[f"{key}_mean"]
+                scalar_name(key, row["budget"], row["grid"]): row[f"{key}_mean"]
                 for row in rows
                 for key in ("map", "ndcg")
             },
@@ -136,6 +148,11 @@ class VerbsNounsActions:
             raise ValueError("ek100_cls needs classes called VERB:NOUN, as EK100's csv files give")
         self._parts = dict(zip(("verb", "noun"), parse_actions(names), strict=True))
 
+    @staticmethod
+    def scalars(task: Task) -> dict[str, bool]:
+        """Top-1 of actions, verbs and nouns where logits are averaged."""
+        return names_on_grids(task, "action_top1", "verb_top1", "noun_top1")
+
     def run(self, variables: Any) -> Table:
         """Two rows, one a way of averaging views, for every budget on every grid."""
         rows, unreadable = [], np.zeros(0, np.int64)
@@ -150,7 +167,7 @@ class VerbsNounsActions:
             columns=self.columns,
             rows=tuple(rows),
             scalars={
-                f"{part}_top1_{row['budget']}_{row['grid']}": row[f"{part}_top1"]
+                scalar_name(f"{part}_top1", row["budget"], row["grid"]): row[f"{part}_top1"]
                 for row in rows
                 if row["views_averaged"] == "logits"
                 for part in ("action", "verb", "noun")

@@ -6,7 +6,14 @@ from typing import Any
 import jax
 import numpy as np
 
-from fluxjax.evaluation.base import BUDGET, Column, EvalData, Table
+from fluxjax.evaluation.base import (
+    BUDGET,
+    Column,
+    EvalData,
+    Table,
+    names_on_grids,
+    scalar_name,
+)
 from fluxjax.evaluation.embeddings import EmbeddingReader
 from fluxjax.evaluation.passes import Passes
 from fluxjax.evaluation.retrieval_metrics import ranks, summary
@@ -40,6 +47,11 @@ class Retrieval:
         self._task, self._passes = task, Passes(task, mesh, data)
         self._reader, self._data = EmbeddingReader(self._passes), data
 
+    @staticmethod
+    def scalars(task: Task) -> dict[str, bool]:
+        """text_r1 and video_r1, R@1 of each as queries, of every row."""
+        return names_on_grids(task, "text_r1", "video_r1")
+
     def run(self, variables: Any) -> Table:
         """Two rows, texts and videos as queries, for every budget on every grid.
 
@@ -59,7 +71,9 @@ class Retrieval:
             columns=COLUMNS,
             rows=tuple(rows),
             scalars={
-                f"{row['direction']}_r1_{row['budget']}_{row['grid']}": row["recall_at_1"]
+                scalar_name(f"{row['direction']}_r1", row["budget"], row["grid"]): row[
+                    "recall_at_1"
+                ]
                 for row in rows
             },
             videos=len(captions),

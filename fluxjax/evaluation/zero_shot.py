@@ -6,7 +6,14 @@ import jax
 import numpy as np
 
 from fluxjax.evaluation.action_metrics import top_k_hits
-from fluxjax.evaluation.base import BUDGET, Column, EvalData, Table
+from fluxjax.evaluation.base import (
+    BUDGET,
+    Column,
+    EvalData,
+    Table,
+    names_on_grids,
+    scalar_name,
+)
 from fluxjax.evaluation.compute import wilson_interval
 from fluxjax.evaluation.embeddings import EmbeddingReader
 from fluxjax.evaluation.passes import Passes
@@ -56,6 +63,11 @@ class ZeroShot:
                 )
         self._texts = [p.format(name.replace("_", " ")) for name in names for p in self._prompts]
 
+    @staticmethod
+    def scalars(task: Task) -> dict[str, bool]:
+        """top1 of every row."""
+        return names_on_grids(task, "top1")
+
     def run(self, variables: Any) -> Table:
         """A row for every budget on every grid."""
         labels = self._data.catalog("test").labels()
@@ -70,7 +82,7 @@ class ZeroShot:
             title=f"zero-shot classification of {len(labels)} videos",
             columns=COLUMNS,
             rows=tuple(rows),
-            scalars={f"top1_{row['budget']}_{row['grid']}": row["top1"] for row in rows},
+            scalars={scalar_name("top1", row["budget"], row["grid"]): row["top1"] for row in rows},
             videos=len(labels),
             unreadable=self._passes.names("test", unreadable),
         )

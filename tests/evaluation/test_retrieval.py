@@ -37,7 +37,9 @@ TASK, DATA = ToyTask(), ToyData()
 
 
 def table_of(kind):
-    return kind(TASK, make_mesh(), DATA).run({})
+    table = kind(TASK, make_mesh(), DATA).run({})
+    assert set(kind.scalars(TASK)) == set(table.scalars)
+    return table
 
 
 def unit(x):
@@ -71,7 +73,7 @@ def test_retrieval_in_both_directions(budget):
         for k in (1, 5, 10):
             assert row[f"recall_at_{k}"] == np.mean(ranks <= k)
         assert (row["median_rank"], row["mean_rank"]) == (np.median(ranks), ranks.mean())
-        assert table.scalars[f"{direction}_r1_{budget}_2x28"] == row["recall_at_1"]
+        assert table.scalars[f"{direction}_r1_{budget}@2x28"] == row["recall_at_1"]
     assert (row["videos"], row["unreadable"], row["views"]) == (VIDEOS, 1, VIEWS)
     assert table.unreadable == (f"video {BAD}",)
 
