@@ -88,6 +88,7 @@ RANGES: dict[str, tuple[_Check, str]] = {
     "eval.crops": _AT_LEAST_1,
     "eval.batch_size": _AT_LEAST_1,
     "eval.every_steps": _NOT_NEGATIVE,
+    "eval.dual_softmax": _POSITIVE,
     "probe.videos": _NOT_NEGATIVE,
     "probe.k": _AT_LEAST_1,
     "probe.temperature": _POSITIVE,
