@@ -104,6 +104,7 @@ RANGES: dict[str, tuple[_Check, str]] = {
     "eval.crop_place": _one_of("centre", "start"),
     "eval.batch_size": _AT_LEAST_1,
     "eval.every_steps": _NOT_NEGATIVE,
+    "eval.dual_softmax": _POSITIVE,
     "probe.videos": _NOT_NEGATIVE,
     "probe.k": _AT_LEAST_1,
     "probe.temperature": _POSITIVE,
