@@ -4,8 +4,12 @@ import jax
 import jax.numpy as jnp
 
 from fluxjax.models.attention_choice import place_of_tracing, resolve, sizes_of
-from fluxjax.models.blockwise import blockwise_attention
+from fluxjax.models.blockwise import BLOCK, blockwise_attention
 from fluxjax.models.pallas_attention import pallas_attention
+from fluxjax.tokens.merging import sharpness
+
+# Entries of the table of all pairs that may be alive at once off the CPU: in float32 1 GiB.
+_ACCELERATOR_BLOCK = 2**28
 
 
 def attention(
@@ -14,6 +18,7 @@ def attention(
     v: jax.Array,
     *,
     valid: jax.Array | None = None,
+    mass: jax.Array | None = None,
     backend: str = "auto",
 ) -> jax.Array:
     """Softmax attention, softmax in float32, scale 1/sqrt(D).
@@ -23,6 +28,8 @@ def attention(
       k: [B, M, H, D] keys.
       v: [B, M, H, D] values.
       valid: [B, M] bool, a prefix; keys that may be seen. None: all.
+      mass: [B, M] positive float32, without gradient: a key counts that many times (vid-TLDR's
+        proportional attention over merged tokens, section 4.2). None: once.
       backend: "xla" runs everywhere and holds the table of all pairs; "blockwise" never holds it
         whole, for long clips on CPUs; "cudnn" is flash attention on NVIDIA GPUs and needs bfloat16
         or float16 and a head size that is a multiple of 8; "pallas" is flash attention on TPUs.
@@ -34,18 +41,27 @@ def attention(
     Raises:
       ValueError: on an unknown back end, or one that cannot be used where the program runs.
     """
+    mass = None if mass is None else jax.lax.stop_gradient(mass)
     name = resolve(backend, place_of_tracing(), sizes_of(q, k))
-    if name == "cudnn":
-        return _cudnn(q, k, v, valid)
-    if name == "pallas":
-        return pallas_attention(q, k, v, valid)
+    if name in ("cudnn", "pallas"):
+        kernel = _cudnn if name == "cudnn" else pallas_attention
+        if mass is None:
+            return kernel(q, k, v, valid)
+        return kernel(*_folded(q, k, v, mass), valid)[..., : q.shape[-1]]
     if name == "blockwise":
         seen = jnp.ones((1, 1), bool) if valid is None else valid
-        return blockwise_attention(q * q.shape[-1] ** -0.5, k, v, seen).astype(q.dtype)
-    return _mix(jax.nn.softmax(_logits(q, k, valid), axis=-1), v)
+        bias = jnp.zeros((1, 1)) if mass is None else jnp.log(mass)
+        return blockwise_attention(q * q.shape[-1] ** -0.5, k, v, seen, bias).astype(q.dtype)
+    # Heads before tokens: XLA's batched matmul on CPU is several times faster on that layout.
+    q, k, v = (jnp.swapaxes(x, 1, 2) for x in (q * q.shape[-1] ** -0.5, k, v))
+    logits = _logits(q, k, valid)
+    if mass is not None:
+        logits = logits + jnp.log(mass)[:, None, None]
+    weights = jax.nn.softmax(logits, axis=-1).astype(v.dtype)
+    return jnp.swapaxes(jnp.einsum("bhnm,bhmd->bhnd", weights, v), 1, 2)
 
 
-def attention_with_weights(
+def attention_with_sharpness(
     q: jax.Array,
     k: jax.Array,
     v: jax.Array,
@@ -53,23 +69,62 @@ def attention_with_weights(
     valid: jax.Array | None = None,
     mass: jax.Array | None = None,
 ) -> tuple[jax.Array, jax.Array]:
-    """Proportional attention for token merging (vid-TLDR, section 4.2), and the plain weights.
+    """Attention, and how sharply each token attends: what saliency is computed from (vid-TLDR).
+
+    The table of all pairs never exists as a whole: queries go in blocks, here and in the backward
+    pass, with all heads at once, since sharpness is of their mean.
 
     Args:
-      q, k, v, valid: as in `attention`; N = M.
-      mass: [B, M] positive float32, how much was merged into each token: a key counts that many
-        times. None: once.
+      q, k, v, valid, mass: as in `attention`; N = M.
 
     Returns:
-      [B, N, H, D] in q's dtype, and the softmax [B, H, N, M] float32 without `mass`, which
-      saliency is computed from. Both are materialised: for the few blocks that merge.
+      [B, N, H, D] in v's dtype, and sharpness [B, N] float32 without gradient: the negative
+      entropy of the mean over heads of the weights without `mass`.
     """
-    logits = _logits(q, k, valid)
-    weights = jax.nn.softmax(logits, axis=-1)
-    if mass is None:
-        return _mix(weights, v), weights
-    shifted = logits + jnp.log(jax.lax.stop_gradient(mass))[:, None, None]
-    return _mix(jax.nn.softmax(shifted, axis=-1), v), weights
+    batch, n, heads, width = q.shape
+    q, k, v = (jnp.swapaxes(x, 1, 2) for x in (q * width**-0.5, k, v))
+    shares = None if mass is None else jax.lax.stop_gradient(mass)[:, None, None]
+
+    @jax.checkpoint
+    def some(q):
+        weights = jax.nn.softmax(_logits(q, k, valid), axis=-1)
+        mean = jnp.mean(jax.lax.stop_gradient(weights), axis=1)
+        if shares is not None:
+            weights = weights * shares
+            weights = weights / jnp.sum(weights, axis=-1, keepdims=True)
+        mixed = jnp.einsum("bhnm,bhmd->bhnd", weights.astype(v.dtype), v)
+        return mixed, sharpness(mean)
+
+    largest = BLOCK if place_of_tracing().platform == "cpu" else _ACCELERATOR_BLOCK
+    count = min(-(-batch * heads * n * n // largest), n)
+    if count <= 1:
+        out, sharp = some(q)
+        return jnp.swapaxes(out, 1, 2), sharp
+    size = -(-n // count)
+    count = -(-n // size)
+    q = jnp.pad(q, ((0, 0), (0, 0), (0, count * size - n), (0, 0)))
+    out, sharp = jax.lax.map(
+        some, jnp.moveaxis(q.reshape(batch, heads, count, size, width), 2, 0)
+    )  # [count, B, H, size, D] and [count, B, size]
+    out = jnp.moveaxis(out, 0, 2).reshape(batch, heads, count * size, -1)[:, :, :n]
+    return jnp.swapaxes(out, 1, 2), jnp.moveaxis(sharp, 0, 1).reshape(batch, -1)[:, :n]
+
+
+def _folded(q: jax.Array, k: jax.Array, v: jax.Array, mass: jax.Array) -> tuple[jax.Array, ...]:
+    """q, k and v with more channels, for kernels that know no mass: the first of them is its log.
+
+    There are eight, since cuDNN wants a multiple; scaled so that 1 / sqrt(D + 8) becomes what
+    1 / sqrt(D) was.
+    """
+    width = q.shape[-1]
+    wider = (width + 8) ** 0.5
+    log_mass = jnp.log(mass).astype(k.dtype)[:, :, None, None]
+    one = jnp.full((*q.shape[:-1], 1), wider, q.dtype)
+    q = jnp.concatenate([q * (wider / width**0.5), one], axis=-1)
+    k = jnp.concatenate([k, jnp.broadcast_to(log_mass, (*k.shape[:-1], 1))], axis=-1)
+    return tuple(
+        jnp.pad(x, ((0, 0), (0, 0), (0, 0), (0, width + 8 - x.shape[-1]))) for x in (q, k, v)
+    )
 
 
 def _cudnn(q: jax.Array, k: jax.Array, v: jax.Array, valid: jax.Array | None) -> jax.Array:
@@ -87,16 +142,11 @@ def _cudnn(q: jax.Array, k: jax.Array, v: jax.Array, valid: jax.Array | None) ->
 
 
 def _logits(q: jax.Array, k: jax.Array, valid: jax.Array | None) -> jax.Array:
-    """Scaled products [B, H, N, M] float32, invalid keys at the lowest number."""
-    # Heads before tokens: XLA's batched matmul on CPU is several times faster on that layout.
-    q, k = jnp.swapaxes(q * q.shape[-1] ** -0.5, 1, 2), jnp.swapaxes(k, 1, 2)
+    """Products of scaled q [B, H, N, D] and k [B, H, M, D], [B, H, N, M] float32.
+
+    Invalid keys are at the lowest number.
+    """
     logits = jnp.einsum("bhnd,bhmd->bhnm", q, k, preferred_element_type=jnp.float32)
     if valid is None:
         return logits
     return jnp.where(valid[:, None, None], logits, jnp.finfo(jnp.float32).min)
-
-
-def _mix(weights: jax.Array, v: jax.Array) -> jax.Array:
-    """Sums of values [B, N, H, D] under weights [B, H, N, M]."""
-    mixed = jnp.einsum("bhnm,bhmd->bhnd", weights.astype(v.dtype), jnp.swapaxes(v, 1, 2))
-    return jnp.swapaxes(mixed, 1, 2)
