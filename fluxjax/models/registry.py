@@ -9,10 +9,12 @@ from typing import Any
 
 import flax.linen as nn
 
+from fluxjax.models.bert import Bert
 from fluxjax.models.clip_image import ClipImage
 from fluxjax.models.evl import Evl
 from fluxjax.models.fluxvit import FluxViT
 from fluxjax.models.internvideo2 import InternVideo2
+from fluxjax.models.umt_sizes import SIZES as UMT_SIZES
 
 _CLIP_L14 = {
     "width": 1024, "depth": 24, "num_heads": 16, "patch": 14, "grid": (16, 16), "embedding": 768,
@@ -25,6 +27,8 @@ _EVL_L14 = {
 
 # Sizes of the official constructors; "ti" is ours, for tests and quick demonstrations.
 _MODELS: dict[str, tuple[type[nn.Module], dict[str, Any]]] = {
+    "bert_base": (Bert, {}),
+    "bert_large": (Bert, {"width": 1024, "depth": 24, "num_heads": 16, "hidden": 4096}),
     "clip_ti8": (
         ClipImage,
         {"width": 64, "depth": 4, "num_heads": 4, "patch": 8, "grid": (6, 6), "embedding": 64},
@@ -69,7 +73,7 @@ _MODELS: dict[str, tuple[type[nn.Module], dict[str, Any]]] = {
         InternVideo2,
         {"width": 1408, "depth": 40, "num_heads": 16, "mlp_ratio": 48 / 11},
     ),
-}
+} | UMT_SIZES
 
 
 def register_model(name: str, model: type[nn.Module], **fields: Any) -> None:
