@@ -8,20 +8,30 @@ from typing import Any
 import flax.linen as nn
 import numpy as np
 
-from fluxjax.convert import clip, evl, fluxvit, internvideo2
+from fluxjax.convert import clip, evl, fluxvit, internvideo2, videomae
 from fluxjax.convert.mapping import to_state
 from fluxjax.convert.states import state_of
 from fluxjax.models.clip_image import ClipImage
 from fluxjax.models.evl import Evl
 from fluxjax.models.fluxvit import FluxViT
 from fluxjax.models.internvideo2 import InternVideo2
+from fluxjax.models.videomae import VideoMae
+from fluxjax.models.videomae_pretraining import VideoMaePretraining
 
-FAMILIES = {"clip": clip, "evl": evl, "fluxvit": fluxvit, "internvideo2": internvideo2}
+FAMILIES = {
+    "clip": clip,
+    "evl": evl,
+    "fluxvit": fluxvit,
+    "internvideo2": internvideo2,
+    "videomae": videomae,
+}
 _TABLES = {
     ClipImage: clip.rows_of,
     Evl: evl.rows_of,
     FluxViT: fluxvit.rows_of,
     InternVideo2: internvideo2.rows_of,
+    VideoMae: videomae.rows_of,
+    VideoMaePretraining: videomae.rows_of,
 }
 
 
@@ -31,14 +41,14 @@ def load_torch(
     """Loads official weights; the architecture is inferred from their shapes.
 
     Args:
-      family: "clip", "evl", "fluxvit" or "internvideo2".
+      family: "clip", "evl", "fluxvit", "internvideo2" or "videomae".
       weights: path of a .pth, .pt, .bin, .safetensors or .npz file, of the index, the folder or a
         shard of weights in several files, or a mapping of the torch names to arrays. Wrappers
         ("module", "model", ..) and prefixes ("backbone.", ..) are handled.
       **overrides: what shapes cannot tell, and changes asked for: num_heads, num_frames,
         image_size, pool_num_heads, gelu, num_classes, label_map, head_key, grid, and fields of the
-        model such as dtype. `load` in `fluxjax.convert.clip`, `.evl`, `.fluxvit` and
-        `.internvideo2` explains them.
+        model such as dtype. `load` in `fluxjax.convert.clip`, `.evl`, `.fluxvit`,
+        `.internvideo2` and `.videomae` explains them.
 
     The log (logger "fluxjax") tells for information where each value that shapes cannot tell comes
     from, and warns of those that are assumed.
@@ -65,7 +75,8 @@ def to_torch(model: nn.Module, variables: Mapping[str, Any]) -> dict[str, np.nda
     The exact inverse of `load_torch`: values are moved, never computed with.
 
     Args:
-      model: a ClipImage with projection, Evl, FluxViT or InternVideo2.
+      model: a ClipImage with projection, Evl, FluxViT, InternVideo2, VideoMae or
+        VideoMaePretraining.
       variables: of that model.
 
     Raises:

@@ -149,24 +149,25 @@ class Block(nn.Module):
 REMAT = ("none", "dots", "block")
 
 
-def remat_block(kind: str) -> type[Block]:
-    """`Block`, computed again in the backward pass as far as `kind` says.
+def remat_block(kind: str, block: type[nn.Module] = Block) -> type[nn.Module]:
+    """A block, computed again in the backward pass as far as `kind` says.
 
     Args:
       kind: "none" keeps everything; "dots" keeps products of activations with parameters, which
         saves the memory of attention and element-wise results for little time; "block" keeps a
         block's input only, for one more forward pass.
+      block: the class; its arguments are x, valid and a Python bool, train.
 
     Raises:
       ValueError: on another kind.
     """
     if kind == "none":
-        return Block
+        return block
     policies = {"dots": jax.checkpoint_policies.dots_with_no_batch_dims_saveable, "block": None}
     if kind not in policies:
         raise ValueError(f"unknown remat {kind!r}; choose one of {REMAT}")
     # `train` (argument 3, after self) is a Python bool.
-    return nn.remat(Block, policy=policies[kind], static_argnums=(3,))
+    return nn.remat(block, policy=policies[kind], static_argnums=(3,))
 
 
 def make_blocks(model: Any, block: type[Block] = Block, lpe: bool = True) -> list[Block]:
