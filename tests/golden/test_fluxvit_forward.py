@@ -67,7 +67,7 @@ def test_intermediate_tensors():
     _, calls = traced(model, variables, FULL.video("x"))
     tokens_in = calls["blocks_0"][0]
     embedded = calls["patch_embed"][1]
-    FULL.check("patch_embed", embedded.reshape(FULL.outputs["patch_embed"].shape))
+    FULL.check("patch_embed", embedded.reshape(FULL.shape("patch_embed")))
     FULL.check("tokens_in", tokens_in)
     for i in range(model.depth):
         FULL.check(f"block{i}", calls[f"blocks_{i}"][1])

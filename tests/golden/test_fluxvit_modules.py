@@ -83,7 +83,7 @@ def test_modules(name, scale):
     more = {"attn": (None,), "block": (None, False)}.get(name, ())  # no mask, not training
     output = jax.jit(lambda v, x: module.apply(v, x, *more))(variables, *inputs)
     key = f"{name}_{scale}"
-    MODULES.check(key, output.reshape(MODULES.outputs[key].shape))
+    MODULES.check(key, output.reshape(MODULES.shape(key)))
 
 
 @pytest.mark.parametrize("kind", ["exact", "tanh"])

@@ -29,7 +29,7 @@ def test_intermediate_tensors(case):
     logits, calls = traced(model, variables, case.video("video"))
     tokens_in = calls["blocks_0"][0]
     embedded = calls["patch_embed"][1]
-    case.check("patch_embed", embedded.reshape(case.outputs["patch_embed"].shape))
+    case.check("patch_embed", embedded.reshape(case.shape("patch_embed")))
     case.check("tokens_in", tokens_in)
     for i in range(model.depth):
         case.check(f"block{i}", calls[f"blocks_{i}"][1])
@@ -139,7 +139,7 @@ def test_teacher(path):
         return [model.apply(variables, clips, taught, method="teach") for taught in layers]
 
     taught, by_index = teach(clips)
-    tokens = TEACHER.outputs["attn"].shape[1]
+    tokens = TEACHER.shape("attn")[1]
     TEACHER.check("middle", taught.middle[:, :, : 1 + tokens])
     TEACHER.check("final", taught.final)
     TEACHER.check("final_noattn", taught.final)
