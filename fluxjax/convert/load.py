@@ -8,7 +8,7 @@ from typing import Any
 import flax.linen as nn
 import numpy as np
 
-from fluxjax.convert import clip, evl, fluxvit, internvideo2, umt
+from fluxjax.convert import clip, evl, fluxvit, internvideo2, umt, videomae
 from fluxjax.convert.mapping import to_state
 from fluxjax.convert.states import state_of
 from fluxjax.models.bert import Bert
@@ -18,6 +18,8 @@ from fluxjax.models.fluxvit import FluxViT
 from fluxjax.models.internvideo2 import InternVideo2
 from fluxjax.models.umt import Umt
 from fluxjax.models.umt_vision import UmtClassifier, UmtVision
+from fluxjax.models.videomae import VideoMae
+from fluxjax.models.videomae_pretraining import VideoMaePretraining
 
 FAMILIES = {
     "clip": clip,
@@ -25,6 +27,7 @@ FAMILIES = {
     "fluxvit": fluxvit,
     "internvideo2": internvideo2,
     "umt": umt,
+    "videomae": videomae,
 }
 _TABLES = {
     Bert: umt.rows_of,
@@ -35,6 +38,8 @@ _TABLES = {
     Umt: umt.rows_of,
     UmtClassifier: umt.rows_of,
     UmtVision: umt.rows_of,
+    VideoMae: videomae.rows_of,
+    VideoMaePretraining: videomae.rows_of,
 }
 
 
@@ -44,14 +49,14 @@ def load_torch(
     """Loads official weights; the architecture is inferred from their shapes.
 
     Args:
-      family: "clip", "evl", "fluxvit", "internvideo2" or "umt".
+      family: "clip", "evl", "fluxvit", "internvideo2", "umt" or "videomae".
       weights: path of a .pth, .pt, .bin, .safetensors or .npz file, of the index, the folder or a
         shard of weights in several files, or a mapping of the torch names to arrays. Wrappers
         ("module", "model", ..) and prefixes ("backbone.", ..) are handled.
       **overrides: what shapes cannot tell, and changes asked for: num_heads, num_frames,
         image_size, pool_num_heads, gelu, num_classes, label_map, head_key, grid, and fields of the
-        model such as dtype. `load` in `fluxjax.convert.clip`, `.evl`, `.fluxvit`, `.internvideo2`
-        and `.umt` explains them.
+        model such as dtype. `load` in `fluxjax.convert.clip`, `.evl`, `.fluxvit`,
+        `.internvideo2`, `.umt` and `.videomae` explains them.
 
     The log (logger "fluxjax") tells for information where each value that shapes cannot tell comes
     from, and warns of those that are assumed.
@@ -78,8 +83,8 @@ def to_torch(model: nn.Module, variables: Mapping[str, Any]) -> dict[str, np.nda
     The exact inverse of `load_torch`: values are moved, never computed with.
 
     Args:
-      model: a Bert, ClipImage with projection, Evl, FluxViT, InternVideo2, Umt, UmtClassifier or
-        UmtVision.
+      model: a Bert, ClipImage with projection, Evl, FluxViT, InternVideo2, Umt, UmtClassifier,
+        UmtVision, VideoMae or VideoMaePretraining.
       variables: of that model.
 
     Raises:

@@ -38,6 +38,32 @@ class Merging:
     mass: jax.Array | None
 
 
+def merges(merging: Merging | None, tokens: int, protect_first: bool = False) -> bool:
+    """Whether a block merges any of so many tokens; else its attention needs no sharpness."""
+    return merging is not None and merge_count(tokens, merging.r, protect_first) > 0
+
+
+def merged(
+    x: jax.Array,
+    sharp: jax.Array | None,
+    valid: jax.Array | None,
+    merging: Merging,
+    protect_first: bool = False,
+) -> Merged:
+    """Tokens [B, N, C] after the merge of a block, between attention and MLP (vid-TLDR).
+
+    Args:
+      x: [B, N, C].
+      sharp: [B, N], how sharply each attends; None: none merges.
+      valid: [B, N] bool, a prefix; None: all.
+      merging: how many, and what merged before.
+      protect_first: the first token (cls) stays.
+    """
+    if sharp is None:
+        return unmerged(x, merging.mass, valid)
+    return merge(x, foreground(sharp, valid), merging.r, merging.mass, valid, protect_first)
+
+
 class PatchEmbed(nn.Module):
     """Dual patch norm: RMSNorm over pixels, linear map, RMSNorm over channels."""
 
@@ -119,57 +145,54 @@ class Block(nn.Module):
         Tokens merge between attention and MLP (vid-TLDR); the first one, cls, stays. What became
         of each token is sown as intermediate "assignment". Where none are to merge, mass counts.
         """
-        merges = merging is not None and merge_count(x.shape[1], merging.r, True) > 0
         out_init = nn.initializers.normal(0.02 / np.sqrt(2.0 * (self.depth_index + 1)))
         common = {"dtype": self.dtype, "out_init": out_init}
         y = RMSNorm(dtype=self.dtype, name="norm1")(x)
         attend = SelfAttention(
             self.num_heads, backend=self.backend, lpe=self.lpe, name="attn", **common
         )
-        mass = None if merging is None else merging.mass
-        if merges:
+        mass, sharp = None if merging is None else merging.mass, None
+        if merges(merging, x.shape[1], protect_first=True):
             y, sharp = attend(y, valid, mass, return_sharpness=True)
         else:
             y = attend(y, valid, mass)
         x = x + DropPath(self.drop_path)(LayerScale(self.layer_scale, name="ls1")(y), train)
         if merging is not None:
-            merged = unmerged(x, mass, valid)
-            if merges:
-                salience = foreground(sharp, valid)
-                merged = merge(x, salience, merging.r, mass, valid, protect_first=True)
-            self.sow("intermediates", "assignment", merged.assignment)
-            x = merged.values
+            left = merged(x, sharp, valid, merging, protect_first=True)
+            self.sow("intermediates", "assignment", left.assignment)
+            x = left.values
         y = RMSNorm(dtype=self.dtype, name="norm2")(x)
         hidden = int(x.shape[-1] * self.mlp_ratio)
         y = Mlp(hidden, gelu=self.gelu, name="mlp", **common)(y)
         x = x + DropPath(self.drop_path)(LayerScale(self.layer_scale, name="ls2")(y), train)
         # Whatever the parameters' sharding, activations are cut along the batch only.
         x = nn.with_logical_constraint(x, ("batch", None, None))
-        return x if merging is None else merged.replace(values=x)
+        return x if merging is None else left.replace(values=x)
 
 
 # What the forward pass of a block keeps for its gradient; the rest is computed again.
 REMAT = ("none", "dots", "block")
 
 
-def remat_block(kind: str) -> type[Block]:
-    """`Block`, computed again in the backward pass as far as `kind` says.
+def remat_block(kind: str, block: type[nn.Module] = Block) -> type[nn.Module]:
+    """A block, computed again in the backward pass as far as `kind` says.
 
     Args:
       kind: "none" keeps everything; "dots" keeps products of activations with parameters, which
         saves the memory of attention and element-wise results for little time; "block" keeps a
         block's input only, for one more forward pass.
+      block: the class; its arguments are x, valid and a Python bool, train.
 
     Raises:
       ValueError: on another kind.
     """
     if kind == "none":
-        return Block
+        return block
     policies = {"dots": jax.checkpoint_policies.dots_with_no_batch_dims_saveable, "block": None}
     if kind not in policies:
         raise ValueError(f"unknown remat {kind!r}; choose one of {REMAT}")
     # `train` (argument 3, after self) is a Python bool.
-    return nn.remat(Block, policy=policies[kind], static_argnums=(3,))
+    return nn.remat(block, policy=policies[kind], static_argnums=(3,))
 
 
 def make_blocks(model: Any, block: type[Block] = Block, lpe: bool = True) -> list[Block]:

@@ -15,6 +15,8 @@ from fluxjax.models.evl import Evl
 from fluxjax.models.fluxvit import FluxViT
 from fluxjax.models.internvideo2 import InternVideo2
 from fluxjax.models.umt_sizes import SIZES as UMT_SIZES
+from fluxjax.models.videomae import VideoMae
+from fluxjax.models.videomae_pretraining import VideoMaePretraining
 
 _CLIP_L14 = {
     "width": 1024, "depth": 24, "num_heads": 16, "patch": 14, "grid": (16, 16), "embedding": 768,
@@ -24,6 +26,30 @@ _EVL_L14 = {
     "width": 1024, "depth": 24, "num_heads": 16, "patch": 14, "grid": (16, 16),
     "qkv_width": 1024, "decoder_heads": 16,
 }  # fmt: skip
+
+# Encoder and decoder of each size.
+_VIDEOMAE = {
+    "ti8": (
+        {"width": 128, "depth": 4, "num_heads": 4, "patch": 8, "grid": (6, 6), "num_frames": 8},
+        {"decoder_width": 64, "decoder_depth": 2, "decoder_heads": 2},
+    ),
+    "s16": (
+        {"width": 384, "depth": 12, "num_heads": 6},
+        {"decoder_width": 192, "decoder_depth": 4, "decoder_heads": 3},
+    ),
+    "b16": (
+        {"width": 768, "depth": 12, "num_heads": 12},
+        {"decoder_width": 384, "decoder_depth": 4, "decoder_heads": 6},
+    ),
+    "l16": (
+        {"width": 1024, "depth": 24, "num_heads": 16},
+        {"decoder_width": 512, "decoder_depth": 12, "decoder_heads": 8},
+    ),
+    "h16": (
+        {"width": 1280, "depth": 32, "num_heads": 16},
+        {"decoder_width": 640, "decoder_depth": 12, "decoder_heads": 8},
+    ),
+}
 
 # Sizes of the official constructors; "ti" is ours, for tests and quick demonstrations.
 _MODELS: dict[str, tuple[type[nn.Module], dict[str, Any]]] = {
@@ -73,7 +99,13 @@ _MODELS: dict[str, tuple[type[nn.Module], dict[str, Any]]] = {
         InternVideo2,
         {"width": 1408, "depth": 40, "num_heads": 16, "mlp_ratio": 48 / 11},
     ),
-} | UMT_SIZES
+    **UMT_SIZES,
+    **{f"videomae_{size}": (VideoMae, encoder) for size, (encoder, _) in _VIDEOMAE.items()},
+    **{
+        f"videomae_{size}_pretrain": (VideoMaePretraining, encoder | decoder)
+        for size, (encoder, decoder) in _VIDEOMAE.items()
+    },
+}
 
 
 def register_model(name: str, model: type[nn.Module], **fields: Any) -> None:

@@ -15,15 +15,17 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from fluxjax.models.attention import attention, attention_with_sharpness
+from fluxjax.models.blocks import Merging
 from fluxjax.models.dense_clips import one_grid, pixel_tokens
-from fluxjax.models.layers import DropPath, LayerNorm, LayerScale, Mlp, rows_of, uniform_init
-from fluxjax.tokens.merging import check_schedule, foreground, merge, merge_count
-from fluxjax.tokens.positions import resample_table, sincos_interleaved
+from fluxjax.models.layers import uniform_init
+from fluxjax.models.vit_blocks import VitBlock
+from fluxjax.tokens.flat_positions import flat_sincos
+from fluxjax.tokens.merging import check_schedule
+from fluxjax.tokens.positions import resample_table
 from fluxjax.tokens.tokens import IMAGENET_PIXELS, Tokens, check_patch, normalize_pixels
+from fluxjax.tokens.tubelets import tubelets
 
 EPSILON = 1e-6  # of the LayerNorms of blocks and encoders
-_xavier = nn.initializers.xavier_uniform()
 
 
 class Encoded(NamedTuple):
@@ -36,69 +38,6 @@ class Encoded(NamedTuple):
 
     layers: tuple[jax.Array, ...]
     mass: jax.Array | None
-
-
-class UmtAttention(nn.Module):
-    """Self-attention with biases of queries and values, none of keys."""
-
-    num_heads: int
-    dtype: Any = jnp.float32
-    backend: str = "auto"
-
-    @nn.compact
-    def __call__(
-        self, x: jax.Array, mass: jax.Array | None, with_sharpness: bool
-    ) -> tuple[jax.Array, jax.Array | None]:
-        """[B, N, C], mass [B, N] -> [B, N, C], and sharpness [B, N] where asked for."""
-        b, n, width = x.shape
-        q_bias = self.param("q_bias", nn.initializers.zeros, (width,))
-        v_bias = self.param("v_bias", nn.initializers.zeros, (width,))
-        qkv = nn.Dense(
-            3 * width, use_bias=False, kernel_init=_xavier, dtype=self.dtype, name="qkv"
-        )(rows_of(x))
-        q, k, v = jnp.split(qkv, 3, axis=-1)
-        q, v = q + q_bias.astype(self.dtype), v + v_bias.astype(self.dtype)
-        q, k, v = (y.reshape(b, n, self.num_heads, -1) for y in (q, k, v))
-        if with_sharpness:
-            out, sharp = attention_with_sharpness(q, k, v, mass=mass)
-        else:
-            out, sharp = attention(q, k, v, mass=mass, backend=self.backend), None
-        dense = nn.Dense(width, kernel_init=_xavier, dtype=self.dtype, name="proj")
-        return dense(out.reshape(b * n, width)).reshape(x.shape), sharp
-
-
-class UmtBlock(nn.Module):
-    """Pre-norm block; tokens merge between attention and MLP."""
-
-    num_heads: int
-    mlp_ratio: float = 4.0
-    layer_scale: float | None = None
-    drop_path: float = 0.0
-    dtype: Any = jnp.float32
-    backend: str = "auto"
-
-    @nn.compact
-    def __call__(
-        self, x: jax.Array, mass: jax.Array | None, r: float, train: bool
-    ) -> tuple[jax.Array, jax.Array | None]:
-        """[B, N, C], mass [B, N] or None, r of `merge_count` -> [B, M, C], mass [B, M] or None.
-
-        What became of each token is sown as intermediate "assignment".
-        """
-        norm = {"dtype": self.dtype, "epsilon": EPSILON}
-        merges = merge_count(x.shape[1], r) > 0
-        attend = UmtAttention(self.num_heads, self.dtype, self.backend, name="attn")
-        y, sharp = attend(LayerNorm(**norm, name="norm1")(x), mass, merges)
-        x = x + DropPath(self.drop_path)(LayerScale(self.layer_scale, name="ls1")(y), train)
-        if merges:
-            merged = merge(x, foreground(sharp), r, mass)
-            self.sow("intermediates", "assignment", merged.assignment)
-            x, mass = merged.values, merged.mass
-        hidden = int(x.shape[-1] * self.mlp_ratio)
-        mlp = {"gelu": "exact", "kernel_init": _xavier, "out_init": _xavier, "dtype": self.dtype}
-        y = Mlp(hidden, **mlp, name="mlp")(LayerNorm(**norm, name="norm2")(x))
-        x = x + DropPath(self.drop_path)(LayerScale(self.layer_scale, name="ls2")(y), train)
-        return nn.with_logical_constraint(x, ("batch", None, None)), mass
 
 
 class UmtFields(nn.Module, kw_only=True):
@@ -153,13 +92,15 @@ class UmtEncoder(UmtFields, kw_only=True):
         if self.learned_positions:
             self.position_table = self.param("position_table", lambda key: self._sincos(self.grid))
         self.blocks = [
-            UmtBlock(
+            VitBlock(
                 self.num_heads,
                 self.mlp_ratio,
-                self.layer_scale,
-                float(rate),
-                self.dtype,
-                self.attention,
+                layer_scale=self.layer_scale,
+                drop_path=float(rate),
+                epsilon=EPSILON,
+                dtype=self.dtype,
+                backend=self.attention,
+                kernel_init=nn.initializers.xavier_uniform(),
             )
             for rate in np.linspace(0.0, self.drop_path, self.depth)
         ]
@@ -192,44 +133,46 @@ class UmtEncoder(UmtFields, kw_only=True):
             x = jnp.take_along_axis(x, visible[..., None], axis=1)
         mass, layers = None, []
         for block, r in zip(self.blocks, check_schedule(merge, self.depth), strict=True):
-            x, mass = block(x, mass, r, train)
+            if r or mass is not None:
+                left = block(x, None, train, Merging(r, mass))
+                x, mass = left.values, left.mass
+            else:
+                x = block(x, None, train)
             layers.append(x)
         return Encoded(tuple(layers), mass)
 
     def embed(self, video_or_tokens: jax.Array | Tokens) -> jax.Array:
         """Clips as in `__call__` -> tokens with positions [B, N, C]; N = T / tubelet * H * W."""
-        tokens = pixel_tokens(video_or_tokens, self.patch)
-        check_patch(tokens, self.patch)
-        grid = self.token_grid(tokens)
-        pixels = normalize_pixels(tokens.values, self.pixels).astype(self.dtype)
-        shape = (len(pixels), grid[0], self.tubelet, grid[1] * grid[2], pixels.shape[-1])
-        # A token's values: its frames, then rows, columns and channels of each.
-        pixels = jnp.swapaxes(pixels.reshape(shape), 2, 3).reshape(len(pixels), math.prod(grid), -1)
-        return self.patch_embed(pixels) + self.positions(grid).astype(self.dtype)
+        cubes = self._cubes(video_or_tokens)
+        pixels = normalize_pixels(cubes.values, self.pixels).astype(self.dtype)
+        return self.patch_embed(pixels) + self.positions(cubes.static_grid).astype(self.dtype)
 
     def token_grid(self, video_or_tokens: jax.Array | Tokens) -> tuple[int, int, int]:
         """The grid (T, H, W) in tokens of clips as in `__call__`, such as [B, T, H, W, 3].
 
         Raises:
-          ValueError: if it is not known while tracing, or the tubelet does not divide the frames.
+          ValueError: if it is not known while tracing.
         """
+        return self._cubes(video_or_tokens).static_grid
+
+    def _cubes(self, video_or_tokens: jax.Array | Tokens) -> Tokens:
+        """Pixels [B, N, D] of tubelets."""
         tokens = pixel_tokens(video_or_tokens, self.patch)
-        frames, rows, columns = one_grid(tokens, "UMT")
-        if frames % self.tubelet:
-            raise ValueError(f"{frames} frames are no multiple of tubelet={self.tubelet}")
-        return frames // self.tubelet, rows, columns
+        check_patch(tokens, self.patch)
+        one_grid(tokens, "UMT")
+        return tubelets(tokens, self.tubelet)
 
     def positions(self, grid: tuple[int, int, int]) -> jax.Array:
         """Codes [N, C] float32 of the tokens of a clip on a grid (T, H, W)."""
         if self.grid is None:
-            return jnp.asarray(sincos_interleaved(self.width, math.prod(grid)))
+            return jnp.asarray(flat_sincos(self.width, math.prod(grid)))
         table = self.position_table if self.learned_positions else self._sincos(self.grid)
         if tuple(grid) != tuple(self.grid):
             table = resample_table(table, grid, grid)
         return table.reshape(-1, self.width)
 
     def _sincos(self, grid: tuple[int, int, int]) -> jax.Array:
-        codes = sincos_interleaved(self.width, math.prod(grid))
+        codes = flat_sincos(self.width, math.prod(grid))
         return jnp.asarray(codes.reshape(*grid, self.width))
 
 

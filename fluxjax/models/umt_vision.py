@@ -21,7 +21,7 @@ from fluxjax.models.umt_encoder import (
     encoder_fields,
     encoder_layer_id,
 )
-from fluxjax.tokens.positions import sincos_interleaved
+from fluxjax.tokens.flat_positions import flat_sincos
 from fluxjax.tokens.tokens import Tokens
 
 _xavier = nn.initializers.xavier_uniform()
@@ -138,7 +138,7 @@ class UmtVision(UmtFields, kw_only=True):
         normed = tuple(self.norm(layers[i]) for i in taught)
         count = math.prod(self.encoder.token_grid(video_or_tokens))
         # A second table, of the decoders; it has the codes of the first where that is not learned.
-        codes = jnp.asarray(sincos_interleaved(self.width, count))[visible]
+        codes = jnp.asarray(flat_sincos(self.width, count))[visible]
         return self._decode(normed, codes.astype(self.dtype)), jnp.stack(normed)
 
     def _decode(self, layers: tuple[jax.Array, ...], codes: jax.Array) -> jax.Array:

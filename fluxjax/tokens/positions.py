@@ -36,16 +36,6 @@ def sincos_3d(channels: int, grid: tuple[int, int, int]) -> np.ndarray:
     return np.concatenate(parts, axis=-1).astype(np.float32)
 
 
-def sincos_interleaved(channels: int, count: int) -> np.ndarray:
-    """Code of places 0 .. count - 1, [count, channels] float32: sine, cosine, sine, cosine, ...
-
-    UMT's and VideoMAE's, over the flat number of a token in its clip; computed in float64.
-    """
-    pairs = np.arange(channels) // 2
-    angle = np.arange(count)[:, None] / 10000.0 ** (2 * pairs / channels)
-    return np.where(np.arange(channels) % 2 == 0, np.sin(angle), np.cos(angle)).astype(np.float32)
-
-
 def linear_matrix(rows: int, size_out: jax.Array | int, size_in: int) -> jax.Array:
     """[rows, size_in] float32 that resamples an axis linearly from size_in to size_out samples.
 
