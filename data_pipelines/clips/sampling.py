@@ -13,6 +13,11 @@ from typing import NamedTuple
 
 import numpy as np
 
+from data_pipelines.clips.interval_sampling import (
+    interval_test_frames,
+    interval_train_frames,
+    rate_frames,
+)
 from fluxjax.tokens.grids import Grid
 
 
@@ -230,12 +235,15 @@ FRAME_SAMPLERS: Mapping[str, FrameSampler] = MappingProxyType(
     {
         "sparse": FrameSampler(sparse_train_frames, sparse_test_frames),
         "ssv2": FrameSampler(ssv2_train_frames, ssv2_test_frames),
+        "interval": FrameSampler(interval_train_frames, interval_test_frames),
     }
 )
 
 
 def frame_sampler(name: str, times: np.ndarray | None = None) -> FrameSampler:
-    """The sampler of a config: "sparse" (TSN's segments), "ssv2", "dense:STRIDE", "time:SECONDS".
+    """The sampler of a config: "sparse" (TSN's segments), "ssv2", "interval" (UMT's), and others.
+
+    These are "dense:STRIDE", "time:SECONDS" and "fps:RATE".
 
     Args:
       name: of the sampler.
@@ -248,8 +256,15 @@ def frame_sampler(name: str, times: np.ndarray | None = None) -> FrameSampler:
     if name in FRAME_SAMPLERS:
         return FRAME_SAMPLERS[name]
     kind, _, text = name.partition(":")
+    if kind == "fps":
+        own = {"rate": _positive(name, text, "frames a second, e.g. fps:2"), "times": times}
+        frames = functools.partial(rate_frames, **own)
+        return FrameSampler(lambda n, t, rng: frames(n, t), lambda n, t, clip, clips: frames(n, t))
     if kind == "time":
-        span = {"seconds": _seconds(name, text), "times": times}
+        span = {
+            "seconds": _positive(name, text, "seconds that a clip shows, e.g. time:2.5"),
+            "times": times,
+        }
         return FrameSampler(
             functools.partial(time_train_frames, **span),
             functools.partial(time_test_frames, **span),
@@ -257,7 +272,8 @@ def frame_sampler(name: str, times: np.ndarray | None = None) -> FrameSampler:
     if kind != "dense":
         known = ", ".join(FRAME_SAMPLERS)
         raise ValueError(
-            f"unknown frame sampler {name!r}; known: {known}, dense:STRIDE and time:SECONDS"
+            f"unknown frame sampler {name!r}; known: {known}, dense:STRIDE, time:SECONDS and "
+            "fps:RATE"
         )
     if not text.isdecimal() or int(text) < 1:
         raise ValueError(f"{name!r} lacks the frames from one sample to the next, e.g. dense:16")
@@ -268,14 +284,14 @@ def frame_sampler(name: str, times: np.ndarray | None = None) -> FrameSampler:
     )
 
 
-def _seconds(name: str, text: str) -> float:
+def _positive(name: str, text: str, what: str) -> float:
     try:
-        seconds = float(text)
+        value = float(text)
     except ValueError:
-        seconds = math.nan
-    if not 0.0 < seconds < math.inf:
-        raise ValueError(f"{name!r} lacks the seconds that a clip shows, e.g. time:2.5")
-    return seconds
+        value = math.nan
+    if not 0.0 < value < math.inf:
+        raise ValueError(f"{name!r} lacks the {what}")
+    return value
 
 
 def draw_grid(grids: Sequence[Grid], rng: np.random.Generator) -> Grid:

@@ -52,13 +52,10 @@ def attention(
         seen = jnp.ones((1, 1), bool) if valid is None else valid
         bias = jnp.zeros((1, 1)) if mass is None else jnp.log(mass)
         return blockwise_attention(q * q.shape[-1] ** -0.5, k, v, seen, bias).astype(q.dtype)
-    # Heads before tokens: XLA's batched matmul on CPU is several times faster on that layout.
-    q, k, v = (jnp.swapaxes(x, 1, 2) for x in (q * q.shape[-1] ** -0.5, k, v))
     logits = _logits(q, k, valid)
     if mass is not None:
         logits = logits + jnp.log(mass)[:, None, None]
-    weights = jax.nn.softmax(logits, axis=-1).astype(v.dtype)
-    return jnp.swapaxes(jnp.einsum("bhnm,bhmd->bhnd", weights, v), 1, 2)
+    return _mix(jax.nn.softmax(logits, axis=-1), v)
 
 
 def attention_with_sharpness(
@@ -81,8 +78,7 @@ def attention_with_sharpness(
       [B, N, H, D] in v's dtype, and sharpness [B, N] float32 without gradient: the negative
       entropy of the mean over heads of the weights without `mass`.
     """
-    batch, n, heads, width = q.shape
-    q, k, v = (jnp.swapaxes(x, 1, 2) for x in (q * width**-0.5, k, v))
+    batch, n, heads, _ = q.shape
     shares = None if mass is None else jax.lax.stop_gradient(mass)[:, None, None]
 
     @jax.checkpoint
@@ -92,22 +88,18 @@ def attention_with_sharpness(
         if shares is not None:
             weights = weights * shares
             weights = weights / jnp.sum(weights, axis=-1, keepdims=True)
-        mixed = jnp.einsum("bhnm,bhmd->bhnd", weights.astype(v.dtype), v)
-        return mixed, sharpness(mean)
+        return _mix(weights, v), sharpness(mean)
 
     largest = BLOCK if place_of_tracing().platform == "cpu" else _ACCELERATOR_BLOCK
     count = min(-(-batch * heads * n * n // largest), n)
     if count <= 1:
-        out, sharp = some(q)
-        return jnp.swapaxes(out, 1, 2), sharp
+        return some(q)
     size = -(-n // count)
     count = -(-n // size)
-    q = jnp.pad(q, ((0, 0), (0, 0), (0, count * size - n), (0, 0)))
-    out, sharp = jax.lax.map(
-        some, jnp.moveaxis(q.reshape(batch, heads, count, size, width), 2, 0)
-    )  # [count, B, H, size, D] and [count, B, size]
-    out = jnp.moveaxis(out, 0, 2).reshape(batch, heads, count * size, -1)[:, :, :n]
-    return jnp.swapaxes(out, 1, 2), jnp.moveaxis(sharp, 0, 1).reshape(batch, -1)[:, :n]
+    q = jnp.pad(q, ((0, 0), (0, count * size - n), (0, 0), (0, 0)))
+    q = jnp.moveaxis(q.reshape(batch, count, size, *q.shape[2:]), 1, 0)
+    out, sharp = (jnp.moveaxis(x, 0, 1) for x in jax.lax.map(some, q))  # [B, count, size, ..]
+    return out.reshape(batch, count * size, *out.shape[3:])[:, :n], sharp.reshape(batch, -1)[:, :n]
 
 
 def _folded(q: jax.Array, k: jax.Array, v: jax.Array, mass: jax.Array) -> tuple[jax.Array, ...]:
@@ -142,11 +134,16 @@ def _cudnn(q: jax.Array, k: jax.Array, v: jax.Array, valid: jax.Array | None) ->
 
 
 def _logits(q: jax.Array, k: jax.Array, valid: jax.Array | None) -> jax.Array:
-    """Products of scaled q [B, H, N, D] and k [B, H, M, D], [B, H, N, M] float32.
-
-    Invalid keys are at the lowest number.
-    """
+    """Scaled products [B, H, N, M] float32, invalid keys at the lowest number."""
+    # Heads before tokens: XLA's batched matmul on CPU is several times faster on that layout.
+    q, k = jnp.swapaxes(q * q.shape[-1] ** -0.5, 1, 2), jnp.swapaxes(k, 1, 2)
     logits = jnp.einsum("bhnd,bhmd->bhnm", q, k, preferred_element_type=jnp.float32)
     if valid is None:
         return logits
     return jnp.where(valid[:, None, None], logits, jnp.finfo(jnp.float32).min)
+
+
+def _mix(weights: jax.Array, v: jax.Array) -> jax.Array:
+    """Sums of values [B, N, H, D] under weights [B, H, N, M]."""
+    mixed = jnp.einsum("bhnm,bhmd->bhnd", weights.astype(v.dtype), jnp.swapaxes(v, 1, 2))
+    return jnp.swapaxes(mixed, 1, 2)

@@ -14,7 +14,7 @@ import jax.numpy as jnp
 from fluxjax.models.bert import Bert
 from fluxjax.models.layers import linear_init
 from fluxjax.models.umt_encoder import UmtFields, encoder_fields, encoder_layer_id
-from fluxjax.models.umt_vision import UmtVision
+from fluxjax.models.umt_vision import Student, UmtVision
 from fluxjax.tokens.tokens import Tokens
 
 TEMPERATURES = (0.001, 0.5)  # what the official training clamps its temperature to
@@ -138,8 +138,8 @@ class Umt(UmtFields, kw_only=True):
 
     def student(
         self, video_or_tokens: jax.Array | Tokens, visible: jax.Array, train: bool = False
-    ) -> tuple[jax.Array, jax.Array]:
-        """What is compared with a teacher, [L, B, K, E] and [L, B, K, C]; see `UmtVision`."""
+    ) -> Student:
+        """What is compared with a teacher, [L, B, K, E], and the rest; see `UmtVision.student`."""
         return self.vision.student(video_or_tokens, visible, train)
 
     def encode_text(self, ids: jax.Array, mask: jax.Array, train: bool = False) -> jax.Array:

@@ -6,7 +6,7 @@ vision encoder of multi_modality; mlvlab/vid-TLDR.
 
 import math
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import flax.linen as nn
 import jax
@@ -25,6 +25,20 @@ from fluxjax.tokens.flat_positions import flat_sincos
 from fluxjax.tokens.tokens import Tokens
 
 _xavier = nn.initializers.xavier_uniform()
+
+
+class Student(NamedTuple):
+    """What a student gives of the tokens it sees; L decoded layers, shallow ones first.
+
+    Attributes:
+      decoded: [L, B, K, E] float32, not of unit norm, to be compared with a teacher's features.
+      layers: [L, B, K, C], what is decoded, less its positions; the last are the encoder's tokens.
+      pooled: [B, C] float32, of these.
+    """
+
+    decoded: jax.Array
+    layers: jax.Array
+    pooled: jax.Array
 
 
 class FeatureDecoder(nn.Module):
@@ -104,25 +118,29 @@ class UmtVision(UmtFields, kw_only=True):
             if encoded.mass is not None or visible is not None:
                 raise ValueError("per_frame=True needs all tokens of every frame; leave out merge")
             frames = self.encoder.token_grid(video_or_tokens)[0]
-            frames = tokens.astype(jnp.float32).reshape(len(tokens), frames, -1, self.width)
-            pooled = jnp.mean(frames, axis=2)
-        elif pool_by_mass and encoded.mass is not None:
-            weight = encoded.mass / jnp.sum(encoded.mass, axis=1, keepdims=True)
-            pooled = jnp.einsum("bnc,bn->bc", tokens.astype(jnp.float32), weight)
-        else:
-            pooled = masked_mean(tokens, None)
-        if self.pooling_norm:
-            pooled = self.pool_norm(pooled)
-        return tokens.astype(jnp.float32), pooled.astype(jnp.float32)
+            frames = tokens.reshape(len(tokens) * frames, -1, self.width)
+            return tokens.astype(jnp.float32), self._pooled(frames).reshape(
+                len(tokens), -1, self.width
+            )
+        mass = encoded.mass if pool_by_mass else None
+        return tokens.astype(jnp.float32), self._pooled(tokens, mass)
 
     encode_video = __call__
+
+    def _pooled(self, tokens: jax.Array, mass: jax.Array | None = None) -> jax.Array:
+        """[B, N, C], weights [B, N] -> [B, C] float32."""
+        pooled = masked_mean(tokens, None)
+        if mass is not None:
+            weight = mass / jnp.sum(mass, axis=1, keepdims=True)
+            pooled = jnp.einsum("bnc,bn->bc", tokens.astype(jnp.float32), weight)
+        return (self.pool_norm(pooled) if self.pooling_norm else pooled).astype(jnp.float32)
 
     def student(
         self,
         video_or_tokens: jax.Array | Tokens,
         visible: jax.Array,
         train: bool = False,
-    ) -> tuple[jax.Array, jax.Array]:
+    ) -> Student:
         """What is compared with a teacher's features (UMT, section 3.2).
 
         Args:
@@ -130,8 +148,7 @@ class UmtVision(UmtFields, kw_only=True):
           visible: [B, K] int32, ascending, the tokens that are seen.
 
         Returns:
-          decoded [L, B, K, E] float32, not of unit norm, and normed [L, B, K, C], what is decoded
-          less its positions; shallow layers first.
+          Features [L, B, K, ..] of the taught layers.
         """
         layers = self.encoder(video_or_tokens, (), visible, train).layers
         taught = return_layers(self.depth, self.taught_layers, self.taught_interval)
@@ -139,7 +156,8 @@ class UmtVision(UmtFields, kw_only=True):
         count = math.prod(self.encoder.token_grid(video_or_tokens))
         # A second table, of the decoders; it has the codes of the first where that is not learned.
         codes = jnp.asarray(flat_sincos(self.width, count))[visible]
-        return self._decode(normed, codes.astype(self.dtype)), jnp.stack(normed)
+        decoded = self._decode(normed, codes.astype(self.dtype))
+        return Student(decoded, jnp.stack(normed), self._pooled(normed[-1]))
 
     def _decode(self, layers: tuple[jax.Array, ...], codes: jax.Array) -> jax.Array:
         """Normed features of layers and positions, [B, K, C] each -> [L, B, K, E] float32."""

@@ -1,7 +1,7 @@
 """Blocks of a plain vision transformer: LayerNorm, biases of queries and values only.
 
-Source: MCG-NJU/VideoMAE, modeling_finetune.py, whose blocks AVION, UMT and others took over; merging
-of tokens as mlvlab/vid-TLDR added it to UMT's.
+Source: MCG-NJU/VideoMAE, modeling_finetune.py, whose blocks AVION, UMT and others took over; tokens
+merge in them as mlvlab/vid-TLDR does it in UMT's.
 """
 
 from typing import Any
