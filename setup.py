@@ -14,6 +14,7 @@ REQUIRED = [
     "clu>=0.0.12,<0.1",
     "dm-pix>=0.4.5,<0.5",
     "flax>=0.12.8,<0.13",
+    "ftfy>=6.1,<7",
     "importlib_resources>=6",
     "jax>=0.10.2,<0.13",
     "matplotlib>=3.9,<4",

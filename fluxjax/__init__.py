@@ -22,6 +22,7 @@ from fluxjax.version import __version__
 from fluxjax.weight_files.errors import WeightsError
 
 if TYPE_CHECKING:
+    from data_pipelines.text.kinds import tokenizer
     from fluxjax.predictor import Predictor
 
 own_pipelines.load_for_commands()
@@ -42,18 +43,26 @@ __all__ = [
     "read_architecture",
     "save",
     "to_torch",
+    "tokenizer",
 ]
 
 
 def __getattr__(name: str) -> Any:
-    """`Predictor` only once it is asked for: it reads videos, which models do without."""
+    """`Predictor` and `tokenizer` only once they are asked for: models do without what they need.
+
+    The one reads videos, the other captions.
+    """
     if name == "Predictor":
         from fluxjax.predictor import Predictor
 
         return Predictor
+    if name == "tokenizer":
+        from data_pipelines.text.kinds import tokenizer
+
+        return tokenizer
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
 def __dir__() -> list[str]:
-    """With the name that is not imported yet."""
+    """With the names that are not imported yet."""
     return sorted({*globals(), *__all__})

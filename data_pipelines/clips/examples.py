@@ -203,9 +203,9 @@ class PerVideo:
         self._groups = catalog.groups() if "group" in spec.targets else None
         self._tokenizer = None
         if spec.text is not None:
-            from data_pipelines.text.tokenizer import Tokenizer  # only where there is text
+            from data_pipelines.text.kinds import tokenizer  # only where there is text
 
-            self._tokenizer = Tokenizer.open(spec.text.tokenizer)
+            self._tokenizer = tokenizer(spec.text.kind, spec.text.tokenizer)
 
     def arrays(
         self, record: Record | None, index: int, rng: np.random.Generator | None = None

@@ -10,7 +10,8 @@ from tokenizers import decoders, models, normalizers, pre_tokenizers, processors
 
 from data_pipelines.text.tokenizer import Tokenizer
 
-PAD, START, END = "<pad>", "<start>", "<end>"  # ids 0, 1, 2
+# Ids 0, 1 and the last: CLIP's text tower takes the largest id for the end of a text.
+PAD, START, END = "<pad>", "<start>", "<end>"
 _BYTES = pre_tokenizers.ByteLevel.alphabet()
 
 
@@ -27,22 +28,23 @@ def train_bpe(captions: Iterable[str], vocab_size: int, path: str | os.PathLike[
     Raises:
       ValueError: if the size has no room for the bytes.
     """
-    special = [PAD, START, END]
-    smallest = len(_BYTES) + len(special)
+    special = [PAD, START]
+    smallest = len(_BYTES) + len(special) + 1
     if vocab_size < smallest:
         raise ValueError(f"vocab_size={vocab_size} must be at least {smallest}: the bytes, "
-                         f"{', '.join(special)}")  # fmt: skip
+                         f"{', '.join([*special, END])}")  # fmt: skip
     library = tokenizers.Tokenizer(models.BPE())
     library.normalizer = normalizers.Sequence([normalizers.NFC(), normalizers.Lowercase()])
     library.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     library.decoder = decoders.ByteLevel()
     trainer = trainers.BpeTrainer(
-        vocab_size=vocab_size,
+        vocab_size=vocab_size - 1,
         special_tokens=special,
         initial_alphabet=sorted(_BYTES),
         show_progress=False,
     )
     library.train_from_iterator(captions, trainer)
+    library.add_special_tokens([END])
     library.post_processor = processors.TemplateProcessing(
         single=f"{START} $A {END}",
         special_tokens=[(token, library.token_to_id(token)) for token in (START, END)],

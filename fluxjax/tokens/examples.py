@@ -74,10 +74,12 @@ class TextSpec:
     Attributes:
       length: token ids, padded or cut to so many.
       tokenizer: path of the vocabulary, see `data_pipelines.text`.
+      kind: of tokenizer, see `data_pipelines.text.kinds`.
     """
 
     length: int
     tokenizer: str
+    kind: str = "file"
 
     def arrays(self) -> Arrays:
         """text [length] int32 and text_length int32 scalar."""

@@ -1,0 +1,34 @@
+"""Tokenizers by the kind of model that reads their ids."""
+
+from __future__ import annotations
+
+import difflib
+import importlib
+import os
+
+from data_pipelines.text.tokenizer import Tokenizer
+
+# Kind -> where its class is; imported once it is asked for.
+_KINDS = {
+    "file": ("data_pipelines.text.tokenizer", "Tokenizer"),  # as the tokenizer.json says
+    "clip": ("data_pipelines.text.clip", "ClipTokenizer"),
+}
+
+
+def tokenizer(kind: str, vocabulary: str | os.PathLike[str]) -> Tokenizer:
+    """The tokenizer of a kind: call it with captions for ids [B, context].
+
+    Args:
+      kind: "clip" cleans captions as CLIP does; "file" does what a `tokenizer.json` says.
+      vocabulary: path of a vocabulary; CLIP's bpe_simple_vocab_16e6.txt.gz, or a `tokenizer.json`.
+
+    Raises:
+      FileNotFoundError: if there is no vocabulary; says where to get one.
+      ValueError: on an unknown kind, or a file that is no vocabulary.
+    """
+    if kind not in _KINDS:
+        near = difflib.get_close_matches(kind, _KINDS, n=1)
+        hint = f"; did you mean {near[0]!r}?" if near else ""
+        raise ValueError(f"unknown kind of tokenizer {kind!r}{hint} (known: {sorted(_KINDS)})")
+    module, name = _KINDS[kind]
+    return getattr(importlib.import_module(module), name).open(vocabulary)
