@@ -17,8 +17,10 @@ def intervals(num_frames: int, clip_frames: int) -> tuple[np.ndarray, np.ndarray
     Raises:
       ValueError: if a number of frames is smaller than 1.
     """
-    if num_frames < 1 or clip_frames < 1:
-        raise ValueError(f"cannot sample {clip_frames} frames of a video of {num_frames}")
+    if num_frames < 1:
+        raise ValueError(f"a video needs at least one frame, this one has {num_frames}")
+    if clip_frames < 1:
+        raise ValueError(f"a clip needs at least one frame, {clip_frames} were asked for")
     count = min(num_frames, clip_frames)
     edges = np.linspace(0, num_frames, count + 1).astype(np.int64)
     return edges[:-1], edges[1:] - 1
@@ -82,10 +84,9 @@ def rate_frames(num_frames: int, clip_frames: int, rate: float, times: np.ndarra
     Raises:
       ValueError: if a number of frames is smaller than 1, or not that of the times.
     """
-    if num_frames < 1 or clip_frames < 1 or len(times) != num_frames:
-        raise ValueError(
-            f"cannot sample {clip_frames} frames of a video of {num_frames} with {len(times)} times"
-        )
+    intervals(num_frames, clip_frames)  # refuses impossible numbers
+    if len(times) != num_frames:
+        raise ValueError(f"{num_frames} frames have {len(times)} times; give one each")
     shown = times - times[0]
     period = shown[-1] / max(num_frames - 1, 1)
     wanted = (np.arange(clip_frames) + 0.5) / rate

@@ -47,6 +47,7 @@ def rank_answers(
         first round to the answer's, of which it is a part. False: the answer's alone.
     """
     decode = lambda *x: model.apply(variables, *x, method="answer_logits")  # noqa: E731
+    answer_ids, answer_mask = jnp.asarray(answer_ids), jnp.asarray(answer_mask)
     questions, count = len(states), min(count, len(answer_ids))
     start = jnp.broadcast_to(answer_ids[:1, :1], (questions, 1))
     first = jax.nn.log_softmax(decode(start, jnp.ones_like(start), states, mask)[:, 0])

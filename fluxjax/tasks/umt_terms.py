@@ -72,6 +72,7 @@ def matching_loss(
       mask: [B, L], 0 for padding.
       negatives: the wrong partners.
     """
+    mask = jnp.asarray(mask)
     texts = jnp.concatenate([text, text, text[negatives.text]])
     masks = jnp.concatenate([mask, mask, mask[negatives.text]])
     videos = jnp.concatenate([tokens, tokens[negatives.video], tokens])

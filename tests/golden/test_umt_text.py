@@ -136,9 +136,11 @@ def test_features_of_pretraining_and_weights_of_negatives():
         fixture("vidtldr", "vidtldr_umt_pretrain"),
     )
 
+    visible = visible_of_pretraining()
+
     @jax.jit
     def run(variables, video):
-        student = model.apply(variables, video, visible_of_pretraining(), method="student")
+        student = model.apply(variables, video, visible, method="student")
         texts = case.inputs["input_ids"], case.inputs["attention_mask"]
         text = model.apply(variables, *texts, method="encode_text")
         return student, text, scores(model, variables, student.pooled, text)
