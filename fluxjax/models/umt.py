@@ -119,8 +119,10 @@ class Umt(UmtFields, kw_only=True):
         tokens, pooled = self.vision(video_or_tokens, merge, train)
         if self.is_initializing():
             self._every_part(tokens, ids, mask)
-            if self.embedding is None:
+        if self.embedding is None:
+            if self.is_initializing():
                 return pooled, pooled
+            raise ValueError("embedding=None: this model embeds nothing; call its other methods")
         text = self.encode_text(ids, mask, train)
         return self.project_video(pooled), self.project_text(text)
 

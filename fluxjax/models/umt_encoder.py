@@ -22,6 +22,7 @@ from fluxjax.models.vit_blocks import VitBlock
 from fluxjax.tokens.flat_positions import flat_sincos
 from fluxjax.tokens.merging import check_schedule
 from fluxjax.tokens.positions import resample_table
+from fluxjax.tokens.selection import group_dynamic_scores, rank_tokens, select
 from fluxjax.tokens.tokens import IMAGENET_PIXELS, Tokens, check_patch, normalize_pixels
 from fluxjax.tokens.tubelets import tubelets
 
@@ -143,9 +144,28 @@ class UmtEncoder(UmtFields, kw_only=True):
 
     def embed(self, video_or_tokens: jax.Array | Tokens) -> jax.Array:
         """Clips as in `__call__` -> tokens with positions [B, N, C]; N = T / tubelet * H * W."""
+        tokens = self._without_positions(video_or_tokens)
+        return tokens.values + self.positions(tokens.static_grid).astype(self.dtype)
+
+    def changing(self, video_or_tokens: jax.Array | Tokens, budget: int) -> jax.Array:
+        """The tokens that change most over a clip, as FluxViT selects them, for `visible`.
+
+        Args:
+          video_or_tokens: as in `__call__`.
+          budget: K or a little more, the same number from every temporal group.
+
+        Returns:
+          [B, K] int32, ascending.
+        """
+        tokens = jax.lax.stop_gradient(self._without_positions(video_or_tokens))
+        kept = select(tokens, rank_tokens(tokens, group_dynamic_scores(tokens)), budget).position
+        _, rows, columns = tokens.static_grid
+        return (kept[..., 0] * rows + kept[..., 1]) * columns + kept[..., 2]
+
+    def _without_positions(self, video_or_tokens: jax.Array | Tokens) -> Tokens:
         cubes = self._cubes(video_or_tokens)
         pixels = normalize_pixels(cubes.values, self.pixels).astype(self.dtype)
-        return self.patch_embed(pixels) + self.positions(cubes.static_grid).astype(self.dtype)
+        return cubes.replace(values=self.patch_embed(pixels))
 
     def token_grid(self, video_or_tokens: jax.Array | Tokens) -> tuple[int, int, int]:
         """The grid (T, H, W) in tokens of clips as in `__call__`, such as [B, T, H, W, 3].

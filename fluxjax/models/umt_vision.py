@@ -196,6 +196,7 @@ class UmtClassifier(UmtFields, kw_only=True):
     def __call__(
         self,
         video_or_tokens: jax.Array | Tokens,
+        budget: int | None = None,
         return_features: bool = False,
         train: bool = False,
         merge: Sequence[float] = (),
@@ -204,6 +205,7 @@ class UmtClassifier(UmtFields, kw_only=True):
 
         Args:
           video_or_tokens, merge, train: see `UmtEncoder`.
+          budget: tokens kept a clip, those that change most; None: all.
           return_features: also return what the head reads.
 
         Returns:
@@ -213,7 +215,8 @@ class UmtClassifier(UmtFields, kw_only=True):
         Raises:
           ValueError: on a wrong shape or merge schedule, or `return_features` without a head.
         """
-        x = self.encoder(video_or_tokens, merge, train=train).layers[-1]
+        visible = None if budget is None else self.encoder.changing(video_or_tokens, budget)
+        x = self.encoder(video_or_tokens, merge, visible, train).layers[-1]
         features = self.fc_norm(masked_mean(x, None)).astype(jnp.float32)
         if self.num_classes is None:
             check_headless(return_features)

@@ -1,4 +1,4 @@
-"""Which of a list of answers answers a question: two rounds, as ALBEF and UMT rank them.
+"""Which of some answers answers a question: of a list in two rounds, of a few options at once.
 
 Sources: ALBEF (arXiv 2107.07651, section 3.4); OpenGVLab/unmasked_teacher, multi_modality,
 rank_answer.
@@ -60,3 +60,15 @@ def rank_answers(
         score = score + first
     probabilities, order = jax.lax.top_k(jax.nn.softmax(score), count)
     return Ranked(jnp.take_along_axis(chosen, order, axis=1), probabilities)
+
+
+def choice_scores(logits: jax.Array, cosines: jax.Array, temperature: jax.Array) -> jax.Array:
+    """Scores of multiple choice, [B, O] float32: 0.7 matching, 0.3 contrast among the options.
+
+    Args:
+      logits: [B, O, 2] of `Umt.match` of a video with each of O options.
+      cosines: [B, O] of their embeddings.
+      temperature: [], `Umt.clamped_temperature`.
+    """
+    matching = jax.nn.softmax(logits.astype(jnp.float32), axis=-1)[..., 1]
+    return 0.7 * matching + 0.3 * jax.nn.softmax(cosines / temperature, axis=-1)
