@@ -84,6 +84,7 @@ class TrainExamples:
                 read = functools.partial(
                     joint_clips, record, self.spec.clips, draws, self.augmentation,
                     self.sampling, self.repeats, self.seconds, self.square_pixels,
+                    self.bad.note_damage,
                 )  # fmt: skip
                 clips = limited(read, self.seconds, record.name)
             except VideoError as error:
@@ -184,6 +185,7 @@ class EvalExamples:
             eval_views(
                 record, spec.grids[0], spec.sampling or self.sampling, self.clips, self.crops,
                 seconds=self.seconds, square_pixels=self.square_pixels,
+                note_damage=self.bad.note_damage,
             )
             for spec in self.spec.clips
         ]  # fmt: skip

@@ -6,6 +6,8 @@ Frozen and Singularity have, too.
 
 import numpy as np
 
+from data_pipelines.clips.sampling_checks import check_clip, check_frames
+
 
 def intervals(num_frames: int, clip_frames: int) -> tuple[np.ndarray, np.ndarray]:
     """First and last frame, int64 [K] each, of the K = min(T, n) intervals of a video.
@@ -17,10 +19,7 @@ def intervals(num_frames: int, clip_frames: int) -> tuple[np.ndarray, np.ndarray
     Raises:
       ValueError: if a number of frames is smaller than 1.
     """
-    if num_frames < 1:
-        raise ValueError(f"a video needs at least one frame, this one has {num_frames}")
-    if clip_frames < 1:
-        raise ValueError(f"a clip needs at least one frame, {clip_frames} were asked for")
+    check_frames(num_frames, clip_frames)
     count = min(num_frames, clip_frames)
     edges = np.linspace(0, num_frames, count + 1).astype(np.int64)
     return edges[:-1], edges[1:] - 1
@@ -64,8 +63,7 @@ def interval_test_frames(
     Raises:
       ValueError: if a number of frames is smaller than 1, or there is no such clip.
     """
-    if not 0 <= clip < num_clips:
-        raise ValueError(f"there is no clip {clip} of {num_clips}; clips are numbered from 0")
+    check_clip(clip, num_clips)
     first, last = intervals(num_frames, clip_frames)
     return _filled(first + (last - first) * (clip + 1) // (num_clips + 1), clip_frames)
 
@@ -84,7 +82,7 @@ def rate_frames(num_frames: int, clip_frames: int, rate: float, times: np.ndarra
     Raises:
       ValueError: if a number of frames is smaller than 1, or not that of the times.
     """
-    intervals(num_frames, clip_frames)  # refuses impossible numbers
+    check_frames(num_frames, clip_frames)
     if len(times) != num_frames:
         raise ValueError(f"{num_frames} frames have {len(times)} times; give one each")
     shown = times - times[0]

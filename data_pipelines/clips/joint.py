@@ -2,7 +2,7 @@
 
 import copy
 import dataclasses
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 
@@ -60,6 +60,7 @@ def joint_clips(
     repeats: int = 1,
     seconds: float | None = None,
     square_pixels: bool = False,
+    note_damage: Callable[[Mapping[str, str]], None] | None = None,
 ) -> list[list[np.ndarray]]:
     """For each repeat the clips of a video, uint8 [T, R, R, 3] each.
 
@@ -75,6 +76,7 @@ def joint_clips(
       repeats: of the whole set.
       seconds: time limit, see `open_video`.
       square_pixels: see `open_video`.
+      note_damage: told `Video.damage` in the end.
 
     Raises:
       VideoError: if the video cannot be read.
@@ -98,6 +100,8 @@ def joint_clips(
                     for indices, grid in zip(frames, draws.grids, strict=True)
                 ]
             )
+        if note_damage is not None:
+            note_damage(video.damage())
     if augmentation.rand_augment is not None:
         generator = draws.rng(Stream.AUGMENT)
         sets = [_jointly(augmentation.rand_augment, clips, generator) for clips in sets]
@@ -107,7 +111,7 @@ def joint_clips(
 def _frames(
     video: Video, record: Record, sampling: str, grid: Grid, rng: np.random.Generator
 ) -> np.ndarray:
-    first, last = frame_span(video, record)
+    first, last = frame_span(video, record, sampling)
     sampler = span_sampler(video, sampling, first, last)
     return first + sampler.train(last - first, grid.frames, rng)
 

@@ -1,8 +1,9 @@
 """Which frames of a video, and which sampling grid: pure functions of numbers and a generator.
 
 A frame sampler is a pair of functions, one random for training and one deterministic for testing.
-Each returns int64 [T] frame numbers in [0, n) in ascending order, for any number n >= 1 of frames
-in the video; a video shorter than the clip repeats frames. Validation is test clip 0 of 1.
+Each returns int64 [T] frame numbers in [0, n), for any number n >= 1 of frames in the video, in
+ascending order (but `jittered` begins a short video again); one shorter than the clip repeats
+frames. Validation is test clip 0 of 1.
 """
 
 import functools
@@ -13,11 +14,13 @@ from typing import NamedTuple
 
 import numpy as np
 
+from data_pipelines.clips import window_sampling as windows
 from data_pipelines.clips.interval_sampling import (
     interval_test_frames,
     interval_train_frames,
     rate_frames,
 )
+from data_pipelines.clips.sampling_checks import check_clip, check_frames
 from fluxjax.tokens.grids import Grid
 
 
@@ -41,7 +44,7 @@ def sparse_train_frames(num_frames: int, clip_frames: int, rng: np.random.Genera
     Raises:
       ValueError: if a number of frames is smaller than 1.
     """
-    _check_frames(num_frames, clip_frames)
+    check_frames(num_frames, clip_frames)
     segment = (num_frames - 1) / clip_frames
     edges = np.round(segment * np.arange(clip_frames + 1)).astype(np.int64)
     frames = rng.integers(edges[:-1], edges[1:], endpoint=True)
@@ -60,8 +63,8 @@ def sparse_test_frames(num_frames: int, clip_frames: int, clip: int, num_clips: 
     Raises:
       ValueError: if a number of frames is smaller than 1, or there is no such clip.
     """
-    _check_frames(num_frames, clip_frames)
-    _check_clip(clip, num_clips)
+    check_frames(num_frames, clip_frames)
+    check_clip(clip, num_clips)
     segment = (num_frames - 1) / clip_frames
     starts = np.round(segment * np.arange(clip_frames)).astype(np.int64)
     return np.minimum(starts + int(segment / (num_clips + 1) * (clip + 1)), num_frames - 1)
@@ -81,7 +84,7 @@ def ssv2_train_frames(num_frames: int, clip_frames: int, rng: np.random.Generato
     Raises:
       ValueError: if a number of frames is smaller than 1.
     """
-    _check_frames(num_frames, clip_frames)
+    check_frames(num_frames, clip_frames)
     duration = num_frames // clip_frames
     if not duration:
         return ssv2_test_frames(num_frames, clip_frames, clip=0, num_clips=1)
@@ -103,8 +106,8 @@ def ssv2_test_frames(num_frames: int, clip_frames: int, clip: int, num_clips: in
     Raises:
       ValueError: if a number of frames is smaller than 1, or there is no such clip.
     """
-    _check_frames(num_frames, clip_frames)
-    _check_clip(clip, num_clips)
+    check_frames(num_frames, clip_frames)
+    check_clip(clip, num_clips)
     tick = num_frames / clip_frames
     offset = tick / 2 if num_clips == 1 else clip * tick / num_clips
     return (offset + tick * np.arange(clip_frames)).astype(np.int64)
@@ -126,7 +129,7 @@ def dense_train_frames(
     Raises:
       ValueError: if a number of frames is smaller than 1.
     """
-    _check_frames(num_frames, clip_frames)
+    check_frames(num_frames, clip_frames)
     starts = num_frames - stride * (clip_frames - 1)
     if starts > 1:
         return rng.integers(starts) + stride * np.arange(clip_frames)
@@ -151,8 +154,8 @@ def dense_test_frames(
     Raises:
       ValueError: if a number of frames is smaller than 1, or there is no such clip.
     """
-    _check_frames(num_frames, clip_frames)
-    _check_clip(clip, num_clips)
+    check_frames(num_frames, clip_frames)
+    check_clip(clip, num_clips)
     slide = max(num_frames - ((clip_frames - 1) * stride + 1), 0)
     start = slide // 2 if num_clips == 1 else round(slide / (num_clips - 1) * clip)
     return np.minimum(start + stride * np.arange(clip_frames), num_frames - 1)
@@ -209,14 +212,14 @@ def time_test_frames(
         such clip.
     """
     slack = _slack(num_frames, clip_frames, seconds, times)
-    _check_clip(clip, num_clips)
+    check_clip(clip, num_clips)
     share = 0.5 if num_clips == 1 else clip / (num_clips - 1)
     return _frames_at(share * slack, clip_frames, seconds, times)
 
 
 def _slack(num_frames: int, clip_frames: int, seconds: float, times: np.ndarray) -> float:
     """Seconds by which the video is longer than the span; 0 if it is shorter."""
-    _check_frames(num_frames, clip_frames)
+    check_frames(num_frames, clip_frames)
     if len(times) != num_frames:
         raise ValueError(f"{num_frames} frames have {len(times)} times; give one each")
     shown = times[-1] - times[0]
@@ -236,14 +239,21 @@ FRAME_SAMPLERS: Mapping[str, FrameSampler] = MappingProxyType(
         "sparse": FrameSampler(sparse_train_frames, sparse_test_frames),
         "ssv2": FrameSampler(ssv2_train_frames, ssv2_test_frames),
         "interval": FrameSampler(interval_train_frames, interval_test_frames),
+        "uniform": FrameSampler(windows.uniform_train_frames, windows.uniform_test_frames),
+    }
+)
+# Called NAME:STRIDE.
+STRIDED_SAMPLERS: Mapping[str, FrameSampler] = MappingProxyType(
+    {
+        "dense": FrameSampler(dense_train_frames, dense_test_frames),
+        "jittered": FrameSampler(windows.jittered_train_frames, windows.jittered_test_frames),
+        "window": FrameSampler(windows.window_train_frames, windows.window_test_frames),
     }
 )
 
 
 def frame_sampler(name: str, times: np.ndarray | None = None) -> FrameSampler:
-    """The sampler of a config: "sparse" (TSN's segments), "ssv2", "interval" (UMT's), and others.
-
-    These are "dense:STRIDE", "time:SECONDS" and "fps:RATE".
+    """The sampler of a config: of `FRAME_SAMPLERS`, `STRIDED_SAMPLERS`, "time:SECONDS", "fps:RATE".
 
     Args:
       name: of the sampler.
@@ -269,18 +279,15 @@ def frame_sampler(name: str, times: np.ndarray | None = None) -> FrameSampler:
             functools.partial(time_train_frames, **span),
             functools.partial(time_test_frames, **span),
         )
-    if kind != "dense":
-        known = ", ".join(FRAME_SAMPLERS)
+    if kind not in STRIDED_SAMPLERS:
+        known = ", ".join([*FRAME_SAMPLERS, *(f"{name}:STRIDE" for name in STRIDED_SAMPLERS)])
         raise ValueError(
-            f"unknown frame sampler {name!r}; known: {known}, dense:STRIDE, time:SECONDS and "
-            "fps:RATE"
+            f"unknown frame sampler {name!r}; known: {known}, time:SECONDS and fps:RATE"
         )
     if not text.isdecimal() or int(text) < 1:
-        raise ValueError(f"{name!r} lacks the frames from one sample to the next, e.g. dense:16")
-    stride = {"stride": int(text)}
+        raise ValueError(f"{name!r} lacks the frames from one sample to the next, e.g. {kind}:16")
     return FrameSampler(
-        functools.partial(dense_train_frames, **stride),
-        functools.partial(dense_test_frames, **stride),
+        *(functools.partial(draw, stride=int(text)) for draw in STRIDED_SAMPLERS[kind])
     )
 
 
@@ -303,15 +310,3 @@ def draw_grid(grids: Sequence[Grid], rng: np.random.Generator) -> Grid:
     if not grids:
         raise ValueError("draw_grid needs at least one sampling grid, got none")
     return grids[rng.integers(len(grids))]
-
-
-def _check_frames(num_frames: int, clip_frames: int) -> None:
-    if num_frames < 1:
-        raise ValueError(f"a video needs at least one frame, this one has {num_frames}")
-    if clip_frames < 1:
-        raise ValueError(f"a clip needs at least one frame, {clip_frames} were asked for")
-
-
-def _check_clip(clip: int, num_clips: int) -> None:
-    if not 0 <= clip < num_clips:
-        raise ValueError(f"there is no clip {clip} of {num_clips}; clips are numbered from 0")

@@ -1,5 +1,7 @@
 """Which part of a video a record means, and the deterministic views that it is tested on."""
 
+from collections.abc import Callable, Mapping
+
 import numpy as np
 
 from data_pipelines.clips.crops import view_crop
@@ -25,15 +27,17 @@ def fetch(catalog: Catalog, index: int, bad: BadVideos) -> Record:
     return record
 
 
-def frame_span(video: Video, record: Record) -> tuple[int, int]:
+def frame_span(video: Video, record: Record, sampling: str) -> tuple[int, int]:
     """(first, last + 1) frame of the record's part of the video.
+
+    The sampler `uniform` rounds the part to whole frames, as AVION does.
 
     Raises:
       VideoError: if the part holds no frame.
     """
     if record.start is None and record.end is None:
         return 0, video.num_frames
-    first, last = video.span(record.start, record.end)
+    first, last = video.span(record.start, record.end, nearest=sampling == "uniform")
     if last <= first:
         raise VideoError(
             record.name,
@@ -62,6 +66,7 @@ def eval_views(
     pixels: int | None = None,
     seconds: float | None = None,
     square_pixels: bool = False,
+    note_damage: Callable[[Mapping[str, str]], None] | None = None,
 ) -> list[np.ndarray]:
     """The deterministic views of one video: clip 0's crops, clip 1's crops, ..
 
@@ -74,6 +79,7 @@ def eval_views(
       pixels: side to scale the same crops to, for showing them; None: the grid's resolution.
       seconds: time limit, see `open_video`; None: no limit.
       square_pixels: see `open_video`.
+      note_damage: told `Video.damage` in the end.
 
     Returns:
       clips * crops arrays uint8 [T, side, side, 3], RGB.
@@ -85,11 +91,13 @@ def eval_views(
     views = []
     options = {"name": record.name, "seconds": seconds, "square_pixels": square_pixels}
     with open_video(record.source, **options) as video:
-        first, last = frame_span(video, record)
+        first, last = frame_span(video, record, sampling)
         eval_frames = span_sampler(video, sampling, first, last).test
         for clip in range(clips):
             frames = first + eval_frames(last - first, grid.frames, clip, clips)
             for crop in range(crops):
                 box = view_crop(video.height, video.width, crop, crops, grid.resolution)
                 views.append(video.read(frames, box=box, size=(side, side)))
+        if note_damage is not None:
+            note_damage(video.damage())
     return views

@@ -13,6 +13,7 @@ class BaseVideo:
 
     name: str
     num_frames: int
+    fps: float
     height: int
     width: int
     times: np.ndarray
@@ -38,8 +39,18 @@ class BaseVideo:
         """What is missing or damaged, and was replaced, as far as frames were decoded so far."""
         return None
 
-    def span(self, start_seconds: float, end_seconds: float) -> tuple[int, int]:
+    def damage(self) -> dict[str, str]:
+        """The same by file: path -> what was replaced, {} if nothing was."""
+        defects = self.defects()
+        return {self.name: defects} if defects else {}
+
+    def span(
+        self, start_seconds: float, end_seconds: float, *, nearest: bool = False
+    ) -> tuple[int, int]:
         """(first, last_exclusive) indices of the frames on display in [start, end), at least one.
+
+        With `nearest`, of those only that are on display there for half of their time: the bounds
+        are rounded to whole frames.
 
         Seconds are those of a player's clock, as `times`: before a picture that starts late, its
         first frame stands. The end may lie after the video's (annotations often do); the start may
@@ -49,6 +60,19 @@ class BaseVideo:
           ValueError: not 0 <= start < end.
           VideoError: the span starts after the video ends.
         """
+        self.check_span(start_seconds, end_seconds)
+        if nearest:
+            middles = self.times + 0.5 / self.fps
+            first, last = np.searchsorted(middles, (start_seconds, end_seconds)).tolist()
+            first = min(first, self.num_frames - 1)
+            return first, max(last, first + 1)
+        # A microsecond of slack: times such as 1/3 s are not exact in binary.
+        first = int(np.searchsorted(self.times, start_seconds + 1e-6, side="right")) - 1
+        last = int(np.searchsorted(self.times, end_seconds - 1e-6, side="left"))
+        return max(first, 0), max(last, first + 1, 1)
+
+    def check_span(self, start_seconds: float, end_seconds: float) -> None:
+        """Raises what `span` does."""
         if not 0 <= start_seconds < end_seconds:
             raise ValueError(f"span {start_seconds}..{end_seconds} s: 0 <= start < end is required")
         if start_seconds >= max(self.duration, 1e-6):
@@ -56,10 +80,6 @@ class BaseVideo:
                 self.name,
                 f"span starts at {start_seconds} s, the video ends at {self.duration:.3f} s",
             )
-        # A microsecond of slack: times such as 1/3 s are not exact in binary.
-        first = int(np.searchsorted(self.times, start_seconds + 1e-6, side="right")) - 1
-        last = int(np.searchsorted(self.times, end_seconds - 1e-6, side="left"))
-        return max(first, 0), max(last, first + 1, 1)
 
     def check_request(
         self, indices: np.ndarray, box: Box | None, size: tuple[int, int] | None

@@ -63,8 +63,13 @@ class Video(Protocol):
     def close(self) -> None:
         """Free what it holds."""
 
-    def span(self, start_seconds: float, end_seconds: float) -> tuple[int, int]:
+    def span(
+        self, start_seconds: float, end_seconds: float, *, nearest: bool = False
+    ) -> tuple[int, int]:
         """(first, last_exclusive) indices of the frames on display in [start, end), at least one.
+
+        With `nearest`, of those only that are on display there for half of their time: the bounds
+        are rounded to whole frames.
 
         Raises:
           ValueError: not 0 <= start < end.
@@ -106,6 +111,9 @@ class Video(Protocol):
 
     def defects(self) -> str | None:
         """What is missing or damaged, and was replaced, as far as frames were decoded so far."""
+
+    def damage(self) -> dict[str, str]:
+        """The same by file: path -> what was replaced, {} if nothing was."""
 
 
 def open_video(
@@ -159,5 +167,5 @@ def open_video(
         deadline=deadline,
     )  # fmt: skip
     if isinstance(source, ChunkFolder):
-        return ChunkedVideo(source, name, open_file)
+        return ChunkedVideo(source, name, open_file, strict)
     return open_file(source, name)

@@ -1,4 +1,7 @@
-"""Unreadable videos: counted, written to WORKDIR/quarantine.jsonl, and too many stop the run."""
+"""Unreadable videos: counted, written to WORKDIR/quarantine.jsonl, and too many stop the run.
+
+What readable ones lack, such as a chunk of a long video, is written there too, and stops nothing.
+"""
 
 import collections
 import datetime
@@ -24,6 +27,7 @@ class BadVideos:
       tried: videos read so far, each reading counted.
       reasons: video -> why it cannot be read, in the order they were met; not those listed as bad.
       refused: video -> why it was listed as bad, of those met.
+      damaged: readings so far that lacked frames, which others replaced.
     """
 
     def __init__(
@@ -42,7 +46,7 @@ class BadVideos:
             they do not count.
           videos: how many there are to be read, listed ones included; None if nobody knows.
         """
-        self.tried = 0
+        self.tried = self.damaged = 0
         self.reasons: collections.OrderedDict[str, str] = collections.OrderedDict()
         self.refused: dict[str, str] = {}
         self._bad, self._max_share, self._videos = 0, max_share, videos
@@ -51,7 +55,9 @@ class BadVideos:
         self._path = None if path is None else pathlib.Path(path)
         # Whether a video is too slow can change; the order of a resumed run must not.
         self._slow: dict[str, str] = {}
-        self._written: set[str] = set()
+        # (video, reason), or (file, None) of damage: in the log, and in the file.
+        self._told: set[tuple[str, str | None]] = set()
+        self._written: set[tuple[str, str | None]] = set()
         if self._path is not None and self._path.exists():
             self._read()
 
@@ -102,12 +108,33 @@ class BadVideos:
             self.tried += 1
             if error is not None:
                 self._bad += 1
-                if error.name not in self.reasons:
-                    self.reasons[error.name] = error.reason
-                    log.warning("unreadable video: %s", error)
-                    if error.name not in self._written:
-                        self._write(error)
+                self.reasons.setdefault(error.name, error.reason)
+                self._tell(error, damaged=False)
             self._judge(error)
+
+    def note_damage(self, damage: Mapping[str, str]) -> None:
+        """Counts a reading for which frames had to stand in for others; {} counts nothing.
+
+        Args:
+          damage: file -> what is wrong with it, see `reading.video.Video.damage`.
+        """
+        with self._lock:
+            self.damaged += bool(damage)
+            for name, reason in damage.items():
+                self._tell(VideoError(name, reason), damaged=True)
+
+    def _tell(self, error: VideoError, damaged: bool) -> None:
+        """Logs and writes what is not known yet."""
+        key = (error.name, None if damaged else error.reason)
+        if key not in self._told:
+            self._told.add(key)
+            if damaged:
+                log.warning("damaged video: %s; %d readings so far", error, self.damaged)
+            else:
+                log.warning("unreadable video: %s", error)
+        if key not in self._written:
+            self._written.add(key)
+            self._write(error, damaged)
 
     def _judge(self, error: VideoError | None) -> None:
         """Raises if too many are bad: videos where their number is known, readings otherwise."""
@@ -128,8 +155,7 @@ class BadVideos:
                 f"{'all of them' if all_bad else limit}); the last one: {reason}",
             )
 
-    def _write(self, error: VideoError) -> None:
-        self._written.add(error.name)
+    def _write(self, error: VideoError, damaged: bool) -> None:
         timed_out = isinstance(error, VideoTimeoutError)
         if timed_out:
             self._slow[error.name] = error.reason
@@ -137,6 +163,7 @@ class BadVideos:
             return
         now = datetime.datetime.now().astimezone().isoformat(timespec="seconds")
         record = {"video": error.name, "reason": error.reason, "timed_out": timed_out, "time": now}
+        record |= {"damaged": True} if damaged else {}
         # One write: lines of several processes do not mix.
         with open(self._path, "ab", buffering=0) as file:
             file.write(json.dumps(record).encode() + b"\n")
@@ -149,7 +176,8 @@ class BadVideos:
             if record is None:
                 log.warning("%s: line %d is unfinished or not ours", self._path, number)
                 continue
-            self._written.add(record["video"])
+            damaged = record.get("damaged", False)
+            self._written.add((record["video"], None if damaged else record["reason"]))
             if record["timed_out"]:
                 self._slow[record["video"]] = record["reason"]
         if data and not data.endswith(b"\n"):

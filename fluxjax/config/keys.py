@@ -72,9 +72,9 @@ def base_config(model: str = "fluxvit_ti14", task: str = "classify") -> ConfigDi
     config.data.separator = placeholder(str)  # of list files; None: white space
     config.data.class_names = ()  # in their order; (): classes.txt beside the list, or sorted
     config.data.classes = ()  # names or numbers of the classes to keep, renumbered; () is all
-    config.data.sampling = (
-        "sparse"  # ssv2, dense:STRIDE, time:SECONDS: which frames (data_pipelines.clips.sampling)
-    )
+    # Which frames: sparse, ssv2, uniform, dense:STRIDE, jittered:STRIDE, window:STRIDE or
+    # time:SECONDS (data_pipelines.clips.sampling).
+    config.data.sampling = "sparse"
     config.data.square_pixels = False  # True: non-square pixels in the shape that players show
     config.data.crop_scale = (0.08, 1.0)  # share of the picture's area
     config.data.crop_ratio = (3 / 4, 4 / 3)  # width / height

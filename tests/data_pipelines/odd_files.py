@@ -52,7 +52,7 @@ def _write_images(path: pathlib.Path) -> None:
 
 def _write_chunks(path: pathlib.Path) -> None:
     path.mkdir()
-    for start in (0, 15, 45):
+    for start in (0, 15, 30):
         write_video(path / f"{start}.mp4", 30, rate=2, options=GOP12)
 
 

@@ -17,7 +17,7 @@ from fluxjax.tokens.examples import ClipSpec
 from fluxjax.tokens.grids import Grid
 
 _FIXTURE = Path(__file__).parents[2] / "golden" / "fluxvit" / "v10_frame_indices.npz"
-SAMPLERS = (*FRAME_SAMPLERS, "dense:1", "dense:16")
+SAMPLERS = (*FRAME_SAMPLERS, "dense:1", "dense:16", "window:1", "window:16")
 META = json.loads(str(np.load(_FIXTURE, allow_pickle=False)["meta"]))
 
 
@@ -196,7 +196,7 @@ def test_views_by_time_go_by_the_clock_of_their_span():
     numbers = np.arange(240, dtype=np.uint8)
     video = ArrayVideo(np.tile(numbers[:, None, None, None], (1, 28, 28, 3)))
     video.times = np.concatenate([np.arange(40) / 10, 4 + np.arange(200) / 50])
-    video.span = lambda start, end: (40, 240)
+    video.span = lambda start, end, nearest: (40, 240)
     part = Record(video, 0, "ramp", 4.0, 8.0)
     (view,) = eval_views(part, Grid(4, 28), "time:4")
     assert view[:, 0, 0, 0].tolist() == [65, 115, 165, 215]

@@ -79,7 +79,11 @@ def test_a_gap_between_chunks_holds_no_frames(tmp_path):
     with open_video(path) as video:
         assert video.num_frames == 55
         assert video.times[[19, 20]] == pytest.approx([1.9, 4.0])
-        assert video.span(3, 4.5) == (19, 25)  # the last frame before the gap still stands
+        assert not video.damage()
+        assert video.span(3, 4.5) == (20, 25) and video.span(1.95, 4) == (19, 20)
+        assert video.damage() == {str(path / "2.MP4"): "missing"}
+        with pytest.raises(VideoError, match="v.MP4: chunk 2.MP4: missing"):
+            video.span(2.5, 3.5)
         assert shown(video, [19, 20, 54]) == [19, 0, 14]
     (path / "0.MP4").unlink()
     with open_video(path) as video:  # a cut-out of a long video keeps its clock
@@ -89,7 +93,14 @@ def test_a_gap_between_chunks_holds_no_frames(tmp_path):
 def test_a_chunk_that_is_too_short_stands_still(tmp_path):
     path = write_chunks(tmp_path / "v", [20, 18, 20])
     with open_video(path) as video:
-        assert video.num_frames == 60 and shown(video, [37, 38, 39, 40]) == [17, 17, 17, 0]
+        assert video.num_frames == 60 and shown(video, [36, 40]) == [16, 0]
+        assert not video.damage(), "none of what it lacks was wanted"
+        assert shown(video, [37, 38, 39, 40]) == [17, 17, 17, 0]
+        assert video.damage() == {str(path / "2.mp4"): "holds 18 frames, 20 are needed"}
+    with open_video(path, strict=True) as video:
+        assert shown(video, [37]) == [17]
+        with pytest.raises(VideoError, match="v: chunk 2.mp4: holds 18 frames, 19 are needed"):
+            video.read([38])
 
 
 def test_one_chunk_and_options(tmp_path):
@@ -111,21 +122,53 @@ def test_truncated_chunks_are_told(tmp_path):
         assert video.defects().startswith("chunk 2.mp4: truncated: ")
 
 
-def test_bad_chunks_are_named(tmp_path):
-    path = write_chunks(tmp_path / "v", [20] * 4)
+def test_a_bad_chunk_costs_its_own_frames(tmp_path):
+    path = write_chunks(tmp_path / "v", [20] * 5)
     (path / "2.mp4").write_bytes(b"no video")
     files.write_video(path / "4.mp4", 20, height=32, width=80, rate=10)
     with open_video(path, name="clip 3") as video:
-        assert shown(video, [1, 61]) == [1, 1]
+        assert shown(video, [1, 61]) == [1, 1] and not video.damage()
+        # In its place stands the nearest earlier frame that was asked for, else the next.
+        assert shown(video, [65, 25, 19, 30, 3, 50]) == [5, 19, 19, 19, 3, 19]
+        assert shown(video, [45, 66, 61]) == [1, 6, 1]
+        assert set(video.damage()) == {"clip 3/2.mp4", "clip 3/4.mp4"}
+        assert video.damage()["clip 3/4.mp4"] == "is 80x32, the first one 80x64"
         with pytest.raises(VideoError, match="clip 3: chunk 2.mp4: Invalid data"):
+            video.read([25, 26])
+    with open_video(path) as video:
+        video.scan()
+        assert "chunk 2.mp4: Invalid data" in video.defects()
+    with open_video(path, strict=True) as video:
+        with pytest.raises(VideoError, match="chunk 2.mp4"):
             video.read([1, 25])
-        with pytest.raises(VideoError, match="chunk 4.mp4 is 80x32, the first one 80x64"):
-            video.read([45])
-        with pytest.raises(VideoError, match="clip 3: chunk 2.mp4"):
-            video.scan()
-    (path / "6.mp4").write_bytes(b"")
-    with pytest.raises(VideoError, match="chunk 6.mp4: empty file"):
+
+
+def test_the_ends_may_be_bad(tmp_path):
+    path = write_chunks(tmp_path / "v", [20] * 5)
+    for name in ("0.mp4", "6.mp4", "8.mp4"):
+        (path / name).write_bytes(b"")
+    with open_video(path) as video:
+        assert video.num_frames == 40 and (video.times[0], video.duration) == (2, 6)
+        assert shown(video, [0, 39]) == [0, 19] and not video.damage()
+        assert video.span(1, 3) == (0, 10) and video.span(5, 9) == (30, 40)
+        assert video.damage() == {
+            str(path / name): "empty file" for name in ("0.mp4", "6.mp4", "8.mp4")
+        }
+        for seconds in ((0.5, 1), (6.5, 7), (9, 9.5)):
+            with pytest.raises(VideoError, match="chunk [068].mp4: empty file"):
+                video.span(*seconds)
+        with pytest.raises(VideoError, match="span starts at 11 s, the video ends at 6.000 s"):
+            video.span(11, 12)
+    with pytest.raises(VideoError, match="v: chunk 0.mp4: empty file"):
+        open_video(path, strict=True)
+    for name in ("2.mp4", "4.mp4"):
+        (path / name).write_bytes(b"no video")
+    with pytest.raises(VideoError, match=r"v: chunk \d.mp4: "):
         open_video(path)
+
+
+def test_folders_that_are_no_chunks(tmp_path):
+    path = write_chunks(tmp_path / "v", [2])
     (path / "0.mkv").write_bytes(b"")
     with pytest.raises(VideoError, match=r"0.mkv and 0.mp4 begin at once"):
         open_video(ChunkFolder(path))

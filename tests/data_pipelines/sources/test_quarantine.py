@@ -1,5 +1,7 @@
 """Too many unreadable videos stop a run at any size of the list; each counts once."""
 
+import json
+
 import pytest
 
 from data_pipelines import loader
@@ -72,6 +74,32 @@ def test_a_fresh_counter_keeps_what_is_known_and_counts_anew(tmp_path):
     assert [line.count('"video": ') for line in path.read_text().splitlines()] == [1, 1]
     with pytest.raises(ListedAsBadError):
         table.check("x")
+
+
+def test_damage_is_counted_and_listed_by_file_and_stops_nothing(tmp_path, caplog):
+    path = tmp_path / "quarantine.jsonl"
+    bad = BadVideos(0.0, path, videos=4)
+    bad.note_damage({})
+    bad.note_damage({"v/15.mp4": "missing"})
+    bad.note_damage({"v/15.mp4": "missing", "v/30.mp4": "holds 449 frames, 450 are needed"})
+    assert bad.damaged == 2 and not bad.unreadable
+    note(bad, [None] * 4)
+    again = BadVideos(1.0, path)
+    again.note_damage({"v/15.mp4": "missing, too", "v/45.mp4": "missing"})
+    note(again, ["v/15.mp4"])
+    lines = [json.loads(line) for line in path.read_text().splitlines()]
+    assert [(line["video"], line.get("damaged", False)) for line in lines] == [
+        ("v/15.mp4", True), ("v/30.mp4", True), ("v/45.mp4", True), ("v/15.mp4", False),
+    ]  # fmt: skip
+    assert caplog.text.count("damaged video: v/15.mp4: missing; 1 readings so far") == 1
+
+
+def test_what_is_wrong_with_parts_of_a_long_video_is_listed_for_each(tmp_path):
+    bad = BadVideos(1.0, tmp_path / "quarantine.jsonl", videos=9)
+    for reason in ("chunk 0.mp4: missing", "chunk 15.mp4: missing", "chunk 0.mp4: missing"):
+        bad.note(VideoError("v", reason))
+    assert bad.unreadable == {"v": "chunk 0.mp4: missing"} and bad.count == 3
+    assert len((tmp_path / "quarantine.jsonl").read_text().splitlines()) == 2
 
 
 def test_evaluation_of_missing_videos_ends_in_an_error(tmp_path):
