@@ -8,7 +8,7 @@ from typing import Any
 import flax.linen as nn
 import numpy as np
 
-from fluxjax.convert import clip, evl, fluxvit, internvideo2, umt, videomae
+from fluxjax.convert import clip, evl, fluxvit, internvideo2, umt, umt_rows, videomae
 from fluxjax.convert.mapping import to_state
 from fluxjax.convert.states import state_of
 from fluxjax.models.bert import Bert
@@ -30,14 +30,14 @@ FAMILIES = {
     "videomae": videomae,
 }
 _TABLES = {
-    Bert: umt.rows_of,
+    Bert: umt_rows.rows_of,
     ClipImage: clip.rows_of,
     Evl: evl.rows_of,
     FluxViT: fluxvit.rows_of,
     InternVideo2: internvideo2.rows_of,
-    Umt: umt.rows_of,
-    UmtClassifier: umt.rows_of,
-    UmtVision: umt.rows_of,
+    Umt: umt_rows.rows_of,
+    UmtClassifier: umt_rows.rows_of,
+    UmtVision: umt_rows.rows_of,
     VideoMae: videomae.rows_of,
     VideoMaePretraining: videomae.rows_of,
 }

@@ -4,6 +4,7 @@ Source: names and shapes of the state dicts of OpenGVLab/unmasked_teacher (singl
 multi_modality) and mlvlab/vid-TLDR.
 """
 
+import math
 import os
 import re
 from collections.abc import Mapping, Sequence
@@ -14,27 +15,20 @@ import jax
 import numpy as np
 
 from fluxjax.convert import bert, label_sets, shapes
-from fluxjax.convert.mapping import (
-    Row,
-    dense,
-    folded,
-    kernel,
-    layer_norm,
-    to_variables,
-    tubelet_rows,
-    vector,
-)
+from fluxjax.convert.mapping import as_float32, to_variables
+from fluxjax.convert.umt_rows import ANSWERS, TEXT, VISION, inner_rows, rows_of
 from fluxjax.convert.untold import Untold, check_fields, checked_heads
 from fluxjax.models.bert import Bert
 from fluxjax.models.umt import Umt
 from fluxjax.models.umt_encoder import UmtFields
 from fluxjax.models.umt_vision import UmtClassifier, UmtVision
+from fluxjax.tokens.flat_positions import flat_sincos
+from fluxjax.tokens.positions import resampled
 
 # (width, depth) -> heads: S, B, L; the first is our own "ti".
 _RELEASED_HEADS = {(64, 4): 4, (384, 12): 6, (768, 12): 12, (1024, 24): 16}
 # Rows of a stored position table -> its grid: the fine-tuned models of 224 pixels, 8 to 16 frames.
 _RELEASED_GRIDS = {14 * 14 * frames: (frames, 14, 14) for frames in (8, 12, 16)}
-_VISION, _TEXT, _ANSWERS = "vision_encoder.", "text_encoder.", "text_decoder."
 _TEACHER = "clip_teacher."
 _LAYER_SCALE = 0.1  # any number: loaded values replace it
 _ENCODER = (
@@ -97,12 +91,12 @@ def load(
         model = Bert(**bert.fields_of(state, "a BERT", untold, "num_heads", num_heads), **fields)
         untold.say()
         return model, to_variables(state, bert.rows_of(model), "a BERT")
-    inside = f"{_VISION}encoder." if kind is Umt else ""
+    inside = f"{VISION}encoder." if kind is Umt else ""
     video = {n.removeprefix(inside): v for n, v in state.items() if n.startswith(inside)}
     sizes = _encoder_fields(video, num_heads, num_frames, image_size, untold, kind)
     if kind is UmtClassifier:
         return _classifier(state, classes, {**sizes, **fields}, untold)
-    prefix = _VISION if kind is Umt else ""
+    prefix = VISION if kind is Umt else ""
     sizes |= _taught_fields(state, prefix)
     if kind is UmtVision:
         sizes["pooling_norm"] = "pool_norm.weight" in state
@@ -111,13 +105,13 @@ def load(
     else:
         state, text = _text_fields(state, text_heads, untold)
         model = Umt(**{**sizes, **text, **fields})
-        table = _umt_rows(model)
+        table = inner_rows(model)
     untold.say()
     return model, to_variables(state, table, untold.what)
 
 
 def _kind(state: Mapping[str, Any], head_key: jax.Array | None) -> type[nn.Module]:
-    if any(name.startswith(_VISION) for name in state):
+    if any(name.startswith(VISION) for name in state):
         return Umt
     if any(name.startswith(("embeddings.", "layer.", "bert.")) for name in state):
         return Bert
@@ -147,12 +141,10 @@ def _encoder_fields(
     learned = len(np.shape(state.get("pos_embed", ()))) == 3
     grid = None
     if learned:
-        rows = np.shape(state["pos_embed"])[1]
         frames = None if num_frames is None else num_frames // tubelet
-        grid = shapes.grid_of(rows, patch, frames, image_size, _RELEASED_GRIDS, untold)
+        grid = _stored_grid(state["pos_embed"], patch, frames, image_size, untold)
     elif kind is UmtClassifier:
-        # Resampled from the grid of pre-training: 1568 rows, with patches of 14 pixels 2048.
-        grid = untold.known("grid", (8, 16, 16) if patch == 14 else (8, 14, 14), "as released")
+        grid = untold.known("grid", _pretraining_grid(patch), "as released")
     return {
         "width": width,
         "depth": depth,
@@ -164,6 +156,28 @@ def _encoder_fields(
         "learned_positions": learned,
         "layer_scale": _LAYER_SCALE if any(n.endswith(".gamma_1") for n in state) else None,
     }
+
+
+def _pretraining_grid(patch: int) -> tuple[int, int, int]:
+    """What the positions of classifiers are resampled from: 1568 rows, or 2048 of patch 14."""
+    return (8, 16, 16) if patch == 14 else (8, 14, 14)
+
+
+def _stored_grid(
+    table: Any, patch: int, frames: int | None, image_size: Any, untold: Untold
+) -> tuple[int, int, int]:
+    """Off the keywords; without them off the values, which official training never changes."""
+    rows = np.shape(table)[1]
+    if frames is None and image_size is None:
+        start = _pretraining_grid(patch)
+        codes = flat_sincos(np.shape(table)[2], math.prod(start)).reshape(*start, -1)
+        for side in range(1, math.isqrt(rows) + 1):
+            grid = (rows // side**2, side, side)
+            if math.prod(grid) == rows:
+                made = np.asarray(resampled(codes, grid)).reshape(rows, -1)
+                if np.allclose(made, as_float32(table)[0], atol=1e-4):
+                    return untold.known("grid", grid, "its values are those resampled to it")
+    return shapes.grid_of(rows, patch, frames, image_size, _RELEASED_GRIDS, untold)
 
 
 def _taught_fields(state: Mapping[str, Any], prefix: str) -> dict[str, Any]:
@@ -179,13 +193,13 @@ def _text_fields(
     state: Mapping[str, Any], text_heads: int | None, untold: Untold
 ) -> tuple[dict[str, Any], dict[str, Any]]:
     """The state with BERT's names as `bert_state` gives them, and the fields of the text."""
-    whole = {n: v for n, v in state.items() if not n.startswith((_TEXT, _ANSWERS))}
+    whole = {n: v for n, v in state.items() if not n.startswith((TEXT, ANSWERS))}
     parts = {}
-    for prefix in (_TEXT, _ANSWERS):
+    for prefix in (TEXT, ANSWERS):
         inside = {n.removeprefix(prefix): v for n, v in state.items() if n.startswith(prefix)}
         parts[prefix] = bert.bert_state(inside)
         whole |= {prefix + name: value for name, value in parts[prefix].items()}
-    text = bert.fields_of(parts[_TEXT], untold.what, untold, "text_heads", text_heads)
+    text = bert.fields_of(parts[TEXT], untold.what, untold, "text_heads", text_heads)
     embedding = np.shape(state.get("vision_proj.weight", ()))
     fields = {
         "embedding": embedding[0] if len(embedding) == 2 else None,
@@ -197,7 +211,7 @@ def _text_fields(
         "text_length": text["max_length"],
         "fusion_layer": text["depth"] if text["fusion_layer"] is None else text["fusion_layer"],
         "token_head": text["token_head"],
-        "answer_layers": shapes.count(parts[_ANSWERS], r"encoder\.layer\.(\d+)\."),
+        "answer_layers": shapes.count(parts[ANSWERS], r"encoder\.layer\.(\d+)\."),
     }
     return whole, fields
 
@@ -221,82 +235,3 @@ def _classifier(
         table = [row for row in table if row not in new]
     untold.say()
     return model, to_variables(state, table, untold.what, drawn)
-
-
-def rows_of(model: nn.Module) -> list[Row]:
-    """The table of the official state dict of a `UmtClassifier`, `UmtVision`, `Umt` or `Bert`."""
-    if isinstance(model, Bert):
-        rows = bert.rows_of(model)
-        return [bert.official(row) for row in rows] if model.token_head else rows
-    if isinstance(model, UmtClassifier):
-        rows = _encoder_rows(model, "", "encoder")
-        rows += layer_norm("fc_norm", "fc_norm", model.width)
-        if model.num_classes is not None:
-            rows += dense("head", "head", model.width, model.num_classes)
-        return rows
-    if isinstance(model, UmtVision):
-        return _vision_rows(model, "", "")
-    official = []
-    for row in _umt_rows(model):
-        for prefix, headed in ((_TEXT, model.token_head), (_ANSWERS, True)):
-            if headed and row.name.startswith(prefix):
-                row = bert.official(row.without(prefix)).within(prefix)
-        official.append(row)
-    return official
-
-
-def _umt_rows(model: Umt) -> list[Row]:
-    """As `rows_of`, with BERT's names as `bert_state` gives them."""
-    width, text = model.width, model.text_width
-    vision, encoder = UmtVision(**model.vision_fields), Bert(**model.text_fields)
-    rows = [row.within(_VISION) for row in _vision_rows(vision, "", "vision/")]
-    rows += [row.within(_TEXT) for row in bert.rows_of(encoder, "text/", width)]
-    if model.answer_layers:
-        decoder = Bert(**model.answer_fields)
-        rows += [row.within(_ANSWERS) for row in bert.rows_of(decoder, "answers/")]
-    if model.embedding is not None:
-        rows += [
-            *dense("vision_proj", "vision_proj", width, model.embedding),
-            *dense("text_proj", "text_proj", text, model.embedding),
-            *dense("itm_head", "match_head", text, 2),
-            Row("temp", (), ("temperature",)),
-        ]
-    return rows
-
-
-def _vision_rows(model: UmtVision, name: str, path: str) -> list[Row]:
-    rows = _encoder_rows(model, f"{name}encoder.", f"{path}encoder")
-    rows += layer_norm(f"{name}encoder.norm", f"{path}norm", model.width)
-    if model.pooling_norm:
-        rows += layer_norm(f"{name}pool_norm", f"{path}pool_norm", model.width)
-    for k in range(model.taught_layers):
-        decoder, own = f"{name}clip_decoder.{k}", f"{path}decoders_{k}"
-        rows += dense(f"{decoder}.head", f"{own}/head", model.width, model.taught_width)
-        rows += layer_norm(f"{decoder}.norm", f"{own}/norm", model.taught_width)
-    return rows
-
-
-def _encoder_rows(model: UmtFields, name: str, path: str) -> list[Row]:
-    width, hidden = model.width, int(model.width * model.mlp_ratio)
-    rows = tubelet_rows(
-        f"{name}patch_embed.proj", f"{path}/patch_embed", width, model.tubelet, model.patch
-    )
-    if model.learned_positions:
-        shape = (1, int(np.prod(model.grid)), width)
-        table = f"{path}/position_table"
-        rows.append(Row(f"{name}pos_embed", shape, (table,), folded(*model.grid)))
-    for i in range(model.depth):
-        block, own = f"{name}blocks.{i}", f"{path}/blocks_{i}"
-        rows += [
-            *layer_norm(f"{block}.norm1", f"{own}/norm1", width),
-            vector(f"{block}.attn.q_bias", f"{own}/attn/q_bias", width),
-            vector(f"{block}.attn.v_bias", f"{own}/attn/v_bias", width),
-            kernel(f"{block}.attn.qkv.weight", f"{own}/attn/qkv", width, 3 * width),
-            *dense(f"{block}.attn.proj", f"{own}/attn/proj", width, width),
-            *layer_norm(f"{block}.norm2", f"{own}/norm2", width),
-            *dense(f"{block}.mlp.fc1", f"{own}/mlp/fc1", width, hidden),
-            *dense(f"{block}.mlp.fc2", f"{own}/mlp/fc2", hidden, width),
-        ]
-        if model.layer_scale:
-            rows += [vector(f"{block}.gamma_{j}", f"{own}/ls{j}/gamma", width) for j in (1, 2)]
-    return rows

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 import fluxjax
-from fluxjax.convert import umt
+from fluxjax.convert import umt_rows
 from fluxjax.convert.load import load_torch, to_torch
 from fluxjax.models.bert import Bert
 from fluxjax.models.umt_vision import UmtClassifier
@@ -92,6 +92,21 @@ def test_a_pretrained_encoder_starts_a_classifier():
         load_torch("umt", fixture("vidtldr", QA).params, num_heads=3, num_classes=4)
 
 
+def test_the_grid_of_stored_positions():
+    """Those of fine-tuned models tell it by their values, others need a keyword."""
+    model = UmtClassifier(num_classes=4, width=16, depth=1, num_heads=2, grid=(8, 14, 14))
+    state = {row.name: np.ones(row.shape, np.float32) for row in umt_rows.rows_of(model)}
+    codes = model.apply({}, (6, 2, 2), method=lambda m, grid: m.encoder.positions(grid))
+    state["pos_embed"] = np.asarray(codes)[None]
+    again, variables = load_torch("umt", state, num_heads=2)
+    assert again.grid == (6, 2, 2) and again.learned_positions
+    np.testing.assert_array_equal(to_torch(again, variables)["pos_embed"], state["pos_embed"])
+    state["pos_embed"] = state["pos_embed"] + 1
+    with pytest.raises(ValueError, match=r"may belong to several grids: .* 6x32"):
+        load_torch("umt", state, num_heads=2)
+    assert load_torch("umt", state, num_heads=2, num_frames=6)[0].grid == (6, 2, 2)
+
+
 @pytest.mark.parametrize(
     ("name", "millions"),
     # Without text: published for ViT-B, 85.6; the others from the shapes.
@@ -99,7 +114,7 @@ def test_a_pretrained_encoder_starts_a_classifier():
 )
 def test_released_sizes_need_no_keywords(name, millions):
     model = fluxjax.create_model(name, None)
-    rows = umt.rows_of(model)
+    rows = umt_rows.rows_of(model)
     assert sum(int(np.prod(row.shape)) for row in rows) / 1e6 == pytest.approx(millions, rel=2e-3)
     state = {row.name: np.broadcast_to(np.float32(1), row.shape) for row in rows}
     assert load_torch("umt", state)[0] == model
@@ -107,5 +122,5 @@ def test_released_sizes_need_no_keywords(name, millions):
 
 def test_a_released_retrieval_model_needs_no_keywords():
     model = fluxjax.create_model("umt_b16", None)
-    state = {row.name: np.broadcast_to(np.float32(1), row.shape) for row in umt.rows_of(model)}
+    state = {row.name: np.broadcast_to(np.float32(1), row.shape) for row in umt_rows.rows_of(model)}
     assert load_torch("umt", {"model": {f"module.{n}": v for n, v in state.items()}})[0] == model

@@ -10,6 +10,7 @@ import pytest
 from data_pipelines.clips.interval_sampling import intervals, rate_frames
 from data_pipelines.clips.multi_scale_crops import crop_places, crop_sizes, multi_scale_crop
 from data_pipelines.clips.sampling import frame_sampler, ssv2_train_frames
+from fluxjax.evaluation.retrieval_metrics import ranks, summary
 from fluxjax.training.optimizers import warmup_cosine
 from tests.golden import fixture
 
@@ -108,3 +109,22 @@ def test_schedule(number):
     total = meta["epochs"] * meta["iters_per_epoch"]
     schedule = warmup_cosine(meta["base"], meta["final"], total, warmup, meta["start_warmup_value"])
     case.check(f"c{number}/values", jax.vmap(schedule)(np.arange(total)))
+
+
+@pytest.mark.parametrize("number", range(3))
+def test_retrieval_metrics(number):
+    """Percentages from tables of scores, one or several right answers in either direction."""
+    case = fixture("vidtldr", "vidtldr_metrics_sampling")
+    found = {}
+    for prefix, table, right in (("txt", "i2t", "img2txt"), ("img", "t2i", "txt2img")):
+        scores = case.inputs[f"s{number}/{table}"]
+        answers = case.meta["sets"][number][right]
+        answers = [np.atleast_1d(answers[str(row)]) for row in range(len(scores))]
+        found_ranks = ranks(scores, np.eye(scores.shape[1], dtype=scores.dtype), answers)
+        shares = summary(found_ranks)
+        for k in (1, 5, 10):
+            found[f"{prefix}_r{k}"] = 100 * shares[f"recall_at_{k}"]
+        found[f"{prefix}_r_mean"] = np.mean([found[f"{prefix}_r{k}"] for k in (1, 5, 10)])
+    found["r_mean"] = (found["txt_r_mean"] + found["img_r_mean"]) / 2
+    values = [round(found[name], 2) for name in case.meta["metric_columns"]]
+    np.testing.assert_allclose(values, case.outputs[f"s{number}/metrics"], atol=0.011)
