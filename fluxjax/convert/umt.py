@@ -87,10 +87,7 @@ def load(
     if kind is not UmtClassifier and any(option is not None for option in classes):
         raise ValueError("num_classes=, label_map= and head_key= need weights of UMT's encoder")
     if kind is Bert:
-        state = bert.bert_state(state)
-        model = Bert(**bert.fields_of(state, "a BERT", untold, "num_heads", num_heads), **fields)
-        untold.say()
-        return model, to_variables(state, bert.rows_of(model), "a BERT")
+        return _bert(bert.bert_state(state), num_heads, fields, untold)
     inside = f"{VISION}encoder." if kind is Umt else ""
     video = {n.removeprefix(inside): v for n, v in state.items() if n.startswith(inside)}
     sizes = _encoder_fields(video, num_heads, num_frames, image_size, untold, kind)
@@ -108,6 +105,15 @@ def load(
         table = inner_rows(model)
     untold.say()
     return model, to_variables(state, table, untold.what)
+
+
+def _bert(
+    state: Mapping[str, Any], num_heads: int | None, fields: Mapping[str, Any], untold: Untold
+) -> tuple[Bert, dict[str, Any]]:
+    own = bert.fields_of(state, untold.what, untold, "num_heads", num_heads)
+    model = Bert(**own, **fields)
+    untold.say()
+    return model, to_variables(state, bert.rows_of(model), untold.what)
 
 
 def _kind(state: Mapping[str, Any], head_key: jax.Array | None) -> type[nn.Module]:

@@ -1,5 +1,7 @@
 """One attention call for every model; how it is computed is chosen by name."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 
@@ -69,7 +71,7 @@ def attention_with_sharpness(
     """Attention, and how sharply each token attends: what saliency is computed from (vid-TLDR).
 
     The table of all pairs never exists as a whole: queries go in blocks, here and in the backward
-    pass, with all heads at once, since sharpness is of their mean.
+    pass. In a block the weights of all heads are added up, since sharpness is of their mean.
 
     Args:
       q, k, v, valid, mass: as in `attention`; N = M.
@@ -78,28 +80,51 @@ def attention_with_sharpness(
       [B, N, H, D] in v's dtype, and sharpness [B, N] float32 without gradient: the negative
       entropy of the mean over heads of the weights without `mass`.
     """
-    batch, n, heads, _ = q.shape
-    shares = None if mass is None else jax.lax.stop_gradient(mass)[:, None, None]
-
-    @jax.checkpoint
-    def some(q):
-        weights = jax.nn.softmax(_logits(q, k, valid), axis=-1)
-        mean = jnp.mean(jax.lax.stop_gradient(weights), axis=1)
-        if shares is not None:
-            weights = weights * shares
-            weights = weights / jnp.sum(weights, axis=-1, keepdims=True)
-        return _mix(weights, v), sharpness(mean)
-
-    largest = BLOCK if place_of_tracing().platform == "cpu" else _ACCELERATOR_BLOCK
-    count = min(-(-batch * heads * n * n // largest), n)
-    if count <= 1:
-        return some(q)
+    (batch, n, heads, width), cpu = q.shape, place_of_tracing().platform == "cpu"
+    # On a CPU a head at a time, whose table stays in the cache; elsewhere all at once.
+    groups, limit = (heads, BLOCK) if cpu else (1, _ACCELERATOR_BLOCK)
+    q, k, v = (
+        jnp.moveaxis(x.reshape(batch, n, groups, -1, width), 1, 3).swapaxes(0, 1)
+        for x in (q * width**-0.5, k, v)
+    )  # [groups, B, heads of a group, N, D]
+    count = min(-(-batch * heads // groups * n * n // limit), n)
     size = -(-n // count)
     count = -(-n // size)
-    q = jnp.pad(q, ((0, 0), (0, count * size - n), (0, 0), (0, 0)))
-    q = jnp.moveaxis(q.reshape(batch, count, size, *q.shape[2:]), 1, 0)
-    out, sharp = (jnp.moveaxis(x, 0, 1) for x in jax.lax.map(some, q))  # [B, count, size, ..]
-    return out.reshape(batch, count * size, *out.shape[3:])[:, :n], sharp.reshape(batch, -1)[:, :n]
+    q = jnp.pad(q, ((0, 0), (0, 0), (0, 0), (0, count * size - n), (0, 0)))
+    q = jnp.moveaxis(q.reshape(*q.shape[:3], count, size, width), 3, 0)
+    # Mixed with its mass as another column, a value brings its denominator along.
+    share = jnp.ones((batch, n)) if mass is None else jax.lax.stop_gradient(mass)
+    share = jnp.broadcast_to(share[:, None, :, None], (*v.shape[:-1], 1)).astype(v.dtype)
+    v = jnp.concatenate([v * share, share], axis=-1)
+    some = functools.partial(_mixed_and_sharp, k, v, valid)
+    out, sharp = some(q[0]) if count == 1 else jax.lax.map(jax.checkpoint(some), q)
+    if count > 1:  # [count, groups, B, heads, size, D] and [count, B, size]
+        out = jnp.moveaxis(out, 0, 3).reshape(*k.shape[:3], count * size, width)
+        sharp = jnp.moveaxis(sharp, 0, 1).reshape(batch, -1)
+    out = jnp.moveaxis(out.swapaxes(0, 1), 3, 1).reshape(batch, -1, heads, width)
+    return out[:, :n], sharp[:, :n]
+
+
+def _mixed_and_sharp(k, v, valid, q):
+    """Of q [G, B, H/G, N, D]: mixed values of the same shape, and sharpness [B, N]."""
+
+    def group(total, qkv):
+        q, k, v = qkv
+        logits = jnp.einsum("bhnd,bhmd->bhnm", q, k, preferred_element_type=jnp.float32)
+        if valid is not None:
+            logits = jnp.where(valid[:, None, None], logits, jnp.finfo(jnp.float32).min)
+        weights = jnp.exp(logits - jax.lax.stop_gradient(jnp.max(logits, axis=-1, keepdims=True)))
+        alone = jax.lax.stop_gradient(weights)
+        total = total + jnp.sum(alone / jnp.sum(alone, axis=-1, keepdims=True), axis=1)
+        mixed = jnp.einsum(
+            "bhnm,bhmd->bhnd", weights.astype(v.dtype), v, preferred_element_type=jnp.float32
+        )
+        return total, (mixed[..., :-1] / mixed[..., -1:]).astype(v.dtype)
+
+    groups, batch, heads, rows, _ = q.shape
+    total = jnp.zeros((batch, rows, k.shape[3]), jnp.float32)
+    total, mixed = jax.lax.scan(group, total, (q, k, v))
+    return mixed, sharpness(total / (groups * heads))
 
 
 def _folded(q: jax.Array, k: jax.Array, v: jax.Array, mass: jax.Array) -> tuple[jax.Array, ...]:

@@ -1,6 +1,7 @@
 """UMT and BERT weights: kinds of checkpoints, names, what shapes tell."""
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
@@ -40,7 +41,7 @@ def test_plain_bert_weights():
     }
     bert, plain = load_torch("umt", state, num_heads=heads)
     assert isinstance(bert, Bert) and bert.fusion_layer is None and bert.token_head
-    run = jax.jit(lambda v, x: bert.apply(v, x, np.ones_like(x), range(2), method=first_layers))
+    run = jax.jit(lambda v, x: bert.apply(v, x, jnp.ones_like(x), range(2), method=first_layers))
     expected = model.apply(variables, ids, np.ones_like(ids), method="encode_text")
     np.testing.assert_allclose(run(plain, ids), expected, atol=1e-5)
     back = to_torch(bert, plain)
