@@ -149,9 +149,7 @@ class Encoder(VideoMaeFields, kw_only=True):
     def setup(self):
         """Builds the layers."""
         self.patch_embed = nn.Dense(self.width, kernel_init=self.kernel_init, dtype=self.dtype)
-        self.blocks = vit_blocks(
-            self, self.depth, self.num_heads, self.drop_path, self.kernel_init
-        )
+        self.blocks = vit_blocks(self, self.depth, self.num_heads, self.drop_path, self.kernel_init)
         if self.norm:
             self.final_norm = LayerNorm(self.dtype, self.epsilon)
 

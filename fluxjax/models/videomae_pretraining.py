@@ -162,14 +162,10 @@ class VideoMaePretraining(VideoMaeFields, kw_only=True):
         The official code puts all visible tokens first. To blocks without an order that is the
         same, and padding stays at the end.
         """
-        mask_token = jnp.broadcast_to(
-            self.mask_token.astype(x.dtype), (x.shape[0], 1, x.shape[-1])
-        )
+        mask_token = jnp.broadcast_to(self.mask_token.astype(x.dtype), (x.shape[0], 1, x.shape[-1]))
         rank = jnp.cumsum(visible, axis=1) - 1
         place = jnp.where(visible, rank, x.shape[1])
-        x = jnp.take_along_axis(
-            jnp.concatenate([x, mask_token], axis=1), place[..., None], axis=1
-        )
+        x = jnp.take_along_axis(jnp.concatenate([x, mask_token], axis=1), place[..., None], axis=1)
         return x + flat_positions(self.decoder_width, cubes, self.position_grid).astype(x.dtype)
 
 
