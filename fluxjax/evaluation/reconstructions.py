@@ -1,4 +1,4 @@
-"""Pictures of what a masked autoencoder fills in: clips, what it saw of them, what it made of it."""
+"""Pictures of what a masked autoencoder fills in: clips, what it saw of them, what it made."""
 
 from collections.abc import Mapping
 from typing import Any

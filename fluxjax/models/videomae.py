@@ -9,7 +9,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from fluxjax.models.layers import LayerNorm, check_headless, linear_init, masked_mean
+from fluxjax.models.layers import LayerNorm, check_headless, masked_mean
 from fluxjax.models.videomae_encoder import Encoder, VideoMaeFields, encoder_fields
 from fluxjax.tokens.selection import SELECTIONS, rank_tokens, select, selection_scores
 from fluxjax.tokens.tokens import Tokens
