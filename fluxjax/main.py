@@ -24,7 +24,12 @@ from fluxjax.config.keys import check_config
 from fluxjax.config.paths import expand_paths
 from fluxjax.config.ranges import check_devices
 from fluxjax.evaluation.registry import make_evaluators
-from fluxjax.evaluation.writer import format_table, write_scalars, write_tables
+from fluxjax.evaluation.writer import (
+    format_table,
+    write_pictures,
+    write_scalars,
+    write_tables,
+)
 from fluxjax.logs import only_warnings, set_up_logging
 from fluxjax.pretrained.sources import fetch, is_remote
 from fluxjax.tasks import create_task
@@ -139,6 +144,7 @@ def _train_and_evaluate(trainer: Trainer, data: "VideoData", workdir: pathlib.Pa
     def evaluate(step: int, state: TrainState) -> None:
         tables = [evaluator.run(state.eval_variables()) for evaluator in evaluators]
         write_scalars(tables, writer, step)
+        write_pictures(tables, writer, step)
         if jax.process_index() == 0:
             write_tables(tables, workdir, step)
             for table in tables:
@@ -154,7 +160,8 @@ def _train_and_evaluate(trainer: Trainer, data: "VideoData", workdir: pathlib.Pa
         state = train(trainer, batches, checkpoints, report, evaluate, stop, profiler)
         variables = hosts.whole(state.eval_variables(), trainer.mesh)
         if jax.process_index() == 0:
-            labels, model = data.train.label_names, workdir / MODEL
+            model = workdir / MODEL
+            labels = data.train.label_names if task.model.num_classes else None
             usage = Usage.of_run(config)
             save(model, task.model, variables, labels=labels, usage=usage, overwrite=True)
         step = int(state.step)

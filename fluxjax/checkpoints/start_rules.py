@@ -5,6 +5,8 @@
   GPE, decoders) keep their initial values.
 - An EVL from an EVL, or with a fresh decoder from a CLIP image encoder or classifier.
 - A CLIP classifier from either of these.
+- A VideoMAE classifier from another, or from a pre-training model: its decoder is dropped, norm and
+  head are fresh. A pre-training model from another.
 """
 
 import re
@@ -19,6 +21,8 @@ from fluxjax.models.clip_image import ClipImage
 from fluxjax.models.evl import Evl
 from fluxjax.models.fluxvit import FluxViT
 from fluxjax.models.internvideo2 import InternVideo2
+from fluxjax.models.videomae import VideoMae
+from fluxjax.models.videomae_pretraining import VideoMaePretraining
 
 _NOTHING = re.compile("(?!)")
 # One of each a budget: the checkpoint may have more or fewer of them.
@@ -32,6 +36,9 @@ _FLUX_FIELDS = ("depth", "num_heads", "pool_heads", "gelu")
 _TOWER_FIELDS = ("depth", "num_heads", "patch", "ln_pre", "pixels")
 _AROUND_CLIP = re.compile(r"(ln_post|proj|head)/")
 _AROUND_EVL = re.compile(r"(decoder|norm|head)/")
+_VIDEOMAE_FIELDS = ("depth", "num_heads", "patch", "tubelet", "gelu", "epsilon", "pixels")
+_VIDEOMAE_NORMS = re.compile(r"(encoder/final_norm|fc_norm|head)/")
+_VIDEOMAE_DECODER = re.compile(r"encoder/final_norm/|encoder_to_decoder/|decoder/|mask_token$")
 
 
 def _as_fluxvit(given: Mapping[str, Any], model: nn.Module) -> dict[str, Any]:
@@ -98,4 +105,13 @@ register_start(
         _AROUND_EVL,
         _tower_without_head,
     ),
+)
+register_start(
+    VideoMae,
+    Rule(VideoMae, _VIDEOMAE_FIELDS, _VIDEOMAE_NORMS, _VIDEOMAE_NORMS),
+    Rule(VideoMaePretraining, _VIDEOMAE_FIELDS, _VIDEOMAE_NORMS, _VIDEOMAE_DECODER),
+)
+register_start(
+    VideoMaePretraining,
+    Rule(VideoMaePretraining, (*_VIDEOMAE_FIELDS, "decoder_heads"), _NOTHING, _NOTHING),
 )

@@ -105,7 +105,8 @@ def base_config(model: str = "fluxvit_ti14", task: str = "classify") -> ConfigDi
     config.mixing.switch_prob = 0.5  # of cutmix where both are on
     config.mixing.smoothing = 0.0  # label smoothing
 
-    config.optim = ConfigDict()  # AdamW: linear warm-up, then a half cosine
+    config.optim = ConfigDict()  # by default AdamW: linear warm-up, then a half cosine
+    config.optim.name = "adamw"  # or lion, the sign of a mean of gradients
     config.optim.lr = 1e-3  # per 256 clips an update, like the other rates
     config.optim.end_lr = 1e-6  # of the cosine
     config.optim.warmup_lr = 1e-6  # where the warm-up starts
@@ -129,7 +130,8 @@ def base_config(model: str = "fluxvit_ti14", task: str = "classify") -> ConfigDi
     config.eval.crops = 1  # spatial views a video
     config.eval.batch_size = 16  # videos
     config.eval.every_steps = 0  # 0: only after training
-    # What is measured: classification, held_out, knn, linear_probe; (): what the task says.
+    # What is measured: classification, held_out, knn, linear_probe, reconstructions; (): what the
+    # task says.
     config.eval.evaluators = ()
 
     config.probe = ConfigDict()  # of the evaluators knn and linear_probe

@@ -27,6 +27,10 @@ def _interval(low: float, high: float) -> tuple[_Check, str]:
     )
 
 
+def _one_of(*names: str) -> tuple[_Check, str]:
+    return lambda x: x in names, f"must be one of {', '.join(names)}"
+
+
 RANGES: dict[str, tuple[_Check, str]] = {
     "seed": _NOT_NEGATIVE,
     "total_steps": _AT_LEAST_1,
@@ -70,6 +74,7 @@ RANGES: dict[str, tuple[_Check, str]] = {
     "mixing.mixup_alpha": _NOT_NEGATIVE,
     "mixing.cutmix_alpha": _NOT_NEGATIVE,
     "mixing.smoothing": _BELOW_1,
+    "optim.name": _one_of("adamw", "lion"),
     "optim.lr": _NOT_NEGATIVE,
     "optim.end_lr": _NOT_NEGATIVE,
     "optim.warmup_lr": _NOT_NEGATIVE,

@@ -149,6 +149,7 @@ def _of_transformers(folder: Path) -> dict[str, Told]:
 
 
 def image_size_of(value: Any) -> int | tuple[int, int] | None:
+    """A config's image size, a number or (height, width); None for anything else."""
     if isinstance(value, list) and len(value) == 2 and all(type(side) is int for side in value):
         return tuple(value)
     return value if type(value) is int else None

@@ -1,4 +1,4 @@
-"""Official VideoMAE weights <-> `fluxjax.models.videomae` and `fluxjax.models.videomae_pretraining`.
+"""Official VideoMAE weights <-> `fluxjax.models.videomae` and `videomae_pretraining`.
 
 Source: names and shapes of the state dicts of MCG-NJU/VideoMAE, OpenGVLab/VideoMAEv2 and
 zhaoyue-zephyrus/AVION; names of transformers' VideoMAE models, see `videomae_names`.
@@ -270,11 +270,10 @@ def _block_rows(
         *dense(f"{name}.mlp.fc2", f"{path}/mlp/fc2", hidden, width),
     ]
     if model.qkv_bias:
-        for bias in ("q_bias", "v_bias"):
-            rows.append(vector(f"{name}.attn.{bias}", f"{path}/attn/{bias}", width))
+        biases = ("q_bias", "v_bias")
+        rows += [vector(f"{name}.attn.{bias}", f"{path}/attn/{bias}", width) for bias in biases]
     if model.layer_scale:
-        for number in "12":
-            rows.append(vector(f"{name}.gamma_{number}", f"{path}/ls{number}/gamma", width))
+        rows += [vector(f"{name}.gamma_{i}", f"{path}/ls{i}/gamma", width) for i in "12"]
     return rows
 
 

@@ -8,13 +8,14 @@ from fluxjax.evaluation.base import EvalData, Evaluator
 from fluxjax.evaluation.classification import Classification
 from fluxjax.evaluation.held_out import HeldOutLoss
 from fluxjax.evaluation.probes import Knn, LinearProbe
+from fluxjax.evaluation.reconstructions import Reconstructions
 from fluxjax.tasks.base import Task
 
 # Made as kind(task, mesh, data); `kind.splits` names the splits that it reads.
 Kind = Callable[[Task, jax.sharding.Mesh, EvalData], Evaluator]
 
 _KINDS: dict[str, Kind] = {
-    kind.name: kind for kind in (Classification, HeldOutLoss, Knn, LinearProbe)
+    kind.name: kind for kind in (Classification, HeldOutLoss, Knn, LinearProbe, Reconstructions)
 }
 
 

@@ -29,3 +29,19 @@ def pixel_targets(cubes: jax.Array, normalize: bool = True) -> jax.Array:
     centred = pixels - jnp.mean(pixels, axis=-2, keepdims=True)
     variance = jnp.sum(centred**2, axis=-2, keepdims=True) / (pixels.shape[-2] - 1)
     return (centred / (jnp.sqrt(variance) + 1e-6)).reshape(cubes.shape)
+
+
+def pixels_of(predicted: jax.Array, cubes: jax.Array, normalized: bool = True) -> jax.Array:
+    """Predictions as pixels of 0 to 255: the inverse of `pixel_targets`, [.., k*3] float32.
+
+    Args:
+      predicted: [.., k*3], of the model.
+      cubes: [.., k*3], the pixels of these tubelets, whose means and deviations are taken.
+      normalized: whether the targets were.
+    """
+    if not normalized:
+        return predicted
+    pixels = cubes.astype(jnp.float32).reshape(*cubes.shape[:-1], -1, 3)
+    mean = jnp.mean(pixels, axis=-2, keepdims=True)
+    deviation = jnp.std(pixels, axis=-2, keepdims=True, ddof=1)
+    return (predicted.reshape(pixels.shape) * deviation + mean).reshape(cubes.shape)

@@ -7,12 +7,15 @@ from ml_collections import ConfigDict
 from fluxjax.tasks.base import Task
 from fluxjax.tasks.classify import ClassifyTask
 from fluxjax.tasks.classify_features import ClassifyFeaturesTask
+from fluxjax.tasks.reconstruct import ReconstructTask
+from fluxjax.tasks.reconstruct import keys as reconstruct_keys
 
 _TASKS: dict[str, Callable[[ConfigDict], Task]] = {
     "classify": ClassifyTask,
     "classify_features": ClassifyFeaturesTask,
+    "reconstruct": ReconstructTask,
 }
-_KEYS: dict[str, Callable[[], ConfigDict]] = {}
+_KEYS: dict[str, Callable[[], ConfigDict]] = {"reconstruct": reconstruct_keys}
 
 
 def register_task(

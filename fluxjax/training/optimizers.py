@@ -1,5 +1,7 @@
-"""AdamW with layer-wise learning rates and gradient accumulation, built from optax parts."""
+"""Optimizers with a learning rate for each group and gradient accumulation, of optax parts."""
 
+import types
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax
@@ -47,28 +49,48 @@ def learning_rate(config: ConfigDict) -> optax.Schedule:
     )
 
 
+def _adamw(
+    optim: ConfigDict, decay: optax.GradientTransformation
+) -> tuple[optax.GradientTransformation, ...]:
+    """Adam's update and, beside it, the decay."""
+    return optax.scale_by_adam(optim.b1, optim.b2, optim.eps), decay
+
+
+def _lion(
+    optim: ConfigDict, decay: optax.GradientTransformation
+) -> tuple[optax.GradientTransformation, ...]:
+    """The sign of a mean of gradients (arXiv 2302.06675) and, beside it, the decay."""
+    return optax.scale_by_lion(optim.b1, optim.b2), decay
+
+
+# (config.optim, weight decay of the groups) -> the steps from a gradient to an update of rate 1
+RULES: Mapping[str, Callable[..., tuple[optax.GradientTransformation, ...]]] = (
+    types.MappingProxyType({"adamw": _adamw, "lion": _lion})
+)
+
+
 def make_optimizer(
     config: ConfigDict, groups: Any, schedule: optax.Schedule
 ) -> optax.GradientTransformation:
-    """AdamW over the trained parameters.
+    """One of `RULES` over the trained parameters.
 
     With optim.accumulate_steps = k > 1, k - 1 steps in a row change nothing but the mean of the
     gradients, and every k-th makes an update from it: for a loss that is a mean over clips, the
     update of one batch k times as large. Clipping applies to the mean.
 
     Args:
-      config: uses `optim.b1`, `b2`, `eps`, `weight_decay`, `clip_norm` (None: no clipping) and
-        `accumulate_steps`.
+      config: uses `optim.name` and the keys of that rule, `weight_decay`, `clip_norm` (None: no
+        clipping) and `accumulate_steps`.
       groups: tree of `ParamGroup` like the trained parameters.
       schedule: optimizer update -> learning rate of a parameter with lr_scale 1.
     """
     optim = config.optim
     scales = jax.tree.map(lambda group: group.lr_scale, groups)
+    decay = optax.add_decayed_weights(
+        optim.weight_decay, mask=jax.tree.map(lambda group: group.decay, groups)
+    )
     steps = [
-        optax.scale_by_adam(optim.b1, optim.b2, optim.eps),
-        optax.add_decayed_weights(
-            optim.weight_decay, mask=jax.tree.map(lambda group: group.decay, groups)
-        ),
+        *RULES[optim.name](optim, decay),
         optax.stateless(lambda updates, _: jax.tree.map(lambda u, s: u * s, updates, scales)),
         optax.scale_by_learning_rate(schedule),
     ]
