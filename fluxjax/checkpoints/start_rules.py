@@ -7,6 +7,7 @@
 - A CLIP classifier from either of these.
 - A VideoMAE classifier from another, or from a pre-training model: its decoder is dropped, norm and
   head are fresh. A pre-training model from another.
+- An AVION from an AVION: a classifier from a dual encoder's video tower, with a fresh head.
 """
 
 import re
@@ -17,6 +18,7 @@ import flax.linen as nn
 import numpy as np
 
 from fluxjax.checkpoints.starting import HEAD, POSITION_TABLE, Rule, register_start
+from fluxjax.models.avion import Avion
 from fluxjax.models.clip_image import ClipImage
 from fluxjax.models.evl import Evl
 from fluxjax.models.fluxvit import FluxViT
@@ -35,6 +37,7 @@ _PROBE = re.compile(r"probe_(norm|mlp)/")
 _FLUX_FIELDS = ("depth", "num_heads", "pool_heads", "gelu")
 _TOWER_FIELDS = ("depth", "num_heads", "patch", "ln_pre", "pixels")
 _AROUND_CLIP = re.compile(r"(ln_post|proj|head)/")
+_AROUND_AVION = re.compile(r"(proj|head|text|logit_scale)(/|$)|tower/temporal_table")
 _AROUND_EVL = re.compile(r"(decoder|norm|head)/")
 _VIDEOMAE_FIELDS = ("depth", "num_heads", "patch", "tubelet", "gelu", "epsilon", "pixels")
 _VIDEOMAE_NORMS = re.compile(r"(encoder/final_norm|fc_norm|head)/")
@@ -114,4 +117,8 @@ register_start(
 register_start(
     VideoMaePretraining,
     Rule(VideoMaePretraining, (*_VIDEOMAE_FIELDS, "decoder_heads"), _NOTHING, _NOTHING),
+)
+register_start(
+    Avion,
+    Rule(Avion, (*_TOWER_FIELDS, "gelu", "epsilon", "causal"), _AROUND_AVION, _AROUND_AVION),
 )

@@ -18,7 +18,7 @@ log = logging.getLogger(__name__)
 
 POSITION_TABLE = "position_table"
 _OFFSETS = re.compile(r".*/cross_attention/w[12]$")  # [2h-1, 2w-1, C]
-_TEMPORAL = re.compile(r".*/temporal/position$")  # [T, C]
+_TEMPORAL = re.compile(r".*/temporal(/position|_table)$")  # [T, C]
 HEAD = re.compile(r"head(s_\d+)?/")  # of any number of classes
 
 
@@ -158,7 +158,7 @@ def transfer(
         if found == wanted:
             result[path] = jnp.asarray(given[path], value.dtype)
             taken.append(path)
-        elif found[-1:] == wanted[-1:] and _is_table(path):
+        elif found[-1:] == wanted[-1:] and _is_table(path, len(wanted)):
             result[path] = _resampled(path, jnp.asarray(given[path], value.dtype), wanted)
             tables.append(path)
         elif HEAD.match(path) and found[:-1] == wanted[:-1]:  # another number of classes
@@ -190,8 +190,11 @@ def _flat(params: Mapping[str, Any]) -> dict[str, Any]:
     return {"/".join(path): value for path, value in flatten_dict(params).items()}
 
 
-def _is_table(path: str) -> bool:
-    return path.endswith(POSITION_TABLE) or bool(_OFFSETS.match(path) or _TEMPORAL.match(path))
+def _is_table(path: str, axes: int) -> bool:
+    """Whether a parameter is a table over time and space; those over texts have two axes."""
+    if path.endswith(POSITION_TABLE):
+        return axes == 4
+    return bool(_OFFSETS.match(path) or _TEMPORAL.match(path))
 
 
 def _resampled(path: str, table: jnp.ndarray, wanted: tuple[int, ...]) -> jnp.ndarray:

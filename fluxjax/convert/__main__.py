@@ -15,7 +15,7 @@ from fluxjax.options import OptionParser
 
 _OVERRIDES = (
     *("num_heads", "num_frames", "image_size", "pool_num_heads", "decoder_heads", "num_classes"),
-    *("gelu", "budgets", "clip"),
+    *("gelu", "budgets", "clip", "text_heads", "context_length"),
 )
 
 
@@ -34,6 +34,8 @@ def parser() -> argparse.ArgumentParser:
         "normalised, and the official `logits` [B, K] (all tokens, head 0); beyond 1e-3 relative "
         "the exit code is 1")  # fmt: skip
     add("--num-heads", type=int, help="attention heads, where the sizes do not tell")
+    add("--text-heads", type=int, help="heads of an avion's text tower, likewise")
+    add("--context-length", type=int, help="token ids of an avion's texts, if not as stored")
     add("--num-frames", type=int, help="frames of the checkpoint's position table")
     add("--image-size", type=int, help="pixels a side of the checkpoint's position table")
     add("--pool-num-heads", type=int, help="heads of the pooling projectors")
@@ -41,7 +43,8 @@ def parser() -> argparse.ArgumentParser:
     add("--num-classes", type=int, help="cut the heads: 400 of 710 takes the first 400 rows")
     add("--budgets", type=_numbers, help="tokens that heads 0, 1, .. of a fluxvit were trained for")
     add("--gelu", "--tower-gelu", choices=GELUS, help="of the blocks (of an evl: of its image "
-        "tower); default: as files beside CLIP's weights say, else quick (clip, evl) or tanh",
+        "tower); default: as files beside CLIP's weights say, else quick (clip, evl), exact "
+        "(avion) or tanh",
     )  # fmt: skip
     return options
 

@@ -16,16 +16,8 @@ import numpy as np
 from fluxjax.convert import shapes
 from fluxjax.convert.clip_configs import told_of
 from fluxjax.convert.clip_names import VISUAL, visual_state
-from fluxjax.convert.mapping import (
-    Layout,
-    Row,
-    cls_and_table,
-    dense,
-    layer_norm,
-    patch_matrix,
-    to_variables,
-    vector,
-)
+from fluxjax.convert.clip_rows import rows_of
+from fluxjax.convert.mapping import to_variables
 from fluxjax.convert.states import vision_part
 from fluxjax.convert.untold import Untold, check_fields, checked_gelu, checked_heads
 from fluxjax.models.clip_image import ClipImage
@@ -209,52 +201,3 @@ def on_grid(
     tower = dict(variables["params"]["tower"])
     tower["position_table"] = resampled(tower["position_table"], (1, *grid))
     return model.clone(grid=tuple(grid)), {"params": {**variables["params"], "tower": tower}}
-
-
-_IN_WEIGHT = Layout(
-    lambda x: tuple(part.T for part in np.split(x, 3)),
-    lambda arrays, shape: np.concatenate([array.T for array in arrays]),
-)
-_IN_BIAS = Layout(
-    lambda x: tuple(np.split(x, 3)), lambda arrays, shape: np.concatenate(list(arrays))
-)
-
-
-def rows_of(model: ClipImage) -> list[Row]:
-    """The table of the image encoder's part of OpenAI's state dict."""
-    width, patch = model.width, model.patch
-    hidden = round(width * model.mlp_ratio)
-    if model.num_classes is not None:
-        raise ValueError("a CLIP classifier has no official names; only num_classes=None has")
-    positions = (1 + math.prod(model.grid), width)
-    weight = Row(
-        "conv1.weight", (width, 3, patch, patch), ("tower/patch_embed/kernel",), patch_matrix(patch)
-    )
-    table = cls_and_table((1, *model.grid), stacked=False)
-    rows = [
-        vector("class_embedding", "tower/cls_token", width),
-        Row("positional_embedding", positions,
-            ("tower/cls_position", "tower/position_table"), table),
-        weight,
-    ]  # fmt: skip
-    if model.patch_bias:
-        rows.append(vector("conv1.bias", "tower/patch_embed/bias", width))
-    if model.ln_pre:
-        rows += layer_norm("ln_pre", "tower/norm_pre", width)
-    for i in range(model.depth):
-        name, path = f"transformer.resblocks.{i}", f"tower/blocks_{i}"
-        paths = [f"{path}/attn/{part}" for part in "qkv"]
-        kernels, biases = (tuple(f"{p}/{leaf}" for p in paths) for leaf in ("kernel", "bias"))
-        rows += [
-            *layer_norm(f"{name}.ln_1", f"{path}/norm1", width),
-            Row(f"{name}.attn.in_proj_weight", (3 * width, width), kernels, _IN_WEIGHT),
-            Row(f"{name}.attn.in_proj_bias", (3 * width,), biases, _IN_BIAS),
-            *dense(f"{name}.attn.out_proj", f"{path}/attn/out", width, width),
-            *layer_norm(f"{name}.ln_2", f"{path}/norm2", width),
-            *dense(f"{name}.mlp.c_fc", f"{path}/mlp/fc1", width, hidden),
-            *dense(f"{name}.mlp.c_proj", f"{path}/mlp/fc2", hidden, width),
-        ]
-    rows += layer_norm("ln_post", "ln_post", width)
-    if model.embedding is not None:
-        rows.append(Row("proj", (width, model.embedding), ("proj/kernel",)))
-    return [row.within(VISUAL) for row in rows]

@@ -8,9 +8,21 @@ from typing import Any
 import flax.linen as nn
 import numpy as np
 
-from fluxjax.convert import clip, evl, fluxvit, internvideo2, umt, umt_rows, videomae
+from fluxjax.convert import (
+    avion,
+    avion_rows,
+    clip,
+    clip_rows,
+    evl,
+    fluxvit,
+    internvideo2,
+    umt,
+    umt_rows,
+    videomae,
+)
 from fluxjax.convert.mapping import to_state
 from fluxjax.convert.states import state_of
+from fluxjax.models.avion import Avion
 from fluxjax.models.bert import Bert
 from fluxjax.models.clip_image import ClipImage
 from fluxjax.models.evl import Evl
@@ -22,6 +34,7 @@ from fluxjax.models.videomae import VideoMae
 from fluxjax.models.videomae_pretraining import VideoMaePretraining
 
 FAMILIES = {
+    "avion": avion,
     "clip": clip,
     "evl": evl,
     "fluxvit": fluxvit,
@@ -30,8 +43,9 @@ FAMILIES = {
     "videomae": videomae,
 }
 _TABLES = {
+    Avion: avion_rows.rows_of,
     Bert: umt_rows.rows_of,
-    ClipImage: clip.rows_of,
+    ClipImage: clip_rows.rows_of,
     Evl: evl.rows_of,
     FluxViT: fluxvit.rows_of,
     InternVideo2: internvideo2.rows_of,
@@ -49,13 +63,13 @@ def load_torch(
     """Loads official weights; the architecture is inferred from their shapes.
 
     Args:
-      family: "clip", "evl", "fluxvit", "internvideo2", "umt" or "videomae".
+      family: "avion", "clip", "evl", "fluxvit", "internvideo2", "umt" or "videomae".
       weights: path of a .pth, .pt, .bin, .safetensors or .npz file, of the index, the folder or a
         shard of weights in several files, or a mapping of the torch names to arrays. Wrappers
         ("module", "model", ..) and prefixes ("backbone.", ..) are handled.
       **overrides: what shapes cannot tell, and changes asked for: num_heads, num_frames,
         image_size, pool_num_heads, gelu, num_classes, label_map, head_key, grid, and fields of the
-        model such as dtype. `load` in `fluxjax.convert.clip`, `.evl`, `.fluxvit`,
+        model such as dtype. `load` in `fluxjax.convert.avion`, `.clip`, `.evl`, `.fluxvit`,
         `.internvideo2`, `.umt` and `.videomae` explains them.
 
     The log (logger "fluxjax") tells for information where each value that shapes cannot tell comes
@@ -83,8 +97,8 @@ def to_torch(model: nn.Module, variables: Mapping[str, Any]) -> dict[str, np.nda
     The exact inverse of `load_torch`: values are moved, never computed with.
 
     Args:
-      model: a Bert, ClipImage with projection, Evl, FluxViT, InternVideo2, Umt, UmtClassifier,
-        UmtVision, VideoMae or VideoMaePretraining.
+      model: an Avion, Bert, ClipImage with projection, Evl, FluxViT, InternVideo2, Umt,
+        UmtClassifier, UmtVision, VideoMae or VideoMaePretraining.
       variables: of that model.
 
     Raises:

@@ -60,6 +60,17 @@ def attention(
     return _mix(jax.nn.softmax(logits, axis=-1), v)
 
 
+def causal_attention(q: jax.Array, k: jax.Array, v: jax.Array) -> jax.Array:
+    """Attention of each token to itself and those before it: q, k, v [B, N, H, D] -> [B, N, H, D].
+
+    The table of all pairs is materialised: for short sequences, such as captions.
+    """
+    logits = _logits(q, k, None)
+    seen = jnp.tri(q.shape[1], dtype=bool)
+    logits = jnp.where(seen, logits, jnp.finfo(jnp.float32).min)
+    return _mix(jax.nn.softmax(logits, axis=-1), v)
+
+
 def attention_with_sharpness(
     q: jax.Array,
     k: jax.Array,

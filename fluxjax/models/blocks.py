@@ -174,14 +174,17 @@ class Block(nn.Module):
 REMAT = ("none", "dots", "block")
 
 
-def remat_block(kind: str, block: type[nn.Module] = Block) -> type[nn.Module]:
-    """A block, computed again in the backward pass as far as `kind` says.
+def remat_block(
+    kind: str, block: type[nn.Module] = Block, static_argnums: tuple[int, ...] = (3,)
+) -> type[nn.Module]:
+    """A block that is computed again in the backward pass as far as `kind` says.
 
     Args:
       kind: "none" keeps everything; "dots" keeps products of activations with parameters, which
         saves the memory of attention and element-wise results for little time; "block" keeps a
         block's input only, for one more forward pass.
-      block: the class; its arguments are x, valid and a Python bool, train.
+      block: the module.
+      static_argnums: which arguments of its call are Python values, counted with self; `train`.
 
     Raises:
       ValueError: on another kind.
@@ -191,8 +194,7 @@ def remat_block(kind: str, block: type[nn.Module] = Block) -> type[nn.Module]:
     policies = {"dots": jax.checkpoint_policies.dots_with_no_batch_dims_saveable, "block": None}
     if kind not in policies:
         raise ValueError(f"unknown remat {kind!r}; choose one of {REMAT}")
-    # `train` (argument 3, after self) is a Python bool.
-    return nn.remat(block, policy=policies[kind], static_argnums=(3,))
+    return nn.remat(block, policy=policies[kind], static_argnums=static_argnums)
 
 
 def make_blocks(model: Any, block: type[Block] = Block, lpe: bool = True) -> list[Block]:

@@ -1,4 +1,4 @@
-"""CLIP's image tower: a ViT over single frames that hands out the features of every block.
+"""CLIP's blocks, and its image tower: a ViT over single frames with the features of every block.
 
 Source: "Learning Transferable Visual Models From Natural Language Supervision" (arXiv 2103.00020)
 and the official repository openai/CLIP; per-block features as EVL uses them (arXiv 2208.03550,
@@ -13,9 +13,9 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from fluxjax.models.attention import attention
+from fluxjax.models.attention import attention, causal_attention
 from fluxjax.models.dense_clips import one_grid, take_places
-from fluxjax.models.layers import LayerNorm, Mlp, uniform_init
+from fluxjax.models.layers import DropPath, LayerNorm, LayerScale, Mlp, uniform_init
 from fluxjax.tokens.positions import resample_table, sincos_3d
 from fluxjax.tokens.selection import group_dynamic_scores, top_places
 from fluxjax.tokens.tokens import CLIP_PIXELS, PixelStats, Tokens, check_patch, normalize_pixels
@@ -48,12 +48,13 @@ class TowerFeatures(NamedTuple):
 
 
 class ClipAttention(nn.Module):
-    """Multi-head self-attention with biases."""
+    """Multi-head self-attention with biases; `causal`: to earlier tokens only."""
 
     num_heads: int
     dtype: Any = jnp.float32
     backend: str = "auto"
     out_init: Any = _xavier
+    causal: bool = False
 
     @nn.compact
     def __call__(self, x: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
@@ -65,13 +66,16 @@ class ClipAttention(nn.Module):
             return y.reshape(*x.shape[:2], self.num_heads, width // self.num_heads)
 
         q, k, v = (project(name) for name in "qkv")
-        y = attention(q, k, v, backend=self.backend).reshape(x.shape)
+        if self.causal:
+            y = causal_attention(q, k, v).reshape(x.shape)
+        else:
+            y = attention(q, k, v, backend=self.backend).reshape(x.shape)
         y = nn.Dense(width, kernel_init=self.out_init, dtype=self.dtype, name="out")(y)
         return y, q, k
 
 
 class ClipBlock(nn.Module):
-    """Pre-norm residual block."""
+    """Pre-norm residual block, with layer scale and drop path where they are asked for."""
 
     num_heads: int
     mlp_ratio: float = 4.0
@@ -79,21 +83,32 @@ class ClipBlock(nn.Module):
     depth: int = 12
     dtype: Any = jnp.float32
     backend: str = "auto"
+    epsilon: float = 1e-5
+    causal: bool = False
+    layer_scale: float | None = None
+    drop_path: float = 0.0
 
     @nn.compact
-    def __call__(self, x: jax.Array) -> LayerFeatures:
-        """[F, L, C] -> features [F, L, ..]."""
+    def __call__(self, x: jax.Array, train: bool = False) -> LayerFeatures:
+        """[F, L, C] -> features [F, L, ..]; `train` draws dropped paths from "dropout"."""
         # The residual stream of 2 * depth branches starts at the variance of one.
         out_init = nn.initializers.variance_scaling(0.5 / self.depth, "fan_avg", "uniform")
         common = {"dtype": self.dtype, "out_init": out_init}
-        y = LayerNorm(dtype=self.dtype, name="norm1")(x)
-        attend = ClipAttention(self.num_heads, backend=self.backend, name="attn", **common)
+
+        def add(x, y, scale):
+            y = LayerScale(self.layer_scale, name=scale)(y)
+            return x + DropPath(self.drop_path)(y, train)
+
+        y = LayerNorm(dtype=self.dtype, epsilon=self.epsilon, name="norm1")(x)
+        attend = ClipAttention(
+            self.num_heads, backend=self.backend, causal=self.causal, name="attn", **common
+        )
         y, q, k = attend(y)
-        x = x + y
-        y = LayerNorm(dtype=self.dtype, name="norm2")(x)
+        x = add(x, y, "ls1")
+        y = LayerNorm(dtype=self.dtype, epsilon=self.epsilon, name="norm2")(x)
         hidden = round(x.shape[-1] * self.mlp_ratio)
-        x = x + Mlp(hidden, gelu=self.gelu, kernel_init=_xavier, name="mlp", **common)(y)
-        return LayerFeatures(x, q, k)
+        y = Mlp(hidden, gelu=self.gelu, kernel_init=_xavier, name="mlp", **common)(y)
+        return LayerFeatures(add(x, y, "ls2"), q, k)
 
 
 class TowerFields(nn.Module, kw_only=True):
@@ -130,14 +145,16 @@ class TowerFields(nn.Module, kw_only=True):
         super().__post_init__()
 
 
-class ClipTower(TowerFields, kw_only=True):
-    """Embedding and blocks; no final norm, no projection.
+class TowerBase(TowerFields, kw_only=True):
+    """The embedding of frames, and the names of blocks; no final norm, no projection.
 
     Attributes:
       gelu: "quick" as OpenAI trained, "exact" as most of open_clip's.
+      epsilon: of all LayerNorms.
     """
 
     gelu: str = "quick"
+    epsilon: float = 1e-5
 
     def setup(self):
         """Builds the layers."""
@@ -152,13 +169,42 @@ class ClipTower(TowerFields, kw_only=True):
         table = scale if self.position_scale is None else self._sincos
         self.position_table = self.param("position_table", table, shape)
         if self.ln_pre:
-            self.norm_pre = LayerNorm(dtype=self.dtype)
-        self.blocks = [
-            ClipBlock(
-                self.num_heads, self.mlp_ratio, self.gelu, self.depth, self.dtype, self.attention
-            )
-            for _ in range(self.depth)
-        ]
+            self.norm_pre = LayerNorm(dtype=self.dtype, epsilon=self.epsilon)
+        self.blocks = [self._block() for _ in range(self.depth)]
+
+    def _block(self, block: type[ClipBlock] = ClipBlock, **fields: Any) -> ClipBlock:
+        return block(
+            self.num_heads, self.mlp_ratio, self.gelu, self.depth, self.dtype, self.attention,
+            self.epsilon, **fields,
+        )  # fmt: skip
+
+    def _sincos(self, key: jax.Array, shape: tuple[int, ...]) -> jax.Array:
+        del key
+        return jnp.asarray(self.position_scale * sincos_3d(shape[-1], shape[:3]))
+
+    def _embedded(self, tokens: Tokens) -> jax.Array:
+        """Pixels [B, N, patch*patch*3] -> [B, N, C] in the compute dtype, without positions."""
+        check_patch(tokens, self.patch)
+        pixels = normalize_pixels(tokens.values, self.pixels)
+        return self.patch_embed(pixels.astype(self.dtype))
+
+    def _positions(self, grid: tuple[int, int]) -> jax.Array:
+        """[H*W, C] in the compute dtype."""
+        table = self.position_table
+        if grid != table.shape[1:3]:
+            table = resample_table(table, (1, *grid), (1, *grid))
+        return table.reshape(-1, self.width).astype(self.dtype)
+
+    def _with_cls(self, x: jax.Array) -> jax.Array:
+        """Tokens with positions [F, K, C] -> what the first block reads, [F, 1+K, C]."""
+        cls = (self.cls_token + self.cls_position).astype(self.dtype)
+        cls = jnp.broadcast_to(cls, (x.shape[0], 1, self.width))
+        x = jnp.concatenate([cls, x], axis=1)
+        return self.norm_pre(x) if self.ln_pre else x
+
+
+class ClipTower(TowerBase, kw_only=True):
+    """CLIP's image tower over the frames of clips."""
 
     def __call__(
         self, tokens: Tokens, budget: int | None = None, places: jax.Array | None = None
@@ -178,9 +224,7 @@ class ClipTower(TowerFields, kw_only=True):
           ValueError: on padded tokens or another patch size.
         """
         grid = one_grid(tokens, "the CLIP image tower")
-        check_patch(tokens, self.patch)
-        pixels = normalize_pixels(tokens.values, self.pixels)
-        x = self.patch_embed(pixels.astype(self.dtype))
+        x = self._embedded(tokens)
         if budget is not None and budget < x.shape[1]:
             scores = group_dynamic_scores(tokens.replace(values=jax.lax.stop_gradient(x)))
             places = top_places(scores, grid, budget)
@@ -191,24 +235,9 @@ class ClipTower(TowerFields, kw_only=True):
         unfold = lambda x: x.reshape(batch, length, *x.shape[1:])  # noqa: E731
         return TowerFeatures(jax.tree.map(unfold, layers), places)
 
-    def _sincos(self, key: jax.Array, shape: tuple[int, ...]) -> jax.Array:
-        del key
-        return jnp.asarray(self.position_scale * sincos_3d(shape[-1], shape[:3]))
-
-    def _positions(self, grid: tuple[int, int]) -> jax.Array:
-        """[H*W, C] in the compute dtype."""
-        table = self.position_table
-        if grid != table.shape[1:3]:
-            table = resample_table(table, (1, *grid), (1, *grid))
-        return table.reshape(-1, self.width).astype(self.dtype)
-
     def _blocks(self, x: jax.Array) -> tuple[LayerFeatures, ...]:
         """Tokens of frames with positions [F, K, C] -> features [F, 1+K, ..] of every block."""
-        cls = (self.cls_token + self.cls_position).astype(self.dtype)
-        cls = jnp.broadcast_to(cls, (x.shape[0], 1, self.width))
-        x = jnp.concatenate([cls, x], axis=1)
-        if self.ln_pre:
-            x = self.norm_pre(x)
+        x = self._with_cls(x)
         layers = []
         for block in self.blocks:
             layers.append(block(x))
@@ -216,9 +245,12 @@ class ClipTower(TowerFields, kw_only=True):
         return tuple(layers)
 
 
-def tower_fields(model: TowerFields) -> dict[str, Any]:
-    """The fields that a tower has of the model around it; all but the dtype, which may differ."""
-    names = {field.name for field in dataclasses.fields(TowerFields)}
+def tower_fields(model: TowerFields, kind: type[TowerFields] = TowerFields) -> dict[str, Any]:
+    """The fields of `kind` that a tower has of the model around it.
+
+    All but the dtype, which may differ.
+    """
+    names = {field.name for field in dataclasses.fields(kind)}
     return {name: getattr(model, name) for name in names - {"parent", "name", "dtype"}}
 
 

@@ -9,6 +9,7 @@ from typing import Any
 
 import flax.linen as nn
 
+from fluxjax.models.avion import Avion
 from fluxjax.models.bert import Bert
 from fluxjax.models.clip_image import ClipImage
 from fluxjax.models.evl import Evl
@@ -51,8 +52,30 @@ _VIDEOMAE = {
     ),
 }
 
+_AVION_L14 = {
+    "width": 1024, "depth": 24, "num_heads": 16, "patch": 14, "grid": (16, 16),
+    "text_width": 768, "text_heads": 12,
+}  # fmt: skip
+
 # Sizes of the official constructors; "ti" is ours, for tests and quick demonstrations.
 _MODELS: dict[str, tuple[type[nn.Module], dict[str, Any]]] = {
+    "avion_ti8": (
+        Avion,
+        {
+            "width": 64,
+            "depth": 4,
+            "num_heads": 4,
+            "patch": 8,
+            "grid": (6, 6),
+            "embedding": 64,
+            "text_width": 64,
+            "text_depth": 4,
+            "text_heads": 4,
+        },
+    ),
+    "avion_b16": (Avion, {}),
+    "avion_l14": (Avion, _AVION_L14),
+    "avion_l14_336": (Avion, _AVION_L14 | {"grid": (24, 24)}),
     "bert_base": (Bert, {}),
     "bert_large": (Bert, {"width": 1024, "depth": 24, "num_heads": 16, "hidden": 4096}),
     "clip_ti8": (

@@ -103,28 +103,37 @@ class Umt(UmtFields, kw_only=True):
     def __call__(
         self,
         video_or_tokens: jax.Array | Tokens,
-        ids: jax.Array,
+        ids: jax.Array | None = None,
         mask: jax.Array | None = None,
         merge: Sequence[float] = (),
         train: bool = False,
-    ) -> tuple[jax.Array, jax.Array]:
-        """Unit embeddings ([B, E], [B, E]) float32 of videos and texts.
+    ) -> jax.Array | tuple[jax.Array, jax.Array]:
+        """Embeds videos and texts.
 
         Args:
           video_or_tokens, merge, train: see `UmtVision`.
-          ids: [B, L] int32, tokens of texts.
+          ids: [B, L] int32, tokens of texts; None: videos alone.
           mask: [B, L], 0 for padding; None: no padding.
+
+        Returns:
+          Unit embeddings ([B, E], [B, E]) float32 of videos and texts, or [B, E] of videos alone.
+          A model without projections gives pooled videos [B, C].
+
+        Raises:
+          ValueError: on texts for a model without projections.
         """
-        mask = jnp.ones(ids.shape, jnp.int32) if mask is None else mask
         tokens, pooled = self.vision(video_or_tokens, merge, train)
         if self.is_initializing():
-            self._every_part(tokens, ids, mask)
+            self._every_part(tokens, jnp.zeros((len(tokens), 2), jnp.int32))
         if self.embedding is None:
-            if self.is_initializing():
-                return pooled, pooled
-            raise ValueError("embedding=None: this model embeds nothing; call its other methods")
-        text = self.encode_text(ids, mask, train)
-        return self.project_video(pooled), self.project_text(text)
+            if ids is not None:
+                raise ValueError("embedding=None: this model embeds no texts; call its methods")
+            return pooled
+        video = self.project_video(pooled)
+        if ids is None:
+            return video
+        mask = jnp.ones(ids.shape, jnp.int32) if mask is None else mask
+        return video, self.project_text(self.encode_text(ids, mask, train))
 
     def encode_video(
         self,
@@ -227,12 +236,13 @@ class Umt(UmtFields, kw_only=True):
         )
         return decoder.predict(x)
 
-    def _every_part(self, tokens, ids, mask):
+    def _every_part(self, tokens, ids):
         """Gives every part its parameters."""
-        question = self.text(ids, mask, tokens)
+        question = self.text(ids, None, tokens)
         if self.answer_layers:
-            self.answers(ids, mask, question)
+            self.answers(ids, None, question)
         if self.embedding is not None:
+            self.text_proj(question[:, 0])
             self.match_head(question[:, 0])
 
     def frozen(self, path: Sequence[str]) -> bool:

@@ -14,13 +14,16 @@ from fluxjax.checkpoints.inference import load
 from fluxjax.checkpoints.starting import start_from
 from fluxjax.convert.load import load_torch
 from fluxjax.models import registry
+from fluxjax.models.avion import Avion
 from fluxjax.models.clip_image import ClipImage
 from fluxjax.models.evl import Evl
 from fluxjax.models.fluxvit import FluxViT
 from fluxjax.models.internvideo2 import InternVideo2
 from fluxjax.pretrained.sources import fetch
 
-_FAMILIES = {ClipImage: "clip", Evl: "evl", FluxViT: "fluxvit", InternVideo2: "internvideo2"}
+_FAMILIES = {
+    Avion: "avion", ClipImage: "clip", Evl: "evl", FluxViT: "fluxvit", InternVideo2: "internvideo2",
+}  # fmt: skip
 
 
 def create_model(

@@ -20,11 +20,13 @@ class ParamGroup:
       frozen: no gradient and no optimizer state.
       decay: weight decay applies.
       lr_scale: factor on the learning rate (layer decay).
+      bounds: lowest and highest value, that an update does not cross; None: there are none.
     """
 
     frozen: bool = False
     decay: bool = True
     lr_scale: float = 1.0
+    bounds: tuple[float, float] | None = None
 
 
 class LossOutput(NamedTuple):

@@ -18,17 +18,20 @@ def layer_decay(model: nn.Module, params: Any, optim: ConfigDict) -> Any:
     as EVL does.
 
     Args:
-      model: says of itself `depth`, `layer_id(path)` and `frozen(path)`.
+      model: says of itself `depth`, `layer_id(path)`, `frozen(path)`, and may have `bounds(path)`.
       params: of the model, nested dict.
       optim: `config.optim`.
     """
+
+    bounds = getattr(model, "bounds", lambda path: None)
 
     def group(path: tuple[str, ...], value: Any) -> ParamGroup:
         affine = path[-1] == "scale" and path[-2] in ("lpe", "gpe")
         no_decay = value.ndim <= 1 or path[-1] == "position_table"
         decay = optim.decay_all or (optim.decay_affine if affine else not no_decay)
         exponent = model.depth + 1 - model.layer_id(path)
-        return ParamGroup(model.frozen(path), decay, lr_scale=optim.layer_decay**exponent)
+        scale = optim.layer_decay**exponent
+        return ParamGroup(model.frozen(path), decay, lr_scale=scale, bounds=bounds(path))
 
     flat = flax.traverse_util.flatten_dict(params)
     return flax.traverse_util.unflatten_dict({p: group(p, v) for p, v in flat.items()})

@@ -21,6 +21,7 @@ RULES: tuple[tuple[str, PartitionSpec], ...] = (
     (r"(^|/)(qkv|q|k|v|query|key|value|fc1|c_fc|in_proj)/kernel$", PartitionSpec("fsdp", "tensor")),
     (r"(^|/)(proj|out|fc2|c_proj|out_proj)/kernel$", PartitionSpec("tensor", "fsdp")),
     (r"(^|/)kernel$", PartitionSpec("fsdp")),
+    (r"(^|/)embedding$", PartitionSpec(None, "fsdp")),
     (r"(^|/)position_table$", PartitionSpec(None, None, None, "fsdp")),
     (r"(^|/)spatial_table$", PartitionSpec(None, None, "fsdp")),
 )

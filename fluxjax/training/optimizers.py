@@ -5,6 +5,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import optax
 from ml_collections import ConfigDict
 
@@ -94,12 +95,25 @@ def make_optimizer(
         optax.stateless(lambda updates, _: jax.tree.map(lambda u, s: u * s, updates, scales)),
         optax.scale_by_learning_rate(schedule),
     ]
+    if any(group.bounds for group in jax.tree.leaves(groups)):
+        steps.append(_keep_within_bounds(groups))
     if optim.clip_norm is not None:
         steps.insert(0, optax.clip_by_global_norm(optim.clip_norm))
     optimizer = optax.chain(*steps)
     if optim.accumulate_steps == 1:
         return optimizer
     return optax.MultiSteps(optimizer, optim.accumulate_steps).gradient_transformation()
+
+
+def _keep_within_bounds(groups: Any) -> optax.GradientTransformation:
+    """Cuts updates so that no parameter leaves its group's bounds."""
+
+    def cut(update, param, group):
+        if group.bounds is None:
+            return update
+        return jnp.clip(param + update, *group.bounds) - param
+
+    return optax.stateless(lambda updates, params: jax.tree.map(cut, updates, params, groups))
 
 
 def num_updates(opt_state: Any) -> jax.Array:

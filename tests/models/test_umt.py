@@ -101,8 +101,7 @@ def unfolded(tokens):
 @functools.cache
 def umt(**fields):
     model = fluxjax.create_model("umt_ti8", None, **(SIZES | TEXT | fields))
-    ids = np.ones((3, 6), np.int32)
-    return model, jax.jit(model.init)(jax.random.key(0), clips(), ids)
+    return model, jax.jit(model.init)(jax.random.key(0), clips())
 
 
 def test_every_part_has_parameters_and_a_checkpoint_keeps_them(tmp_path):
@@ -120,6 +119,10 @@ def test_every_part_has_parameters_and_a_checkpoint_keeps_them(tmp_path):
     jax.tree.map(np.testing.assert_array_equal, there[1], variables)
     assert there[0] == model
     assert float(state["temp"]) == pytest.approx(0.07)
+    apply = jax.jit(model.apply)
+    video, text = apply(variables, clips(), np.ones((3, 6), np.int32))
+    np.testing.assert_allclose(video, apply(variables, clips()), atol=1e-6)
+    np.testing.assert_allclose(np.linalg.norm(text, axis=-1), 1, rtol=1e-5)
 
 
 def test_padding_of_texts_changes_nothing():

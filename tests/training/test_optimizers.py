@@ -83,6 +83,20 @@ def test_one_adamw_step_by_hand():
     np.testing.assert_allclose(updates["b"], [-0.01], rtol=1e-5)
 
 
+def test_an_update_stops_at_the_bounds():
+    config = tiny.get_config()
+    params = {"scale": jnp.array(4.6), "low": jnp.array(0.05), "free": jnp.array(4.6)}
+    inside = ParamGroup(decay=False, bounds=(0.0, 4.6052))
+    groups = {"scale": inside, "low": inside, "free": ParamGroup(decay=False)}
+    optimizer = make_optimizer(config, groups, optax.constant_schedule(0.1))
+    grads = {"scale": jnp.array(-1.0), "low": jnp.array(1.0), "free": jnp.array(-1.0)}
+    updates, state = optimizer.update(grads, optimizer.init(params), params)
+    params = optax.apply_updates(params, updates)
+    np.testing.assert_allclose([params[n] for n in groups], [4.6052, 0.0, 4.7], atol=1e-5)
+    back, _ = optimizer.update(jax.tree.map(lambda g: -20 * g, grads), state, params)
+    assert back["scale"] < -0.01 and back["low"] > 0.01, "the way back is free"
+
+
 def test_frozen_parameters_are_split_off_and_merged_back():
     params = {
         "tower": {"kernel": jnp.ones(2)},
