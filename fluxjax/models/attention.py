@@ -91,14 +91,16 @@ def attention_with_sharpness(
       [B, N, H, D] in v's dtype, and sharpness [B, N] float32 without gradient: the negative
       entropy of the mean over heads of the weights without `mass`.
     """
-    (batch, n, heads, width), cpu = q.shape, place_of_tracing().platform == "cpu"
+    batch, n, heads, width = q.shape
+    counted = isinstance(batch, int)  # else it is open, as in exported programs
+    cpu = counted and place_of_tracing().platform == "cpu"
     # On a CPU a head at a time, whose table stays in the cache; elsewhere all at once.
     groups, limit = (heads, BLOCK) if cpu else (1, _ACCELERATOR_BLOCK)
     q, k, v = (
-        jnp.moveaxis(x.reshape(batch, n, groups, -1, width), 1, 3).swapaxes(0, 1)
+        jnp.moveaxis(x.reshape(batch, n, groups, heads // groups, width), 1, 3).swapaxes(0, 1)
         for x in (q * width**-0.5, k, v)
     )  # [groups, B, heads of a group, N, D]
-    count = min(-(-batch * heads // groups * n * n // limit), n)
+    count = min(-(-batch * heads // groups * n * n // limit), n) if counted else 1
     size = -(-n // count)
     count = -(-n // size)
     q = jnp.pad(q, ((0, 0), (0, 0), (0, 0), (0, count * size - n), (0, 0)))
@@ -111,8 +113,8 @@ def attention_with_sharpness(
     out, sharp = some(q[0]) if count == 1 else jax.lax.map(jax.checkpoint(some), q)
     if count > 1:  # [count, groups, B, heads, size, D] and [count, B, size]
         out = jnp.moveaxis(out, 0, 3).reshape(*k.shape[:3], count * size, width)
-        sharp = jnp.moveaxis(sharp, 0, 1).reshape(batch, -1)
-    out = jnp.moveaxis(out.swapaxes(0, 1), 3, 1).reshape(batch, -1, heads, width)
+        sharp = jnp.moveaxis(sharp, 0, 1).reshape(batch, count * size)
+    out = jnp.moveaxis(out.swapaxes(0, 1), 3, 1).reshape(batch, count * size, heads, width)
     return out[:, :n], sharp[:, :n]
 
 
