@@ -6,6 +6,7 @@ import logging
 import os
 from collections.abc import Generator, Sequence
 
+import numpy as np
 from ml_collections import ConfigDict
 
 from data_pipelines import loader
@@ -16,7 +17,7 @@ from data_pipelines.sources.catalog import Catalog, open_catalog
 from data_pipelines.sources.quarantine import BadVideos
 from data_pipelines.sources.rows import some
 from data_pipelines.sources.video_manifest import bad_videos
-from fluxjax.tokens.examples import ExampleSpec
+from fluxjax.tokens.examples import ExampleSpec, TextSpec
 
 log = logging.getLogger(__name__)
 
@@ -160,6 +161,18 @@ class VideoData:
             process=self.process,
             processes=self.processes,
         )
+
+    def encode(self, texts: Sequence[str], spec: TextSpec) -> Item:
+        """Token ids of texts: text [M, L] int32 and text_length [M] int32, as captions have them.
+
+        Raises:
+          OSError, ValueError: if the vocabulary cannot be read, or used.
+        """
+        from data_pipelines.text.tokenizer import Tokenizer  # only where there is text
+
+        tokenizer = Tokenizer.open(spec.tokenizer)
+        ids, lengths = zip(*(tokenizer.encode(text, spec.length) for text in texts), strict=True)
+        return {"text": np.stack(ids), "text_length": np.stack(lengths)}
 
     def catalog(self, split: str) -> Catalog:
         """The videos of a split.

@@ -68,7 +68,7 @@ PIPELINE_FLOORS = (
     ("data_pipelines.sources",),
     ("data_pipelines.clips",),
     ("data_pipelines.loader",),
-    ("data_pipelines.from_config", "data_pipelines.doctor"),
+    ("data_pipelines.from_config", "data_pipelines.doctor", "data_pipelines.prepare"),
 )
 # What pipelines know of fluxjax: grid arithmetic, and what a task wants of a video.
 PLAIN = ("fluxjax.tokens.grids", "fluxjax.tokens.examples")

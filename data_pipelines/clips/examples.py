@@ -212,7 +212,8 @@ class PerVideo:
     def arrays(
         self, record: Record | None, index: int, rng: np.random.Generator | None = None
     ) -> Item:
-        """text [L] int32, text_length, and targets, scalars; of no record: no tokens, and -1.
+        """text [L] int32, text_length, and targets, scalars; of no record: no tokens, and -1 (but a
+        relevancy of 0).
 
         Args:
           record: None for padding, and for a video that cannot be read.
@@ -224,14 +225,21 @@ class PerVideo:
             item["label"] = np.int32(-1 if record is None else record.label)
         if self._groups is not None:
             item["group"] = np.int32(-1 if record is None else self._groups[index])
+        number = (
+            0 if record is None or rng is None else int(rng.integers(max(len(record.captions), 1)))
+        )
         if self._tokenizer is not None:
             item["text"], item["text_length"] = self._tokenizer.encode(
-                _caption(record, rng), self._spec.text.length
+                _caption(record, number), self._spec.text.length
             )
+        if "relevancy" in self._spec.targets:
+            graded = record is not None and record.relevancies
+            value = record.relevancies[number] if graded else float(record is not None)
+            item["relevancy"] = np.float32(value)
         return item
 
 
-def _caption(record: Record | None, rng: np.random.Generator | None) -> str:
+def _caption(record: Record | None, number: int) -> str:
     if record is None:
         return ""
     if not record.captions:
@@ -239,7 +247,7 @@ def _caption(record: Record | None, rng: np.random.Generator | None) -> str:
             f"{record.name} has no caption, and the task needs text; name data with captions "
             "(demo:captions, or an annotation file with the key caption)"
         )
-    return record.captions[0 if rng is None else int(rng.integers(len(record.captions)))]
+    return record.captions[number]
 
 
 def clip_arrays(spec: ClipSpec, clips: Sequence[np.ndarray]) -> Item:

@@ -32,10 +32,10 @@ class Hole(NamedTuple):
 class ChunkedVideo(BaseVideo):
     """An open folder of chunks; `video.Video` says what the attributes are.
 
-    Frame number n of the whole video is on display at n / fps seconds. As in AVION's loader, the
-    chunk that starts at second s holds the numbers int(s fps) up to int((s + c) fps) - 1, where c,
-    the length of a chunk, is the smallest distance of two starts; the last chunk has as many as its
-    file has. Frame n is frame int(n - s fps) of the file.
+    Frame number n of the whole video is on display at n / fps seconds. The chunk that starts at
+    second s holds those from there up to second s + c, where c, the length of a chunk, is the
+    smallest distance of two starts; the last chunk has as many as its file has. (AVION's loader
+    looks for the last frame before s in that chunk, too, where s fps is no whole number.)
 
     Where chunks are missing, and where the first or the last cannot be opened, there are no frames:
     indices leave them out, `times` do not. A chunk that proves unreadable later is replaced by the
@@ -90,7 +90,7 @@ class ChunkedVideo(BaseVideo):
         end = np.append(begin[1:], begin[-1] + last.num_frames)
         if self._seconds is not None:
             end[:-1] = np.minimum(end[:-1], self._number_at(starts[:-1] + self._seconds))
-        self._starts, self._counts = starts, end - begin
+        self._begin, self._counts = begin, end - begin
         self._chunk_of = np.repeat(np.arange(len(starts)), self._counts)
         numbers = [np.arange(*bounds) for bounds in zip(begin, end, strict=True)]
         self._numbers = np.concatenate(numbers)  # of the frames in the whole video
@@ -122,7 +122,7 @@ class ChunkedVideo(BaseVideo):
                 del chunks[place]
 
     def _number_at(self, seconds: np.ndarray) -> np.ndarray:
-        return (seconds * self.fps + SLACK).astype(np.int64)
+        return np.ceil(seconds * self.fps - SLACK).astype(np.int64)
 
     def close(self) -> None:
         """Close all chunks."""
@@ -213,10 +213,10 @@ class ChunkedVideo(BaseVideo):
         lost = []
         for number in wanted:
             here, file = chunks == number, self._files[number]
-            offsets = self._numbers[indices[here]] - self._starts[number] * self.fps + SLACK
+            offsets = self._numbers[indices[here]] - self._begin[number]
             try:
                 chunk = self._chunk(file)
-                within = np.clip(offsets.astype(np.int64), 0, chunk.num_frames - 1)
+                within = np.minimum(offsets, chunk.num_frames - 1)
                 out[here] = self._named(
                     file, lambda c=chunk, o=within: c.read(o, box=box, size=size, flip=flip)
                 )

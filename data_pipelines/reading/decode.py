@@ -13,7 +13,9 @@ frames were few and small enough to be kept, again on reading.
 """
 
 import os
+from collections.abc import Iterator
 
+import av
 import numpy as np
 
 from data_pipelines.reading.base import BaseVideo
@@ -136,6 +138,33 @@ class VideoFile(BaseVideo):
             ):
                 self._fill(out, indices, converter, frames.all_frames(wanted))
         return out
+
+    def pictures(self, wanted: np.ndarray) -> Iterator[tuple[int, av.VideoFrame]]:
+        """(index, picture as it is coded) of some frames, one after the other, for re-encoding.
+
+        Pictures of a turned video are not upright, see `orientation`.
+
+        Args:
+          wanted: int64 `[n]`, ascending display indices without repeats.
+
+        Raises:
+          VideoError: see `read`.
+        """
+        frames, done = self._open_frames(), 0
+        with raised_as_video_error(self.name):
+            if frames.planned:
+                for index, frame in frames.planned_frames(wanted):
+                    if frame is None:
+                        break
+                    yield index, frame
+                    done += 1
+            if done < len(wanted):
+                yield from frames.all_frames(wanted[done:])
+
+    @property
+    def orientation(self) -> Orientation:
+        """How its coded pictures are turned to stand upright."""
+        return self._geometry.orientation
 
     def scan(self) -> None:
         """Decode every frame once and keep none; then `defects` knows all of them.

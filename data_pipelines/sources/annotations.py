@@ -158,7 +158,7 @@ def entries_of(place: str, row: dict[str, Any], counts: Counter) -> list[Entry]:
     if not paths or not all(isinstance(path, str) and path for path in paths):
         raise ValueError(f"video={paths!r} must be a path, or a list of them")
     said = _one_of(row, _CAPTION)
-    captions = _captions(said, counts)
+    captions = captions_of(said, counts)
     label = _label(row.get("label"))
     if said is not None and not captions and label == NO_LABEL:
         counts["entries without a usable caption"] += 1
@@ -181,7 +181,8 @@ def _one_of(row: dict[str, Any], keys: tuple[str, str]) -> Any:
     return row[given[0]] if given else None
 
 
-def _captions(said: Any, counts: Counter) -> tuple[str, ...]:
+def captions_of(said: Any, counts: Counter) -> tuple[str, ...]:
+    """The usable ones of a text, or a list of them; counts those that are left out."""
     if said is None:
         return ()
     captions: dict[str, None] = {}

@@ -16,7 +16,9 @@ from data_pipelines.sources.annotations import AnnotationFile, is_annotation_fil
 from data_pipelines.sources.array_records import open_dummy
 from data_pipelines.sources.class_folders import ClassFolder
 from data_pipelines.sources.class_subset import ClassSubset
+from data_pipelines.sources.epic_kitchens import EpicKitchens, is_epic_file
 from data_pipelines.sources.list_files import ListFile
+from data_pipelines.sources.narrations import NarrationFile
 from data_pipelines.sources.path_catalog import PathCatalog, missing
 from data_pipelines.sources.records import Catalog, Record
 from data_pipelines.sources.remote import is_folder
@@ -52,6 +54,8 @@ def open_catalog(
         - the path (local or gs://) of a list file, of an annotation file (.jsonl; .json with a list
           of objects; .csv with a heading that names `video` or `path`), or of a folder with a
           folder of videos for each class; ``{split}`` in it is replaced by the split;
+        - the path of narrations as LaViLa publishes them (.pkl), or of annotations of
+          EPIC-KITCHENS-100 (.csv);
         - tar files of videos, WebDataset's: ``a.tar``, ``train-{0000..0063}.tar``, ``train/*.tar``.
       split: e.g. "train". A path without ``{split}`` is its own split, whatever it is called.
       data_dir: where TFDS and the demo corpus are kept. None: TFDS's own default, and
@@ -124,8 +128,15 @@ def open_path(
             if value:
                 raise ValueError(f"{option}={value!r} has no meaning for {path!r}; leave it out")
         return own(path, **known)
-    kind = AnnotationFile if is_annotation_file(path) else ListFile
-    return kind(path, root=root, separator=separator, **known)
+    return _kind_of_file(path)(path, root=root, separator=separator, **known)
+
+
+def _kind_of_file(path: str) -> type[PathCatalog]:
+    if os.path.splitext(path)[1].lower() in (".pkl", ".pickle"):
+        return NarrationFile
+    if is_epic_file(path):
+        return EpicKitchens
+    return AnnotationFile if is_annotation_file(path) else ListFile
 
 
 def _check_names(source: str, catalog: Catalog, training: Catalog | None) -> None:

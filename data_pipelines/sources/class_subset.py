@@ -62,6 +62,11 @@ class ClassSubset(Catalog):
         weights = self.whole.weights()
         return None if weights is None else weights[self._index]
 
+    def captions(self) -> list[tuple[str, ...]]:
+        """See `Catalog.captions`."""
+        captions = self.whole.captions()
+        return [captions[i] for i in self._index]
+
     def groups(self) -> np.ndarray:
         """Group of every record [len] int64, see `Catalog.groups`."""
         return self.whole.groups()[self._index]

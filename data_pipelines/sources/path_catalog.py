@@ -9,7 +9,7 @@ from typing import NamedTuple
 import numpy as np
 
 from data_pipelines.sources.labels import Classes, count_classes, number_labels
-from data_pipelines.sources.records import NO_LABEL, Catalog, Record, group_numbers
+from data_pipelines.sources.records import NO_LABEL, Catalog, Record
 from data_pipelines.sources.remote import check_schemes, exists, join, source_of
 from data_pipelines.sources.text_files import report
 
@@ -109,7 +109,7 @@ class PathCatalog(Catalog):
             entry.start,
             entry.end,
             entry.captions,
-            entry.weight,
+            weight=entry.weight,
         )
 
     def name(self, index: int) -> str:
@@ -125,9 +125,9 @@ class PathCatalog(Catalog):
         weights = np.array([entry.weight for entry in self._entries])
         return None if (weights == 1).all() else weights
 
-    def groups(self) -> np.ndarray:
-        """Group of every example, [len] int64, see `Catalog.groups`; reads no video."""
-        return group_numbers(entry.captions for entry in self._entries)
+    def captions(self) -> list[tuple[str, ...]]:
+        """Of every example; reads no video."""
+        return [entry.captions for entry in self._entries]
 
     def video_path(self, index: int) -> str:
         """The path of example `index`, `root` included."""

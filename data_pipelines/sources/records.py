@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Hashable, Iterable, Sequence
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 
@@ -24,6 +24,7 @@ class Record:
       captions: texts that describe it, without white space around them; none is empty.
       weight: how often it is drawn, relative to the others.
       origin: name of its source in a mix of several.
+      relevancies: how well each caption describes it, 0 to 1; () where all do.
     """
 
     source: Any
@@ -34,6 +35,19 @@ class Record:
     captions: tuple[str, ...] = ()
     weight: float = 1.0
     origin: str = ""
+    relevancies: tuple[float, ...] = ()
+
+
+class Relevancy(NamedTuple):
+    """Graded relevancies of texts, as multi-instance retrieval measures with.
+
+    Attributes:
+      texts: S of them.
+      values: [N, S] float in 0..1, N examples.
+    """
+
+    texts: tuple[str, ...]
+    values: np.ndarray
 
 
 class Catalog(Protocol):
@@ -75,7 +89,15 @@ class Catalog(Protocol):
         Examples with equal captions share a number, and so are no negatives of each other; one
         without captions has a number of its own.
         """
-        return group_numbers(self[i].captions for i in range(len(self)))
+        return group_numbers(self.captions())
+
+    def captions(self) -> list[tuple[str, ...]]:
+        """Right texts of every example, for retrieval; may read the whole data set."""
+        return [self[i].captions for i in range(len(self))]
+
+    def relevancy(self) -> Relevancy | None:
+        """How well texts that several examples share fit each of them; None: nobody has said."""
+        return None
 
 
 def group_numbers(captions: Iterable[tuple[str, ...]]) -> np.ndarray:

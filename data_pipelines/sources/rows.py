@@ -36,6 +36,11 @@ class Rows(Catalog):
         weights = self._catalog.weights()
         return None if weights is None else weights[self._rows]
 
+    def captions(self) -> list[tuple[str, ...]]:
+        """See `Catalog.captions`."""
+        captions = self._catalog.captions()
+        return [captions[i] for i in self._rows]
+
     def groups(self) -> np.ndarray:
         """Group of every record, [len] int64, see `Catalog.groups`."""
         return self._catalog.groups()[self._rows]

@@ -21,21 +21,31 @@ def read_text(path: str) -> str:
       ValueError: it is a folder, or no UTF-8 text.
     """
     try:
-        if is_remote(path):
-            data = read_bytes(path)
-        else:
-            with open(os.path.expanduser(path), "rb") as file:
-                data = file.read()
-        return data.decode("utf-8-sig")
-    except FileNotFoundError as error:
-        raise FileNotFoundError(_not_found(path)) from error
-    except IsADirectoryError as error:
-        raise ValueError(f"{path} is a folder; give the list file that names its videos") from error
+        return read_file(path).decode("utf-8-sig")
     except UnicodeDecodeError as error:
         raise ValueError(
             f"{path} is not a list file: it is no UTF-8 text ({error}); if it is a list, save it "
             "as UTF-8"
         ) from error
+
+
+def read_file(path: str) -> bytes:
+    """The content of a file that describes a data set.
+
+    Raises:
+      FileNotFoundError: no such file; names the most similar one beside it.
+      OSError: it cannot be read.
+      ValueError: it is a folder.
+    """
+    try:
+        if is_remote(path):
+            return read_bytes(path)
+        with open(os.path.expanduser(path), "rb") as file:
+            return file.read()
+    except FileNotFoundError as error:
+        raise FileNotFoundError(_not_found(path)) from error
+    except IsADirectoryError as error:
+        raise ValueError(f"{path} is a folder; give the list file that names its videos") from error
 
 
 def lines_of(text: str) -> list[str]:

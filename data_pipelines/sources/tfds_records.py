@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from data_pipelines.sources.records import Catalog, Record, class_count, group_numbers
+from data_pipelines.sources.records import Catalog, Record, class_count
 from data_pipelines.sources.remote import join, source_of
 
 
@@ -62,9 +62,9 @@ class TfdsCatalog(Catalog):
         """Class number of every example, [len] int64; videos are read past, not decoded."""
         return np.array([int(example[self._keys.label]) for example in self._source], np.int64)
 
-    def groups(self) -> np.ndarray:
-        """Group of every example, [len] int64, see `Catalog.groups`; decodes no video."""
-        return group_numbers(self._captions(example) for example in self._source)
+    def captions(self) -> list[tuple[str, ...]]:
+        """Of every example; decodes no video."""
+        return [self._captions(example) for example in self._source]
 
     def _captions(self, example: dict[str, Any]) -> tuple[str, ...]:
         if self._keys.captions is None:

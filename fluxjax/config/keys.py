@@ -130,9 +130,11 @@ def base_config(model: str = "fluxvit_ti14", task: str = "classify") -> ConfigDi
     config.eval.crops = 1  # spatial views a video
     config.eval.batch_size = 16  # videos
     config.eval.every_steps = 0  # 0: only after training
-    # What is measured: classification, held_out, knn, linear_probe, reconstructions; (): what the
-    # task says.
+    # What is measured: classification, held_out, knn, linear_probe, reconstructions, retrieval,
+    # zero_shot, ek100_mir, ek100_cls; (): what the task says.
     config.eval.evaluators = ()
+    config.eval.prompts = ("{}",)  # of zero_shot: texts with {} for a class's name, averaged
+    config.eval.dual_softmax = placeholder(float)  # of retrieval: temperature; None: plain scores
 
     config.probe = ConfigDict()  # of the evaluators knn and linear_probe
     config.probe.videos = 0  # training videos used, evenly spaced; 0: all

@@ -45,15 +45,17 @@ def mean_class_accuracy(predicted: np.ndarray, labels: np.ndarray) -> float:
     As in AVION, a class that is only predicted, without a video of its own, counts as 0.
 
     Args:
-      predicted, labels: [N] int.
+      predicted, labels: [N] int; a prediction of -1 is none.
     """
     classes, videos = np.unique(labels, return_counts=True)
     right = [np.count_nonzero(predicted[labels == number] == number) for number in classes]
-    return float(np.sum(right / videos) / len(np.union1d(predicted, labels)))
+    return float(np.sum(right / videos) / len(np.union1d(predicted[predicted >= 0], labels)))
 
 
-def top_k(scores: np.ndarray, labels: np.ndarray, k: int) -> float:
-    """Share of rows whose label is among the k highest scores; of equal ones the lower first.
+def top_k_hits(scores: np.ndarray, labels: np.ndarray, k: int) -> np.ndarray:
+    """[N] bool: whether a row's label is among its k highest scores; of equal ones the lower first.
+
+    A label of -1 never is.
 
     Args:
       scores: [N, K].
@@ -63,4 +65,4 @@ def top_k(scores: np.ndarray, labels: np.ndarray, k: int) -> float:
     of_label = np.take_along_axis(scores, labels[:, None], axis=1)
     before = np.arange(scores.shape[1]) < labels[:, None]
     ahead = np.sum((scores > of_label) | ((scores == of_label) & before), axis=1)
-    return float(np.mean(ahead < k))
+    return (ahead < k) & (labels >= 0)

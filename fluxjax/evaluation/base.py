@@ -7,7 +7,7 @@ from typing import Any, NamedTuple, Protocol
 import numpy as np
 
 from fluxjax.evaluation.answers import Answers
-from fluxjax.tokens.examples import ExampleSpec
+from fluxjax.tokens.examples import ExampleSpec, TextSpec
 
 HostBatch = Mapping[str, np.ndarray]
 Row = Mapping[str, Any]
@@ -23,6 +23,9 @@ class EvalData(Protocol):
 
     def catalog(self, split: str) -> Any:
         """The records of a split."""
+
+    def encode(self, texts: Sequence[str], spec: TextSpec) -> HostBatch:
+        """Token ids of texts, as a batch's captions have them: text [M, L], text_length [M]."""
 
 
 class Column(NamedTuple):

@@ -2,7 +2,7 @@
 
 import logging
 import time
-from collections.abc import Callable, Hashable, Iterator, Mapping
+from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -12,7 +12,7 @@ from jax.experimental import multihost_utils
 
 from fluxjax.evaluation.base import EvalData, HostBatch
 from fluxjax.tasks.base import Plan, Task
-from fluxjax.tokens.examples import PER_VIDEO
+from fluxjax.tokens.examples import PER_VIDEO, TextSpec
 from fluxjax.tokens.grids import Grid, parse_grid
 from fluxjax.training import mesh as meshes
 from fluxjax.training.progress import LOG_SECONDS
@@ -71,6 +71,33 @@ class Passes:
         spec = self.task.eval_example(grid)
         batches = self._data.eval_batches(spec, split, videos)
         return Pass(self, function, plans, grid, variables, batches)
+
+    def texts(
+        self, function: Function, plan: Plan, spec: TextSpec, texts: Sequence[str], variables: Any
+    ) -> np.ndarray:
+        """`function` of texts, `eval.batch_size` at a time: an array [M, ..].
+
+        Args:
+          function: of batches text [B, L] int32, text_length [B] int32.
+          plan: how to run the model.
+          spec: how texts become token ids.
+          texts: M of them.
+          variables: of the task's model.
+        """
+        arrays = self._data.encode(texts, spec)
+        rows = self.task.config.eval.batch_size
+        own = rows // jax.process_count()
+        first, parts = jax.process_index() * own, []
+        for start in range(0, len(texts), rows):
+            batch = {}
+            for name, array in arrays.items():
+                part = array[start : start + rows]
+                fill = [(0, rows - len(part))] + [(0, 0)] * (part.ndim - 1)
+                batch[name] = np.pad(part, fill)[first : first + own]
+            placed = self.put(batch)
+            program = self.program(function, plan, variables, placed)
+            parts.append(jax.device_get(program(variables, placed)))
+        return np.concatenate(parts)[: len(texts)]
 
     def merged(self, batch: Mapping[str, jax.Array]) -> tuple[dict[str, jax.Array], int, int]:
         """The clips of a batch [videos * views, ..], and how many videos and views there are."""

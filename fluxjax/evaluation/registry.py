@@ -6,17 +6,24 @@ import jax
 
 from fluxjax.evaluation.base import EvalData, Evaluator
 from fluxjax.evaluation.classification import Classification
+from fluxjax.evaluation.epic_kitchens import MultiInstanceRetrieval, VerbsNounsActions
 from fluxjax.evaluation.held_out import HeldOutLoss
 from fluxjax.evaluation.probes import Knn, LinearProbe
 from fluxjax.evaluation.reconstructions import Reconstructions
+from fluxjax.evaluation.retrieval import Retrieval
+from fluxjax.evaluation.zero_shot import ZeroShot
 from fluxjax.tasks.base import Task
 
 # Made as kind(task, mesh, data); `kind.splits` names the splits that it reads.
 Kind = Callable[[Task, jax.sharding.Mesh, EvalData], Evaluator]
 
 _KINDS: dict[str, Kind] = {
-    kind.name: kind for kind in (Classification, HeldOutLoss, Knn, LinearProbe, Reconstructions)
-}
+    kind.name: kind
+    for kind in (
+        Classification, HeldOutLoss, Knn, LinearProbe, Retrieval, ZeroShot, MultiInstanceRetrieval,
+        VerbsNounsActions,
+    )
+}  # fmt: skip
 
 
 def register_evaluator(name: str, kind: Kind) -> None:

@@ -71,7 +71,8 @@ class Task(Protocol):
     """One objective: its model, its loss and what it predicts. A paper is a task and a config.
 
     Evaluators ask for some of the methods only: `predict` for classification tables, `features`
-    for probes, `losses` for held-out loss. A task has those that its `evaluators` need.
+    for probes, `losses` for held-out loss, `embed_video` and `embed_text` for retrieval and
+    zero-shot classification. A task has those that its `evaluators` need.
     """
 
     config: ConfigDict
@@ -122,6 +123,12 @@ class Task(Protocol):
 
     def features(self, variables: Any, batch: Batch, plan: Plan) -> jax.Array:
         """What a probe reads: [B, E] float32, without randomness."""
+
+    def embed_video(self, variables: Any, batch: Batch, plan: Plan) -> jax.Array:
+        """Clips in the space that they share with texts: [B, E], without randomness; any norm."""
+
+    def embed_text(self, variables: Any, batch: Batch, plan: Plan) -> jax.Array:
+        """Texts in that space: [B, E] of a batch of text [B, L] and text_length [B] alone."""
 
     def losses(self, variables: Any, batch: Batch, plan: Plan) -> dict[str, jax.Array]:
         """Held-out loss: name -> [B] float32, a value for every example, without randomness."""

@@ -13,7 +13,11 @@ from fluxjax.tokens.grids import PATCH, Grid
 # Name of an array in a batch -> (shape of one example, dtype).
 Arrays = dict[str, tuple[tuple[int, ...], np.dtype]]
 
-TARGETS = ("label", "group")
+TARGETS = {
+    "label": np.dtype(np.int32),
+    "group": np.dtype(np.int32),
+    "relevancy": np.dtype(np.float32),
+}
 # Arrays that a video has once, however many clips or views are cut from it.
 PER_VIDEO = (*TARGETS, "text", "text_length", "weight", "readable", "example")
 
@@ -97,7 +101,8 @@ class ExampleSpec:
       clips: at least one, with different names.
       text: the caption; None for none.
       targets: of TARGETS: "label" is the class number, "group" a number that examples with equal
-        captions share. Soft classes are made of labels on the device, where clips are mixed.
+        captions share, "relevancy" how well the caption fits, 0 to 1, of data that grade captions
+        (1 of others). Soft classes are made of labels on the device, where clips are mixed.
     """
 
     clips: tuple[ClipSpec, ...]
@@ -110,7 +115,7 @@ class ExampleSpec:
             raise ValueError(f"an example needs clips with different names, not {names}")
         for target in self.targets:
             if target not in TARGETS:
-                raise ValueError(f"unknown target {target!r}; known: {TARGETS}")
+                raise ValueError(f"unknown target {target!r}; known: {tuple(TARGETS)}")
 
     def __str__(self) -> str:
         parts = [f"{clip.name}: {clip}" if clip.name else str(clip) for clip in self.clips]
@@ -123,7 +128,7 @@ class ExampleSpec:
             arrays |= clip.arrays()
         if self.text is not None:
             arrays |= self.text.arrays()
-        return arrays | {target: ((), np.dtype(np.int32)) for target in self.targets}
+        return arrays | {target: ((), TARGETS[target]) for target in self.targets}
 
 
 def packed(grids: tuple[Grid, ...], slots: int, patch: int = PATCH) -> ExampleSpec:

@@ -72,8 +72,8 @@ def test_actions_verbs_and_nouns(way):
     np.testing.assert_array_equal(nouns, case.outputs["act2noun"])
     close(case, f"{way}/probs", probs)
     percent = {
-        "action_top1": action_metrics.top_k(probs, labels, 1),
-        "action_top5": action_metrics.top_k(probs, labels, 5),
+        "action_top1": action_metrics.top_k_hits(probs, labels, 1).mean(),
+        "action_top5": action_metrics.top_k_hits(probs, labels, 5).mean(),
         "mean_class_acc": action_metrics.mean_class_accuracy(probs.argmax(axis=1), labels),
     }
     for part, of_action in (("verb", verbs), ("noun", nouns)):
@@ -83,7 +83,7 @@ def test_actions_verbs_and_nouns(way):
         np.testing.assert_allclose(scores[:, there], expected[:, there], rtol=0, atol=1e-6)
         # The reference gives those that no action has the probability of action 0; here it is 0.
         assert not there.all() and not scores[:, ~there].any()
-        percent[f"{part}_top1"] = action_metrics.top_k(scores, of_action[labels], 1)
+        percent[f"{part}_top1"] = action_metrics.top_k_hits(scores, of_action[labels], 1).mean()
     for name, share in percent.items():
         np.testing.assert_allclose(
             100 * share, case.outputs[f"{way}/{name}"], rtol=0, atol=1e-3, err_msg=name

@@ -54,23 +54,12 @@ def test_only_the_chunks_of_wanted_frames_are_opened(tmp_path, monkeypatch):
         assert len(video._open) == 1
 
 
-def avions(frame, starts, seconds, fps):
-    """(chunk, frame in it) by the arithmetic of AVION's loader."""
-    for start in starts:
-        if int(start * fps) <= frame < int((start + seconds) * fps):
-            return start, int(frame - start * fps)
-    return None
-
-
-def test_frame_numbers_are_avions(tmp_path):
+def test_frames_keep_their_time_where_chunks_begin_between_two(tmp_path):
     path = write_chunks(tmp_path / "v", [15, 15, 15], seconds=1.5)
     with open_video(ChunkFolder(path, fps=9.7)) as video:
-        # starts * fps: 0, 14.55, 29.1
-        assert video.num_frames == 29 + 15
-        for frame in range(43):
-            start, there = avions(frame, (0, 1.5, 3), 1.5, 9.7)
-            assert video._starts[video._chunk_of[frame]] == start
-            assert shown(video, [frame]) == [min(there, 14)], frame
+        # Chunks begin at 0, 14.55 and 29.1 frames.
+        assert video.num_frames == 30 + 15
+        assert shown(video, [0, 14, 15, 29, 30, 44]) == [0, 14, 0, 14, 0, 14]
         assert video.times[40] == pytest.approx(40 / 9.7)
 
 
