@@ -7,6 +7,8 @@
 - A CLIP classifier from either of these.
 - A VideoMAE classifier from another, or from a pre-training model: its decoder is dropped, norm and
   head are fresh. A pre-training model from another.
+- A UMT from a UMT: what only one of them has (projections, matching head, decoders of features,
+  words and answers) is fresh, or left out.
 - An AVION from an AVION: a classifier from a dual encoder's video tower, with a fresh head.
 """
 
@@ -23,6 +25,7 @@ from fluxjax.models.clip_image import ClipImage
 from fluxjax.models.evl import Evl
 from fluxjax.models.fluxvit import FluxViT
 from fluxjax.models.internvideo2 import InternVideo2
+from fluxjax.models.umt import Umt
 from fluxjax.models.videomae import VideoMae
 from fluxjax.models.videomae_pretraining import VideoMaePretraining
 
@@ -38,6 +41,13 @@ _FLUX_FIELDS = ("depth", "num_heads", "pool_heads", "gelu")
 _TOWER_FIELDS = ("depth", "num_heads", "patch", "ln_pre", "pixels")
 _AROUND_CLIP = re.compile(r"(ln_post|proj|head)/")
 _AROUND_AVION = re.compile(r"(proj|head|text|logit_scale)(/|$)|tower/temporal_table")
+_UMT_FIELDS = (
+    "depth", "num_heads", "patch", "tubelet", "text_depth", "text_heads", "fusion_layer",
+)  # fmt: skip
+_AROUND_UMT = re.compile(
+    r"(vision_proj|text_proj|match_head|answers|vision/(pool_norm|decoders_\d+)|text/transform\w*)/"
+    r"|temperature$|text/token_bias$"
+)
 _AROUND_EVL = re.compile(r"(decoder|norm|head)/")
 _VIDEOMAE_FIELDS = ("depth", "num_heads", "patch", "tubelet", "gelu", "epsilon", "pixels")
 _VIDEOMAE_NORMS = re.compile(r"(encoder/final_norm|fc_norm|head)/")
@@ -118,6 +128,7 @@ register_start(
     VideoMaePretraining,
     Rule(VideoMaePretraining, (*_VIDEOMAE_FIELDS, "decoder_heads"), _NOTHING, _NOTHING),
 )
+register_start(Umt, Rule(Umt, _UMT_FIELDS, _AROUND_UMT, _AROUND_UMT))
 register_start(
     Avion,
     Rule(Avion, (*_TOWER_FIELDS, "gelu", "epsilon", "causal"), _AROUND_AVION, _AROUND_AVION),

@@ -20,8 +20,8 @@ Kind = Callable[[Task, jax.sharding.Mesh, EvalData], Evaluator]
 _KINDS: dict[str, Kind] = {
     kind.name: kind
     for kind in (
-        Classification, HeldOutLoss, Knn, LinearProbe, Retrieval, ZeroShot, MultiInstanceRetrieval,
-        VerbsNounsActions,
+        Classification, HeldOutLoss, Knn, LinearProbe, Reconstructions, Retrieval, ZeroShot,
+        MultiInstanceRetrieval, VerbsNounsActions,
     )
 }  # fmt: skip
 

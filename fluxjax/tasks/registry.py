@@ -9,13 +9,19 @@ from fluxjax.tasks.classify import ClassifyTask
 from fluxjax.tasks.classify_features import ClassifyFeaturesTask
 from fluxjax.tasks.reconstruct import ReconstructTask
 from fluxjax.tasks.reconstruct import keys as reconstruct_keys
+from fluxjax.tasks.retrieve import RetrieveTask
+from fluxjax.tasks.retrieve import keys as retrieve_keys
 
 _TASKS: dict[str, Callable[[ConfigDict], Task]] = {
     "classify": ClassifyTask,
     "classify_features": ClassifyFeaturesTask,
     "reconstruct": ReconstructTask,
+    "retrieve": RetrieveTask,
 }
-_KEYS: dict[str, Callable[[], ConfigDict]] = {"reconstruct": reconstruct_keys}
+_KEYS: dict[str, Callable[[], ConfigDict]] = {
+    "reconstruct": reconstruct_keys,
+    "retrieve": retrieve_keys,
+}
 
 
 def register_task(

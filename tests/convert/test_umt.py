@@ -83,7 +83,7 @@ def test_a_pretrained_encoder_starts_a_classifier():
         "umt", state, num_heads=3, num_classes=5, head_key=jax.random.key(0)
     )
     assert isinstance(model, UmtClassifier) and model.grid == (8, 14, 14)
-    logits = model.apply(variables, case.video("video"))
+    logits = jax.jit(model.apply)(variables, case.video("video"))
     assert logits.shape == (2, 5) and np.abs(logits).max() < 0.1  # the head starts near 0
     start = to_torch(model, variables)
     name = "blocks.1.mlp.fc2.weight"
