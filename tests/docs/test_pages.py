@@ -11,6 +11,7 @@ from ml_collections import ConfigDict
 from fluxjax.config.keys import base_config
 from fluxjax.config.names import all_keys
 from fluxjax.config.ranges import get
+from fluxjax.tasks import list_tasks, task_keys
 from tests.docs import commands
 from tests.docs.commands import ROOT, name
 from tests.test_imports import FLOORS, PIPELINE_FLOORS
@@ -65,6 +66,9 @@ def test_paths_in_running_text_exist(path):
 def test_config_keys_in_running_text_exist(path):
     """`config.data.flip`, `--config.seed=1` and `data.flip` where data is a section."""
     config = base_config()
+    for task in list_tasks():
+        if (own := task_keys(task)) is not None:
+            config[task] = own
     sections = "|".join(key for key, value in config.items() if isinstance(value, ConfigDict))
     for span in re.findall(r"`([^`\s]+)[^`]*`", text_of(path)):
         match = re.match(rf"(?:-*config\.|(?=(?:{sections})\.))([a-z_0-9.]+)(?:[=\[]|$)", span)
