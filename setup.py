@@ -95,5 +95,9 @@ setup(
         "notebook": ["ipykernel>=6"],
         "hub": ["huggingface_hub>=0.34"],  # pretrained="hf:OWNER/REPO"
         "wandb": ["wandb>=0.18"],  # config.wandb
+        "torch": [
+            "torch>=2.4",
+            "transformers>=4.44",
+        ],  # a test compares with transformers' VideoMAE
     },
 )

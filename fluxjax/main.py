@@ -27,7 +27,13 @@ from fluxjax.config.paths import expand_paths
 from fluxjax.config.ranges import check_devices
 from fluxjax.evaluation.best import Best, more_is_better
 from fluxjax.evaluation.registry import make_evaluators
-from fluxjax.evaluation.writer import format_table, scalars_of, write_scalars, write_tables
+from fluxjax.evaluation.writer import (
+    format_table,
+    scalars_of,
+    write_pictures,
+    write_scalars,
+    write_tables,
+)
 from fluxjax.logs import only_warnings, set_up_logging
 from fluxjax.pretrained.sources import fetch, is_remote
 from fluxjax.tasks import create_task
@@ -154,6 +160,7 @@ def _train_and_evaluate(trainer: Trainer, data: "VideoData", workdir: pathlib.Pa
     def evaluate(step: int, state: TrainState) -> None:
         tables = [evaluator.run(state.eval_variables()) for evaluator in evaluators]
         write_scalars(tables, writer, step)
+        write_pictures(tables, writer, step)
         if jax.process_index() == 0:
             write_tables(tables, workdir, step)
             for table in tables:
@@ -167,7 +174,8 @@ def _train_and_evaluate(trainer: Trainer, data: "VideoData", workdir: pathlib.Pa
         variables = hosts.whole(state.eval_variables(), trainer.mesh)
         if jax.process_index() == 0:
             save(
-                folder, task.model, variables, labels=data.train.label_names,
+                folder, task.model, variables,
+                labels=data.train.label_names if task.model.num_classes else None,
                 usage=Usage.of_run(config), step=int(state.step), scores=scores, overwrite=True,
             )  # fmt: skip
 

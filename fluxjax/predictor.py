@@ -212,7 +212,7 @@ class Predictor:
         if isinstance(video, bytes | FrameFolder | ChunkFolder | ArrayVideo):
             return Record(video, NO_LABEL, f"video {number}")
         frames = _checked_frames(video)
-        if fps is None and self.sampling.startswith("time:"):
+        if fps is None and self.sampling.startswith(("time:", "fps:")):
             raise ValueError(f"frames are sampled by {self.sampling}: pass fps with an array")
         name = f"array {number}"
         return Record(ArrayVideo(frames, fps or 25.0, name), NO_LABEL, name)

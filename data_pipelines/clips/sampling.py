@@ -15,6 +15,11 @@ import numpy as np
 
 from data_pipelines.clips import window_sampling as windows
 from data_pipelines.clips.frame_sampler import FrameSampler, check_clip, check_frames
+from data_pipelines.clips.interval_sampling import (
+    interval_test_frames,
+    interval_train_frames,
+    rate_frames,
+)
 from data_pipelines.clips.tsm_sampling import (
     ffn_test_frames,
     ffn_train_frames,
@@ -233,6 +238,7 @@ FRAME_SAMPLERS: Mapping[str, FrameSampler] = MappingProxyType(
         "ssv2": FrameSampler(ssv2_train_frames, ssv2_test_frames),
         "ffn_2d": FrameSampler(ffn_train_frames, ffn_test_frames),
         "tsm_dense": FrameSampler(tsm_dense_train_frames, tsm_dense_test_frames),
+        "interval": FrameSampler(interval_train_frames, interval_test_frames),
         "uniform": FrameSampler(windows.uniform_train_frames, windows.uniform_test_frames),
     }
 )
@@ -247,7 +253,7 @@ STRIDED_SAMPLERS: Mapping[str, FrameSampler] = MappingProxyType(
 
 
 def frame_sampler(name: str, times: np.ndarray | None = None) -> FrameSampler:
-    """The sampler of a config: of `FRAME_SAMPLERS`, `STRIDED_SAMPLERS`, or "time:SECONDS".
+    """The sampler of a config: of `FRAME_SAMPLERS`, `STRIDED_SAMPLERS`, "time:SECONDS", "fps:RATE".
 
     Args:
       name: of the sampler.
@@ -260,15 +266,24 @@ def frame_sampler(name: str, times: np.ndarray | None = None) -> FrameSampler:
     if name in FRAME_SAMPLERS:
         return FRAME_SAMPLERS[name]
     kind, _, text = name.partition(":")
+    if kind == "fps":
+        own = {"rate": _positive(name, text, "frames a second, e.g. fps:2"), "times": times}
+        frames = functools.partial(rate_frames, **own)
+        return FrameSampler(lambda n, t, rng: frames(n, t), lambda n, t, clip, clips: frames(n, t))
     if kind == "time":
-        span = {"seconds": _seconds(name, text), "times": times}
+        span = {
+            "seconds": _positive(name, text, "seconds that a clip shows, e.g. time:2.5"),
+            "times": times,
+        }
         return FrameSampler(
             functools.partial(time_train_frames, **span),
             functools.partial(time_test_frames, **span),
         )
     if kind not in STRIDED_SAMPLERS:
         known = ", ".join([*FRAME_SAMPLERS, *(f"{name}:STRIDE" for name in STRIDED_SAMPLERS)])
-        raise ValueError(f"unknown frame sampler {name!r}; known: {known} and time:SECONDS")
+        raise ValueError(
+            f"unknown frame sampler {name!r}; known: {known}, time:SECONDS and fps:RATE"
+        )
     if not text.isdecimal() or int(text) < 1:
         raise ValueError(f"{name!r} lacks the frames from one sample to the next, e.g. {kind}:16")
     return FrameSampler(
@@ -276,14 +291,14 @@ def frame_sampler(name: str, times: np.ndarray | None = None) -> FrameSampler:
     )
 
 
-def _seconds(name: str, text: str) -> float:
+def _positive(name: str, text: str, what: str) -> float:
     try:
-        seconds = float(text)
+        value = float(text)
     except ValueError:
-        seconds = math.nan
-    if not 0.0 < seconds < math.inf:
-        raise ValueError(f"{name!r} lacks the seconds that a clip shows, e.g. time:2.5")
-    return seconds
+        value = math.nan
+    if not 0.0 < value < math.inf:
+        raise ValueError(f"{name!r} lacks the {what}")
+    return value
 
 
 def draw_grid(grids: Sequence[Grid], rng: np.random.Generator) -> Grid:

@@ -48,12 +48,12 @@ def frame_span(video: Video, record: Record, sampling: str) -> tuple[int, int]:
 
 
 def span_sampler(video: Video, sampling: str, first: int, last: int) -> FrameSampler:
-    """The sampler of frames first..last-1; only the one by time asks when they are shown.
+    """The sampler of frames first..last-1; only those by time ask when they are shown.
 
     Raises:
-      VideoError: it does, and the frame rate of a folder of images is not known.
+      VideoError: they do, and the frame rate of a folder of images is not known.
     """
-    times = video.times[first:last] if sampling.startswith("time:") else None
+    times = video.times[first:last] if sampling.startswith(("time:", "fps:")) else None
     return frame_sampler(sampling, times)
 
 

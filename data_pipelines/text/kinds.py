@@ -15,6 +15,7 @@ DEMO = "demo:captions"
 # Kind -> where its class is; imported once it is asked for.
 _KINDS = {
     "file": ("data_pipelines.text.tokenizer", "Tokenizer"),  # as the tokenizer.json says
+    "bert": ("data_pipelines.text.bert", "BertTokenizer"),
     "clip": ("data_pipelines.text.clip", "ClipTokenizer"),
 }
 
@@ -23,9 +24,10 @@ def tokenizer(kind: str, vocabulary: str | os.PathLike[str]) -> Tokenizer:
     """The tokenizer of a kind: call it with captions for ids [B, context].
 
     Args:
-      kind: "clip" cleans captions as CLIP does; "file" does what a `tokenizer.json` says.
-      vocabulary: path of a vocabulary; CLIP's bpe_simple_vocab_16e6.txt.gz, or a `tokenizer.json`.
-        "demo:captions" is one of the demo corpus's captions.
+      kind: "bert" and "clip" clean captions as UMT and CLIP do; "file" does what a
+        `tokenizer.json` says.
+      vocabulary: path of a vocabulary; BERT's vocab.txt, CLIP's bpe_simple_vocab_16e6.txt.gz, or a
+        `tokenizer.json`; "demo:captions" is one of the demo corpus's captions.
 
     Raises:
       FileNotFoundError: if there is no vocabulary; says where to get one.

@@ -6,6 +6,10 @@
 - An EVL from an EVL, or with a fresh decoder from a CLIP image encoder or classifier.
 - A CLIP classifier from either of these.
 - A frame flexible network from one of its class; a plain one starts the norms of all branches.
+- A VideoMAE classifier from another, or from a pre-training model: its decoder is dropped, norm and
+  head are fresh. A pre-training model from another.
+- A UMT from a UMT: what only one of them has (projections, matching head, decoders of features,
+  words and answers) is fresh, or left out.
 - An AVION from an AVION: a classifier from a dual encoder's video tower, with a fresh head.
 """
 
@@ -27,6 +31,9 @@ from fluxjax.models.frame_flexible.tea import Tea
 from fluxjax.models.frame_flexible.tsm import Tsm
 from fluxjax.models.frame_flexible.uniformer import UniFormer
 from fluxjax.models.internvideo2 import InternVideo2
+from fluxjax.models.umt import Umt
+from fluxjax.models.videomae import VideoMae
+from fluxjax.models.videomae_pretraining import VideoMaePretraining
 
 _NOTHING = re.compile("(?!)")
 # One of each a budget: the checkpoint may have more or fewer of them.
@@ -40,7 +47,17 @@ _FLUX_FIELDS = ("depth", "num_heads", "pool_heads", "gelu")
 _TOWER_FIELDS = ("depth", "num_heads", "patch", "ln_pre", "pixels")
 _AROUND_CLIP = re.compile(r"(ln_post|proj|head)/")
 _AROUND_AVION = re.compile(r"(proj|head|text|logit_scale)(/|$)|tower/temporal_table")
+_UMT_FIELDS = (
+    "depth", "num_heads", "patch", "tubelet", "text_depth", "text_heads", "fusion_layer",
+)  # fmt: skip
+_AROUND_UMT = re.compile(
+    r"(vision_proj|text_proj|match_head|answers|vision/(pool_norm|decoders_\d+)|text/transform\w*)/"
+    r"|temperature$|text/token_bias$"
+)
 _AROUND_EVL = re.compile(r"(decoder|norm|head)/")
+_VIDEOMAE_FIELDS = ("depth", "num_heads", "patch", "tubelet", "gelu", "epsilon", "pixels")
+_VIDEOMAE_NORMS = re.compile(r"(encoder/final_norm|fc_norm|head)/")
+_VIDEOMAE_DECODER = re.compile(r"encoder/final_norm/|encoder_to_decoder/|decoder/|mask_token$")
 
 
 def _as_fluxvit(given: Mapping[str, Any], model: nn.Module) -> dict[str, Any]:
@@ -131,6 +148,16 @@ for _kind, _fields in (
     (UniFormer, ("head_dim", "channel_order")),
 ):
     register_start(_kind, Rule(_kind, _fields, _ADAPTERS, _NOTHING, _for_branches))
+register_start(
+    VideoMae,
+    Rule(VideoMae, _VIDEOMAE_FIELDS, _VIDEOMAE_NORMS, _VIDEOMAE_NORMS),
+    Rule(VideoMaePretraining, _VIDEOMAE_FIELDS, _VIDEOMAE_NORMS, _VIDEOMAE_DECODER),
+)
+register_start(
+    VideoMaePretraining,
+    Rule(VideoMaePretraining, (*_VIDEOMAE_FIELDS, "decoder_heads"), _NOTHING, _NOTHING),
+)
+register_start(Umt, Rule(Umt, _UMT_FIELDS, _AROUND_UMT, _AROUND_UMT))
 register_start(
     Avion,
     Rule(Avion, (*_TOWER_FIELDS, "gelu", "epsilon", "causal"), _AROUND_AVION, _AROUND_AVION),

@@ -116,7 +116,7 @@ def base_config(model: str = "fluxvit_ti14", task: str = "classify") -> ConfigDi
     config.mixing.smoothing = 0.0  # label smoothing
 
     config.optim = ConfigDict()  # by default AdamW: linear warm-up, then a half cosine
-    config.optim.name = "adamw"  # sgd: with momentum, the weight decay a part of the gradient
+    config.optim.name = "adamw"  # lion; sgd: with momentum, the decay a part of the gradient
     # steps: lr times decay_factor at each of decay_steps; slowfast_cosine: warm-up as PySlowFast's,
     # which ends one step later
     config.optim.schedule = "cosine"
@@ -153,8 +153,8 @@ def base_config(model: str = "fluxvit_ti14", task: str = "classify") -> ConfigDi
     config.eval.batch_size = 16  # videos
     # 0: only after training; None: once an epoch, or ten times a run where that is less often.
     config.eval.every_steps = placeholder(int)
-    # What is measured: classification, held_out, knn, linear_probe, retrieval, zero_shot,
-    # ek100_mir, ek100_cls; (): what the task says.
+    # What is measured: classification, held_out, knn, linear_probe, reconstructions, retrieval,
+    # zero_shot, ek100_mir, ek100_cls; (): what the task says.
     config.eval.evaluators = ()
     config.eval.prompts = ("{}",)  # of zero_shot: texts with {} for a class's name, averaged
     config.eval.dual_softmax = placeholder(float)  # of retrieval: temperature; None: plain scores

@@ -75,7 +75,7 @@ RANGES: dict[str, tuple[_Check, str]] = {
     "mixing.mixup_alpha": _NOT_NEGATIVE,
     "mixing.cutmix_alpha": _NOT_NEGATIVE,
     "mixing.smoothing": _BELOW_1,
-    "optim.name": _one_of("adamw", "sgd"),
+    "optim.name": _one_of("adamw", "lion", "sgd"),
     "optim.schedule": _one_of("cosine", "slowfast_cosine", "steps"),
     "optim.decay_steps": (
         lambda x: all(type(i) is int and i >= 1 for i in x),

@@ -43,8 +43,8 @@ def parser() -> argparse.ArgumentParser:
     add("--num-classes", type=int, help="cut the heads: 400 of 710 takes the first 400 rows")
     add("--budgets", type=_numbers, help="tokens that heads 0, 1, .. of a fluxvit were trained for")
     add("--gelu", "--tower-gelu", choices=GELUS, help="of the blocks (of an evl: of its image "
-        "tower); default: as files beside CLIP's weights say, else quick (clip, evl), tanh "
-        "or, of an avion's own weights, exact",
+        "tower); default: as files beside CLIP's weights say, else quick (clip, evl), exact "
+        "(avion) or tanh",
     )  # fmt: skip
     return options
 

@@ -17,7 +17,7 @@ from fluxjax.tokens.tokens import CLIP_PIXELS, PixelStats
 logger = logging.getLogger(__name__)
 
 _MAX_CONFIG = 10**6  # bytes
-_GELU_OF_HF = {
+GELU_OF_HF = {
     "quick_gelu": "quick",
     "gelu": "exact",
     "gelu_python": "exact",
@@ -80,7 +80,7 @@ def _gelu_by_name(source: Path) -> dict[str, Told]:
     return {}
 
 
-def _read(folder: Path, name: str) -> dict[str, Any]:
+def read_config(folder: Path, name: str) -> dict[str, Any]:
     """The object in a JSON file; empty if there is no such file, or it is no object."""
     path = folder / name
     try:
@@ -100,7 +100,7 @@ def _object(config: Mapping[str, Any], key: str) -> dict[str, Any]:
 
 def _of_open_clip(folder: Path) -> dict[str, Told]:
     source = "open_clip_config.json"
-    config = _read(folder, source)
+    config = read_config(folder, source)
     model = _object(config, "model_cfg")
     vision = _object(model, "vision_cfg")
     width, layers = vision.get("width", 768), vision.get("layers")
@@ -114,7 +114,7 @@ def _of_open_clip(folder: Path) -> dict[str, Told]:
         "sizes": (width, layers),
         "num_heads": width // head_width,
         "gelu": gelu,
-        "image_size": _image_size(vision.get("image_size")),
+        "image_size": image_size_of(vision.get("image_size")),
         "pixels": _pixels(_object(config, "preprocess_cfg"), "mean", "std"),
         "pooling": vision.get("pool_type", "tok"),
         "epsilon": _object(vision, "norm_kwargs").get("eps", 1e-5),
@@ -124,31 +124,32 @@ def _of_open_clip(folder: Path) -> dict[str, Told]:
 
 def _of_transformers(folder: Path) -> dict[str, Told]:
     source = "config.json"
-    config = _read(folder, source)
+    config = read_config(folder, source)
     if config.get("model_type") not in ("clip", "clip_vision_model"):
         return {}
     # What it leaves out has the default of transformers' CLIPVisionConfig.
     vision = _object(config, "vision_config") if "vision_config" in config else config
     act = vision.get("hidden_act", "quick_gelu")
-    if act not in _GELU_OF_HF:
+    if act not in GELU_OF_HF:
         raise ValueError(
-            f"hidden_act {act!r} of {folder / source} is none of {sorted(_GELU_OF_HF)}; pass "
+            f"hidden_act {act!r} of {folder / source} is none of {sorted(GELU_OF_HF)}; pass "
             "weights of a model with GELU"
         )
     found = {
         "sizes": (vision.get("hidden_size", 768), vision.get("num_hidden_layers", 12)),
         "num_heads": vision.get("num_attention_heads", 12),
-        "gelu": _GELU_OF_HF[act],
-        "image_size": _image_size(vision.get("image_size")),
+        "gelu": GELU_OF_HF[act],
+        "image_size": image_size_of(vision.get("image_size")),
         "epsilon": vision.get("layer_norm_eps", 1e-5),
     }
     told = {name: Told(value, source) for name, value in found.items() if value is not None}
     processor = "preprocessor_config.json"
-    pixels = _pixels(_read(folder, processor), "image_mean", "image_std")
+    pixels = _pixels(read_config(folder, processor), "image_mean", "image_std")
     return told if pixels is None else told | {"pixels": Told(pixels, processor)}
 
 
-def _image_size(value: Any) -> int | tuple[int, int] | None:
+def image_size_of(value: Any) -> int | tuple[int, int] | None:
+    """A config's image size, a number or (height, width); None for anything else."""
     if isinstance(value, list) and len(value) == 2 and all(type(side) is int for side in value):
         return tuple(value)
     return value if type(value) is int else None

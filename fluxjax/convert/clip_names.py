@@ -55,7 +55,14 @@ def visual_state(state: Mapping[str, Any]) -> dict[str, Any]:
                 f"{len(unknown)} tensors belong to neither encoder of a CLIP: {unknown[:10]}"
             )
         state = {n.removeprefix(VISUAL): v for n, v in state.items() if n.startswith(VISUAL)}
-    return dict(state)
+    return {name: _of_images(name, value) for name, value in state.items()}
+
+
+def _of_images(name: str, value: Any) -> Any:
+    """Without the axis of time that UMT gives the patch embedding of its teacher."""
+    if name == "conv1.weight" and np.ndim(value) == 5 and np.shape(value)[2] == 1:
+        return np.asarray(value)[:, :, 0]
+    return value
 
 
 def _from_hugging_face(state: Mapping[str, Any]) -> dict[str, Any]:

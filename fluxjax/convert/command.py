@@ -132,4 +132,6 @@ def seeded_summary(model: nn.Module, variables: Mapping[str, Any], seed: int = 0
 
 def _forward(model: nn.Module, variables: Mapping[str, Any], video: np.ndarray) -> np.ndarray:
     with jax.default_matmul_precision("highest"):
-        return np.asarray(jax.jit(model.apply)(variables, video), np.float64)
+        out = jax.jit(model.apply)(variables, video)
+    # Of encoders that give their tokens, too, what is pooled of them.
+    return np.asarray(out[-1] if isinstance(out, tuple) else out, np.float64)

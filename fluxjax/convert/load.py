@@ -8,14 +8,31 @@ from typing import Any
 import flax.linen as nn
 import numpy as np
 
-from fluxjax.convert import avion, avion_rows, clip, clip_rows, evl, ffn, fluxvit, internvideo2
+from fluxjax.convert import (
+    avion,
+    avion_rows,
+    clip,
+    clip_rows,
+    evl,
+    ffn,
+    fluxvit,
+    internvideo2,
+    umt,
+    umt_rows,
+    videomae,
+)
 from fluxjax.convert.mapping import to_state
 from fluxjax.convert.states import state_of
 from fluxjax.models.avion import Avion
+from fluxjax.models.bert import Bert
 from fluxjax.models.clip_image import ClipImage
 from fluxjax.models.evl import Evl
 from fluxjax.models.fluxvit import FluxViT
 from fluxjax.models.internvideo2 import InternVideo2
+from fluxjax.models.umt import Umt
+from fluxjax.models.umt_vision import UmtClassifier, UmtVision
+from fluxjax.models.videomae import VideoMae
+from fluxjax.models.videomae_pretraining import VideoMaePretraining
 
 FAMILIES = {
     "avion": avion,
@@ -24,14 +41,22 @@ FAMILIES = {
     "ffn": ffn,
     "fluxvit": fluxvit,
     "internvideo2": internvideo2,
+    "umt": umt,
+    "videomae": videomae,
 }
 _TABLES = {
     **ffn.TABLES,
     Avion: avion_rows.rows_of,
+    Bert: umt_rows.rows_of,
     ClipImage: clip_rows.rows_of,
     Evl: evl.rows_of,
     FluxViT: fluxvit.rows_of,
     InternVideo2: internvideo2.rows_of,
+    Umt: umt_rows.rows_of,
+    UmtClassifier: umt_rows.rows_of,
+    UmtVision: umt_rows.rows_of,
+    VideoMae: videomae.rows_of,
+    VideoMaePretraining: videomae.rows_of,
 }
 
 
@@ -41,14 +66,14 @@ def load_torch(
     """Loads official weights; the architecture is inferred from their shapes.
 
     Args:
-      family: "avion", "clip", "evl", "ffn", "fluxvit" or "internvideo2".
+      family: "avion", "clip", "evl", "ffn", "fluxvit", "internvideo2", "umt" or "videomae".
       weights: path of a .pth, .pt, .bin, .safetensors or .npz file, of the index, the folder or a
         shard of weights in several files, or a mapping of the torch names to arrays. Wrappers
         ("module", "model", ..) and prefixes ("backbone.", ..) are handled.
       **overrides: what shapes cannot tell, and changes asked for: num_heads, num_frames,
         image_size, pool_num_heads, gelu, num_classes, label_map, head_key, grid, and fields of the
         model such as dtype. `load` in `fluxjax.convert.avion`, `.clip`, `.evl`, `.ffn_2d`,
-        `.ffn_3d`, `.fluxvit` and `.internvideo2` explains them.
+        `.ffn_3d`, `.fluxvit`, `.internvideo2`, `.umt` and `.videomae` explains them.
 
     The log (logger "fluxjax") tells for information where each value that shapes cannot tell comes
     from, and warns of those that are assumed.
@@ -75,8 +100,8 @@ def to_torch(model: nn.Module, variables: Mapping[str, Any]) -> dict[str, np.nda
     The exact inverse of `load_torch`: values are moved, never computed with.
 
     Args:
-      model: an Avion, ClipImage with projection, Evl, FluxViT, InternVideo2, SlowFast, Tea, Tsm or
-        UniFormer.
+      model: an Avion, Bert, ClipImage with projection, Evl, FluxViT, InternVideo2, SlowFast, Tea,
+        Tsm, Umt, UmtClassifier, UmtVision, UniFormer, VideoMae or VideoMaePretraining.
       variables: of that model.
 
     Raises:

@@ -35,6 +35,16 @@ def _conv_patch(arrays: Sequence[np.ndarray], shape: tuple[int, ...]) -> np.ndar
     return kernel[:, :, None]
 
 
+def tubelet_kernel(tubelet: int, patch: int) -> Layout:
+    """Conv3d kernel [C, 3, t, p, p] <-> matrix [t*p*p*3, C]; our tokens have channels fastest."""
+
+    def join(arrays, shape):
+        blocks = arrays[0].reshape(tubelet, patch, patch, 3, shape[0])
+        return blocks.transpose(4, 3, 0, 1, 2)
+
+    return Layout(lambda x: (x.transpose(2, 3, 4, 1, 0).reshape(-1, x.shape[0]),), join)
+
+
 AS_IS = Layout(lambda x: (x,), lambda arrays, shape: arrays[0])
 TRANSPOSED = Layout(lambda x: (x.T,), lambda arrays, shape: arrays[0].T)
 VECTOR = Layout(lambda x: (x.reshape(-1),), lambda arrays, shape: arrays[0].reshape(shape))
@@ -133,6 +143,13 @@ def layer_norm(name: str, path: str, size: int) -> list[Row]:
         vector(f"{name}.weight", f"{inner}/scale", size),
         vector(f"{name}.bias", f"{inner}/bias", size),
     ]
+
+
+def tubelet_rows(name: str, path: str, width: int, tubelet: int, patch: int) -> list[Row]:
+    """A patch embedding whose convolution [C, 3, t, p, p] covers t frames, and its bias."""
+    shape = (width, 3, tubelet, patch, patch)
+    weight = Row(f"{name}.weight", shape, (f"{path}/kernel",), tubelet_kernel(tubelet, patch))
+    return [weight, vector(f"{name}.bias", f"{path}/bias", width)]
 
 
 def to_variables(

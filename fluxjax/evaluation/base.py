@@ -72,6 +72,7 @@ class Table:
       unreadable: names of those among them that could not be read.
       answers: for every video, where classes are told apart; the writer makes files of them.
       names: of the videos that were counted, in order; read only when it is called.
+      picture: [H, W, 3] uint8, where there is something to look at.
     """
 
     name: str
@@ -84,6 +85,7 @@ class Table:
     unreadable: tuple[str, ...] = ()
     answers: Answers | None = None
     names: Callable[[], Sequence[str]] | None = None
+    picture: np.ndarray | None = None
 
 
 class Evaluator(Protocol):

@@ -137,8 +137,8 @@ class Passes:
         return self._programs[key]
 
     def put(self, batch: HostBatch) -> dict[str, jax.Array]:
-        """A host batch on the devices, but for the numbers of its examples."""
-        return meshes.put_batch({k: v for k, v in batch.items() if k != "example"}, self._mesh)
+        """A host batch on the devices."""
+        return meshes.put_batch(batch, self._mesh)
 
 
 class Pass:

@@ -9,6 +9,7 @@ from fluxjax.evaluation.classification import Classification
 from fluxjax.evaluation.epic_kitchens import MultiInstanceRetrieval, VerbsNounsActions
 from fluxjax.evaluation.held_out import HeldOutLoss
 from fluxjax.evaluation.probes import Knn, LinearProbe
+from fluxjax.evaluation.reconstructions import Reconstructions
 from fluxjax.evaluation.retrieval import Retrieval
 from fluxjax.evaluation.zero_shot import ZeroShot
 from fluxjax.tasks.base import Task
@@ -19,8 +20,8 @@ Kind = Callable[[Task, jax.sharding.Mesh, EvalData], Evaluator]
 _KINDS: dict[str, Kind] = {
     kind.name: kind
     for kind in (
-        Classification, HeldOutLoss, Knn, LinearProbe, Retrieval, ZeroShot, MultiInstanceRetrieval,
-        VerbsNounsActions,
+        Classification, HeldOutLoss, Knn, LinearProbe, Reconstructions, Retrieval, ZeroShot,
+        MultiInstanceRetrieval, VerbsNounsActions,
     )
 }  # fmt: skip
 

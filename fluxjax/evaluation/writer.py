@@ -7,6 +7,9 @@ import pathlib
 from collections.abc import Sequence
 from typing import Protocol
 
+import numpy as np
+from PIL import Image
+
 from fluxjax.evaluation.base import Row, Table
 from fluxjax.evaluation.confusion import draw_confusion
 from fluxjax.evaluation.tables import markdown_table, replace_text
@@ -19,6 +22,13 @@ class ScalarWriter(Protocol):
 
     def write_scalars(self, step: int, scalars: dict[str, float]) -> None:
         """Writes the values of a step."""
+
+
+class PictureWriter(Protocol):
+    """CLU's metric writers that take pictures."""
+
+    def write_images(self, step: int, images: dict[str, np.ndarray]) -> None:
+        """Writes pictures [N, H, W, 3] uint8 of a step."""
 
 
 def format_table(table: Table) -> str:
@@ -35,7 +45,7 @@ def format_table(table: Table) -> str:
 def write_tables(tables: Sequence[Table], folder: pathlib.Path, step: int | None) -> None:
     """Writes FILE.json and FILE.csv of every table, each whole or not at all.
 
-    Of a table with answers also per_class.csv and confusion.png.
+    Of a table with answers also per_class.csv and confusion.png, of one with a picture FILE.png.
 
     Args:
       tables: what was measured.
@@ -56,6 +66,10 @@ def write_tables(tables: Sequence[Table], folder: pathlib.Path, step: int | None
             temporary = folder / "confusion.png.tmp"
             draw_confusion(table.answers, temporary)
             temporary.replace(folder / "confusion.png")
+        if table.picture is not None:
+            temporary = folder / f"{table.file}.png.tmp"
+            Image.fromarray(table.picture).save(temporary, format="png")
+            temporary.replace(folder / f"{table.file}.png")
 
 
 def write_predictions(table: Table, folder: pathlib.Path) -> None:
@@ -93,3 +107,10 @@ def write_scalars(tables: Sequence[Table], writer: ScalarWriter, step: int) -> N
     """Writes `scalars_of` the tables, with eval/ before every name."""
     scalars = scalars_of(tables)
     writer.write_scalars(step, {f"eval/{name}": value for name, value in scalars.items()})
+
+
+def write_pictures(tables: Sequence[Table], writer: PictureWriter, step: int) -> None:
+    """The picture of every table that has one, as eval/TABLE."""
+    pictures = {f"eval/{t.name}": t.picture[None] for t in tables if t.picture is not None}
+    if pictures:
+        writer.write_images(step, pictures)

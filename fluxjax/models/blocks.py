@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from fluxjax.models.attention import attention, attention_with_weights
+from fluxjax.models.attention import attention, attention_with_sharpness
 from fluxjax.models.layers import (
     Affine,
     DropPath,
@@ -22,7 +22,7 @@ from fluxjax.models.layers import (
     rows_of,
     uniform_init,
 )
-from fluxjax.tokens.merging import Merged, merge, saliency
+from fluxjax.tokens.merging import Merged, foreground, merge, merge_count, unmerged
 
 
 @flax.struct.dataclass
@@ -36,6 +36,32 @@ class Merging:
 
     r: float = flax.struct.field(pytree_node=False)
     mass: jax.Array | None
+
+
+def merges(merging: Merging | None, tokens: int, protect_first: bool = False) -> bool:
+    """Whether a block merges any of so many tokens; else its attention needs no sharpness."""
+    return merging is not None and merge_count(tokens, merging.r, protect_first) > 0
+
+
+def merged(
+    x: jax.Array,
+    sharp: jax.Array | None,
+    valid: jax.Array | None,
+    merging: Merging,
+    protect_first: bool = False,
+) -> Merged:
+    """Tokens [B, N, C] after the merge of a block, between attention and MLP (vid-TLDR).
+
+    Args:
+      x: [B, N, C].
+      sharp: [B, N], how sharply each attends; None: none merges.
+      valid: [B, N] bool, a prefix; None: all.
+      merging: how many, and what merged before.
+      protect_first: the first token (cls) stays.
+    """
+    if sharp is None:
+        return unmerged(x, merging.mass, valid)
+    return merge(x, foreground(sharp, valid), merging.r, merging.mass, valid, protect_first)
 
 
 class PatchEmbed(nn.Module):
@@ -70,12 +96,11 @@ class SelfAttention(nn.Module):
         x: jax.Array,
         valid: jax.Array | None,
         mass: jax.Array | None = None,
-        return_weights: bool = False,
+        return_sharpness: bool = False,
     ) -> jax.Array | tuple[jax.Array, jax.Array]:
-        """[B, N, C], valid [B, N] bool or None -> [B, N, C].
+        """[B, N, C], valid [B, N] bool or None -> [B, N, C]; keys count `mass` [B, N] times.
 
-        With `return_weights` also the softmax [B, H, N, N], and keys count `mass` times, see
-        `attention_with_weights`; the back end is then always "xla", which has them.
+        With `return_sharpness` also that of each token [B, N], see `attention_with_sharpness`.
         """
         b, n, width = x.shape
         dense = {"kernel_init": linear_init, "dtype": self.dtype}
@@ -85,17 +110,17 @@ class SelfAttention(nn.Module):
         q = RMSNorm(dtype=self.dtype, name="q_norm")(q)
         k = RMSNorm(dtype=self.dtype, name="k_norm")(k)
         q, k, heads_v = (y.reshape(b, n, self.num_heads, -1) for y in (q, k, v))
-        if return_weights:
-            out, weights = attention_with_weights(q, k, heads_v, valid=valid, mass=mass)
+        if return_sharpness:
+            out, sharp = attention_with_sharpness(q, k, heads_v, valid=valid, mass=mass)
         else:
-            out, weights = attention(q, k, heads_v, valid=valid, backend=self.backend), None
+            out = attention(q, k, heads_v, valid=valid, mass=mass, backend=self.backend)
         out = out.reshape(b, n, width)
         if self.lpe:
             out = out + Affine(dtype=self.dtype, name="lpe")(v)
         out = nn.Dense(width, kernel_init=self.out_init, dtype=self.dtype, name="proj")(
             rows_of(out)  # see `scale_channels`
         ).reshape(x.shape)
-        return (out, weights) if return_weights else out
+        return (out, sharp) if return_sharpness else out
 
 
 class Block(nn.Module):
@@ -118,7 +143,7 @@ class Block(nn.Module):
         """[B, N, C], valid [B, N] bool or None -> [B, N, C]; with `merging` a `Merged`.
 
         Tokens merge between attention and MLP (vid-TLDR); the first one, cls, stays. What became
-        of each token is sown as intermediate "assignment".
+        of each token is sown as intermediate "assignment". Where none are to merge, mass counts.
         """
         out_init = nn.initializers.normal(0.02 / np.sqrt(2.0 * (self.depth_index + 1)))
         common = {"dtype": self.dtype, "out_init": out_init}
@@ -126,23 +151,23 @@ class Block(nn.Module):
         attend = SelfAttention(
             self.num_heads, backend=self.backend, lpe=self.lpe, name="attn", **common
         )
-        if merging is None:
-            y = attend(y, valid)
+        mass, sharp = None if merging is None else merging.mass, None
+        if merges(merging, x.shape[1], protect_first=True):
+            y, sharp = attend(y, valid, mass, return_sharpness=True)
         else:
-            y, weights = attend(y, valid, merging.mass, return_weights=True)
+            y = attend(y, valid, mass)
         x = x + DropPath(self.drop_path)(LayerScale(self.layer_scale, name="ls1")(y), train)
         if merging is not None:
-            salience = saliency(weights, valid)
-            merged = merge(x, salience, merging.r, merging.mass, valid, protect_first=True)
-            self.sow("intermediates", "assignment", merged.assignment)
-            x = merged.values
+            left = merged(x, sharp, valid, merging, protect_first=True)
+            self.sow("intermediates", "assignment", left.assignment)
+            x = left.values
         y = RMSNorm(dtype=self.dtype, name="norm2")(x)
         hidden = int(x.shape[-1] * self.mlp_ratio)
         y = Mlp(hidden, gelu=self.gelu, name="mlp", **common)(y)
         x = x + DropPath(self.drop_path)(LayerScale(self.layer_scale, name="ls2")(y), train)
         # Whatever the parameters' sharding, activations are cut along the batch only.
         x = nn.with_logical_constraint(x, ("batch", None, None))
-        return x if merging is None else merged.replace(values=x)
+        return x if merging is None else left.replace(values=x)
 
 
 # What the forward pass of a block keeps for its gradient; the rest is computed again.

@@ -15,7 +15,9 @@ BLOCK = 2**20  # entries of the table that are alive at once; in float32 4 MiB, 
 
 
 @jax.custom_vjp
-def blockwise_attention(q: jax.Array, k: jax.Array, v: jax.Array, valid: jax.Array) -> jax.Array:
+def blockwise_attention(
+    q: jax.Array, k: jax.Array, v: jax.Array, valid: jax.Array, bias: jax.Array
+) -> jax.Array:
     """Attention as in `fluxjax.models.attention.attention`; no forward-mode differentiation.
 
     Heads are a loop and clips a batch, so clips may be sharded over devices.
@@ -25,19 +27,20 @@ def blockwise_attention(q: jax.Array, k: jax.Array, v: jax.Array, valid: jax.Arr
       k: [B, M, H, D].
       v: [B, M, H, D].
       valid: [B, M] bool, or [1, 1] True for all keys.
+      bias: [B, M] or [1, 1] float32, added to a key's logits; without gradient.
 
     Returns:
       [B, N, H, D] in v's dtype.
     """
-    return _forward(q, k, v, valid)[0]
+    return _forward(q, k, v, valid, bias)[0]
 
 
-def _forward(q, k, v, valid):
+def _forward(q, k, v, valid, bias):
     def head(qkv):
         q, k, v = qkv
 
         def block(q):
-            logits = _logits(q, k, valid)
+            logits = _logits(q, k, valid, bias)
             peak = jnp.max(logits, axis=-1, keepdims=True)
             weights = jnp.exp(logits - peak)
             total = jnp.sum(weights, axis=-1, keepdims=True)
@@ -49,11 +52,11 @@ def _forward(q, k, v, valid):
 
     out, peak, share = jax.lax.map(head, tuple(_heads_first(x) for x in (q, k, v)))
     out = _heads_last(jax.vmap(functools.partial(_join, rows=q.shape[1]))(out))
-    return out, (q, k, v, valid, out, peak, share)
+    return out, (q, k, v, valid, bias, out, peak, share)
 
 
 def _backward(saved, gradient):
-    q, k, v, valid, out, peak, share = saved
+    q, k, v, valid, bias, out, peak, share = saved
     # The softmax's gradient needs the sum over keys of weight times gradient: out . gradient.
     along = jnp.sum(out.astype(jnp.float32) * gradient.astype(jnp.float32), axis=-1, keepdims=True)
 
@@ -62,7 +65,7 @@ def _backward(saved, gradient):
 
         def block(sums, parts):
             q, gradient, along, peak, share = parts
-            weights = jnp.exp(_logits(q, k, valid) - peak) * share
+            weights = jnp.exp(_logits(q, k, valid, bias) - peak) * share
             slope = weights * (_product("bnd,bmd->bnm", gradient, v) - along)
             if valid.size > 1:  # matters for a clip without any valid key only
                 slope = jnp.where(valid[:, None], slope, 0)
@@ -83,7 +86,7 @@ def _backward(saved, gradient):
     results = (
         _heads_last(result).astype(x.dtype) for result, x in zip(results, (q, k, v), strict=True)
     )
-    return (*results, None)
+    return (*results, None, None)
 
 
 blockwise_attention.defvjp(_forward, _backward)
@@ -93,8 +96,10 @@ def _product(formula: str, a: jax.Array, b: jax.Array) -> jax.Array:
     return jnp.einsum(formula, a, b, preferred_element_type=jnp.float32)
 
 
-def _logits(q: jax.Array, k: jax.Array, valid: jax.Array) -> jax.Array:
+def _logits(q: jax.Array, k: jax.Array, valid: jax.Array, bias: jax.Array) -> jax.Array:
     logits = _product("bnd,bmd->bnm", q, k)
+    if bias.size > 1:
+        logits = logits + bias[:, None]
     if valid.size == 1:
         return logits
     return jnp.where(valid[:, None], logits, jnp.finfo(jnp.float32).min)

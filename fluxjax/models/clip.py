@@ -40,7 +40,7 @@ class TowerFeatures(NamedTuple):
     Attributes:
       layers: of every block, [B, T, L, ..] each, shallow blocks first.
       places: [B, K] int32, ascending, the places row * width + column whose tokens were kept, the
-        same ones in every frame; None where all are there, in this order.
+        same ones in every frame, or [B, T, K]; None where all are there, in this order.
     """
 
     layers: tuple[LayerFeatures, ...]
@@ -206,13 +206,16 @@ class TowerBase(TowerFields, kw_only=True):
 class ClipTower(TowerBase, kw_only=True):
     """CLIP's image tower over the frames of clips."""
 
-    def __call__(self, tokens: Tokens, budget: int | None = None) -> TowerFeatures:
+    def __call__(
+        self, tokens: Tokens, budget: int | None = None, places: jax.Array | None = None
+    ) -> TowerFeatures:
         """Features of every frame.
 
         Args:
           tokens: pixels [B, N, patch*patch*3] of clips on one static grid, without padding.
           budget: tokens kept a clip before the first block, cls tokens not counted: the places
             that change most over the clip, the same in all frames (see `top_places`). None: all.
+          places: [B, T, K] int32, the tokens kept of each frame; instead of a budget.
 
         Returns:
           Features [B, T, 1+K, ..] in the compute dtype of every block.
@@ -222,7 +225,6 @@ class ClipTower(TowerBase, kw_only=True):
         """
         grid = one_grid(tokens, "the CLIP image tower")
         x = self._embedded(tokens)
-        places = None
         if budget is not None and budget < x.shape[1]:
             scores = group_dynamic_scores(tokens.replace(values=jax.lax.stop_gradient(x)))
             places = top_places(scores, grid, budget)

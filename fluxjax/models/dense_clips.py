@@ -34,8 +34,14 @@ def one_grid(tokens: Tokens, what: str) -> tuple[int, int, int]:
 
 
 def take_places(x: jax.Array, places: jax.Array | None) -> jax.Array:
-    """Of every frame the tokens at `places` [B, K]: [B, T, N, ..] -> [B, T, K, ..]."""
+    """Of every frame the tokens at some places: [B, T, N, ..] -> [B, T, K, ..].
+
+    Args:
+      x: [B, T, N, ..].
+      places: [B, K] int32, the same ones in every frame, or [B, T, K]; None: all.
+    """
     if places is None:
         return x
-    index = places.reshape(places.shape[0], 1, -1, *[1] * (x.ndim - 3))
+    places = places if places.ndim == 3 else places[:, None]
+    index = places.reshape(*places.shape, *[1] * (x.ndim - 3))
     return jnp.take_along_axis(x, index, axis=2)

@@ -10,6 +10,7 @@ from typing import Any
 import flax.linen as nn
 
 from fluxjax.models.avion import Avion
+from fluxjax.models.bert import Bert
 from fluxjax.models.clip_image import ClipImage
 from fluxjax.models.evl import Evl
 from fluxjax.models.fluxvit import FluxViT
@@ -18,6 +19,9 @@ from fluxjax.models.frame_flexible.tea import Tea
 from fluxjax.models.frame_flexible.tsm import Tsm
 from fluxjax.models.frame_flexible.uniformer import UniFormer
 from fluxjax.models.internvideo2 import InternVideo2
+from fluxjax.models.umt_sizes import SIZES as UMT_SIZES
+from fluxjax.models.videomae import VideoMae
+from fluxjax.models.videomae_pretraining import VideoMaePretraining
 
 _CLIP_L14 = {
     "width": 1024, "depth": 24, "num_heads": 16, "patch": 14, "grid": (16, 16), "embedding": 768,
@@ -27,6 +31,30 @@ _EVL_L14 = {
     "width": 1024, "depth": 24, "num_heads": 16, "patch": 14, "grid": (16, 16),
     "qkv_width": 1024, "decoder_heads": 16,
 }  # fmt: skip
+
+# Encoder and decoder of each size.
+_VIDEOMAE = {
+    "ti8": (
+        {"width": 128, "depth": 4, "num_heads": 4, "patch": 8, "grid": (6, 6), "num_frames": 8},
+        {"decoder_width": 64, "decoder_depth": 2, "decoder_heads": 2},
+    ),
+    "s16": (
+        {"width": 384, "depth": 12, "num_heads": 6},
+        {"decoder_width": 192, "decoder_depth": 4, "decoder_heads": 3},
+    ),
+    "b16": (
+        {"width": 768, "depth": 12, "num_heads": 12},
+        {"decoder_width": 384, "decoder_depth": 4, "decoder_heads": 6},
+    ),
+    "l16": (
+        {"width": 1024, "depth": 24, "num_heads": 16},
+        {"decoder_width": 512, "decoder_depth": 12, "decoder_heads": 8},
+    ),
+    "h16": (
+        {"width": 1280, "depth": 32, "num_heads": 16},
+        {"decoder_width": 640, "decoder_depth": 12, "decoder_heads": 8},
+    ),
+}
 
 _AVION_L14 = {
     "width": 1024, "depth": 24, "num_heads": 16, "patch": 14, "grid": (16, 16),
@@ -58,6 +86,8 @@ _MODELS: dict[str, tuple[type[nn.Module], dict[str, Any]]] = {
     "avion_b16": (Avion, {}),
     "avion_l14": (Avion, _AVION_L14),
     "avion_l14_336": (Avion, _AVION_L14 | {"grid": (24, 24)}),
+    "bert_base": (Bert, {}),
+    "bert_large": (Bert, {"width": 1024, "depth": 24, "num_heads": 16, "hidden": 4096}),
     "clip_ti8": (
         ClipImage,
         {"width": 64, "depth": 4, "num_heads": 4, "patch": 8, "grid": (6, 6), "embedding": 64},
@@ -119,6 +149,12 @@ _MODELS: dict[str, tuple[type[nn.Module], dict[str, Any]]] = {
     ),  # fmt: skip
     **_frame_flexible("uniformer_s", UniFormer, 16),
     **_frame_flexible("uniformer_b", UniFormer, 16, layers=(5, 8, 20, 7)),
+    **UMT_SIZES,
+    **{f"videomae_{size}": (VideoMae, encoder) for size, (encoder, _) in _VIDEOMAE.items()},
+    **{
+        f"videomae_{size}_pretrain": (VideoMaePretraining, encoder | decoder)
+        for size, (encoder, decoder) in _VIDEOMAE.items()
+    },
 }
 
 

@@ -43,7 +43,8 @@ def add_sampling_option(options: argparse.ArgumentParser) -> None:
     """--sampling: how frames are chosen."""
     options.add_argument(
         "--sampling",
-        help="which frames: sparse, ssv2, dense:STRIDE or time:SECONDS; default: as in training",
+        help="which frames: sparse, ssv2, interval, dense:STRIDE, time:SECONDS or fps:RATE; "
+        "default: as in training",
     )
 
 

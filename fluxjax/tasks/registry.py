@@ -12,6 +12,10 @@ from fluxjax.tasks.classify_features import ClassifyFeaturesTask
 from fluxjax.tasks.contrast import ContrastTask
 from fluxjax.tasks.contrast import keys as contrast_keys
 from fluxjax.tasks.frame_flexible import FrameFlexibleTask, frame_flexible_keys
+from fluxjax.tasks.reconstruct import ReconstructTask
+from fluxjax.tasks.reconstruct import keys as reconstruct_keys
+from fluxjax.tasks.retrieve import RetrieveTask
+from fluxjax.tasks.retrieve import keys as retrieve_keys
 
 
 def _classify(config: ConfigDict) -> Task:
@@ -25,10 +29,14 @@ _TASKS: dict[str, Callable[[ConfigDict], Task]] = {
     "classify_features": ClassifyFeaturesTask,
     "contrast": ContrastTask,
     "frame_flexible": FrameFlexibleTask,
+    "reconstruct": ReconstructTask,
+    "retrieve": RetrieveTask,
 }
 _KEYS: dict[str, Callable[[], ConfigDict]] = {
     "contrast": contrast_keys,
     "frame_flexible": frame_flexible_keys,
+    "reconstruct": reconstruct_keys,
+    "retrieve": retrieve_keys,
 }
 
 

@@ -38,17 +38,31 @@ class Merged:
     assignment: jax.Array
 
 
+def unmerged(values: jax.Array, mass: jax.Array | None, valid: jax.Array | None) -> Merged:
+    """What a merge of no tokens of [B, N, C] gives; mass and valid [B, N] as in `merge`."""
+    valid = jnp.ones(values.shape[:2], bool) if valid is None else valid
+    mass = jnp.ones(values.shape[:2], jnp.float32) if mass is None else mass
+    itself = jnp.arange(values.shape[1], dtype=jnp.int32)
+    return Merged(values, mass, valid, jnp.where(valid, itself, -1))
+
+
+def sharpness(weights: jax.Array) -> jax.Array:
+    """Negative entropy of the rows of attention (vid-TLDR, equation 5): [.., M] -> [..] float32.
+
+    The official code gives NaN for a probability that underflows to 0. Here 0 ln 0 = 0.
+    """
+    weights = weights.astype(jnp.float32)
+    return jnp.sum(xlogy(weights, weights), axis=-1)
+
+
 def saliency(
     weights: jax.Array, valid: jax.Array | None = None, measure: str = "entropy"
 ) -> jax.Array:
-    """How much each token stands out, from how sharply it attends (vid-TLDR, equation 5 and 6).
-
-    The official code gives NaN for a probability that underflows to 0 and for clips whose tokens
-    all attend alike. Here 0 ln 0 = 0, and where nothing stands out every token counts fully.
+    """How much each token stands out, from how it attends; see `foreground`.
 
     Args:
       weights: [B, H, N, N] softmaxed attention, queries before keys, without the mass term.
-      valid: [B, N] bool, None for all. Padding has no say in the normalisation and gets 0.
+      valid: [B, N] bool, None for all.
       measure: "entropy" (sharp attention is salient) or "gini" (1 - sum of squares, as FluxViT's
         copy of the code offers; diffuse attention is salient, the opposite order).
 
@@ -59,12 +73,25 @@ def saliency(
       ValueError: on an unknown measure.
     """
     mean = jnp.mean(weights.astype(jnp.float32), axis=1)
-    if measure == "entropy":
-        score = jnp.sum(xlogy(mean, mean), axis=-1)
-    elif measure == "gini":
-        score = 1.0 - jnp.sum(jnp.square(mean), axis=-1)
-    else:
+    if measure not in ("entropy", "gini"):
         raise ValueError(f"unknown saliency measure {measure!r}; choose 'entropy' or 'gini'")
+    gini = measure == "gini"
+    return foreground(1.0 - jnp.sum(jnp.square(mean), axis=-1) if gini else sharpness(mean), valid)
+
+
+def foreground(score: jax.Array, valid: jax.Array | None = None) -> jax.Array:
+    """Saliency from raw scores such as `sharpness` (vid-TLDR, equation 6).
+
+    The official code gives NaN for clips whose tokens all score alike. Here, where nothing stands
+    out, every token counts fully.
+
+    Args:
+      score: [B, N] float32, more is more salient.
+      valid: [B, N] bool, None for all. Padding has no say in the normalisation and gets 0.
+
+    Returns:
+      [B, N] float32 in [0, 1]; below the mean, the background, exactly 0.
+    """
     valid = jnp.ones(score.shape, bool) if valid is None else valid
     low = jnp.min(score, axis=1, keepdims=True, where=valid, initial=jnp.inf)
     high = jnp.max(score, axis=1, keepdims=True, where=valid, initial=-jnp.inf)

@@ -132,11 +132,13 @@ def shardings(tree: Any, mesh: Mesh) -> Any:
 
 
 def put_batch(batch: Mapping[str, np.ndarray], mesh: Mesh) -> dict[str, jax.Array]:
-    """This process's rows of a host batch -> global arrays; the copy runs asynchronously."""
+    """This process's rows of a host batch -> global arrays; the copy runs asynchronously.
+
+    Numbers of examples, int64 on the host, are int32 on devices, as JAX has integers.
+    """
     sharding = batch_sharding(mesh)
-    return {
-        name: jax.make_array_from_process_local_data(sharding, rows) for name, rows in batch.items()
-    }
+    rows = {n: x.astype(np.int32) if x.dtype == np.int64 else x for n, x in batch.items()}
+    return {n: jax.make_array_from_process_local_data(sharding, x) for n, x in rows.items()}
 
 
 def abstract(tree: Any, placement: Any) -> Any:

@@ -33,7 +33,8 @@ class Writers:
         from clu import metric_writers
 
         self.log_file = LogFile(workdir / LOG) if first else None
-        writers = [metric_writers.SummaryWriter(str(workdir)), self.log_file] if first else []
+        self._tensorboard = metric_writers.SummaryWriter(str(workdir)) if first else None
+        writers = [self._tensorboard, self.log_file] if first else []
         if first and config.wandb:
             writers.append(WandbWriter(workdir, config))
         self._writers = metric_writers.MultiWriter(writers)
@@ -46,6 +47,11 @@ class Writers:
     def write_scalars(self, step: int, scalars: Mapping[str, Any]) -> None:
         """Writes the values of a step."""
         self._writers.write_scalars(step, scalars)
+
+    def write_images(self, step: int, images: Mapping[str, Any]) -> None:
+        """Pictures [N, H, W, 3] uint8 of a step, to TensorBoard."""
+        if self._tensorboard is not None:
+            self._tensorboard.write_images(step, images)
 
     def close(self) -> None:
         """Writes what waits, and ends."""

@@ -24,9 +24,16 @@ def _sgd(
     return decay, optax.trace(optim.momentum, optim.nesterov)
 
 
+def _lion(
+    optim: ConfigDict, decay: optax.GradientTransformation
+) -> tuple[optax.GradientTransformation, ...]:
+    """The sign of a mean of gradients (arXiv 2302.06675) and, beside it, the decay."""
+    return optax.scale_by_lion(optim.b1, optim.b2), decay
+
+
 # (config.optim, weight decay of the groups) -> the steps from a gradient to an update of rate 1
 RULES: Mapping[str, Callable[..., tuple[optax.GradientTransformation, ...]]] = (
-    types.MappingProxyType({"adamw": _adamw, "sgd": _sgd})
+    types.MappingProxyType({"adamw": _adamw, "lion": _lion, "sgd": _sgd})
 )
 
 

@@ -86,11 +86,11 @@ class Fixture:
 def _spelled_out(text):
     """Tolerances written as "fp32: atol 2e-5 rtol 1e-4" or "a/b atol 3e-5 rtol 2e-4; c atol .."."""
     bounds = {}
-    for part in text.split(";"):
+    for part in re.split("[;,]", text):
         kind = re.split("[: ]", part.strip())[0]
         found = {key: float(x) for key, x in re.findall(r"(atol|rtol) ([0-9.e-]+)", part)}
         for name in (kind, *kind.split("/")):
-            bounds["default" if name == "fp32" else name] = found
+            bounds["default" if name in ("fp32", "atol") else name] = found
     return bounds
 
 

@@ -10,7 +10,7 @@ from jax.experimental.pallas import tpu as pltpu
 
 from fluxjax.models import attention as attention_module
 from fluxjax.models import blockwise, pallas_attention
-from fluxjax.models.attention import attention
+from fluxjax.models.attention import attention, attention_with_sharpness
 from fluxjax.models.attention_choice import Place
 from fluxjax.training.mesh import activations_on, make_mesh
 
@@ -109,7 +109,7 @@ def test_attention_in_blocks_keeps_half_precision_close():
     rng = np.random.default_rng(0)
     q, k, v = (jnp.asarray(rng.standard_normal((1, 64, 2, 32)), jnp.bfloat16) for _ in range(3))
     seen = jnp.ones((1, 1), bool)
-    out = blockwise.blockwise_attention(q * 32**-0.5, k, v, seen)
+    out = blockwise.blockwise_attention(q * 32**-0.5, k, v, seen, jnp.zeros((1, 1)))
     assert out.dtype == jnp.bfloat16
     np.testing.assert_allclose(
         out.astype(jnp.float32), attention(q, k, v).astype(jnp.float32), rtol=0.02, atol=0.01
@@ -122,3 +122,55 @@ def test_long_clips_do_not_hold_the_table_of_all_pairs():
     gradient = jax.grad(lambda q, k, v: jnp.sum(attention(q, k, v) ** 2), argnums=(0, 1, 2))
     memory = jax.jit(gradient).lower(shape, shape, shape).compile().memory_analysis()
     assert memory.temp_size_in_bytes < 40 * 2**20
+
+
+@pytest.mark.parametrize("backend", ["xla", "blockwise", "pallas"])
+def test_a_key_of_mass_two_counts_like_two_keys(monkeypatch, backend):
+    rng = np.random.default_rng(0)
+    q, k, v = (jnp.asarray(rng.standard_normal((2, n, 2, 8), np.float32)) for n in (9, 6, 6))
+    mass = jnp.asarray([[1, 2, 1, 3, 1, 1], [2, 1, 1, 1, 1, 1]], jnp.float32)
+
+    def twice(x, b):
+        return jnp.repeat(x[b : b + 1], mass[b].astype(int), axis=1)
+
+    expected = [attention(q[b : b + 1], twice(k, b), twice(v, b), backend="xla") for b in (0, 1)]
+
+    def kernel(q, k, v, valid):
+        return attention(q, k, v, valid=valid, backend="xla")
+
+    monkeypatch.setattr(attention_module, "pallas_attention", kernel)
+    pretend(monkeypatch, Place("tpu" if backend == "pallas" else "cpu"))
+    out = attention(q, k, v, mass=mass, backend=backend)
+    np.testing.assert_allclose(out, jnp.concatenate(expected), rtol=2e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("block", [2**20, 500])
+def test_sharpness_and_attention_in_blocks_of_queries(monkeypatch, block):
+    """Equal to the whole table, forward and backward, for clips with padding and mass."""
+    monkeypatch.setattr(attention_module, "BLOCK", block)
+    rng = np.random.default_rng(0)
+    q, k, v, weight = (
+        jnp.asarray(rng.standard_normal((2, 13, 2, 8), np.float32)) for _ in range(4)
+    )
+    mass = jnp.asarray(rng.uniform(1, 4, (2, 13)), jnp.float32)
+    valid = jnp.arange(13)[None] < jnp.array([[13], [9]])
+
+    def value(q, k, v, attend):
+        out = attend(q, k, v, valid=valid, mass=mass)
+        return jnp.sum(jnp.sin(out) * weight), out
+
+    def in_blocks(*args, **options):
+        out, sharp = attention_with_sharpness(*args, **options)
+        return out + 0 * jnp.sum(sharp)  # has no gradient
+
+    gradients = [
+        jax.jit(jax.grad(lambda q, k, v, attend=attend: value(q, k, v, attend), (0, 1, 2), True))
+        for attend in (attention, in_blocks)
+    ]
+    assert_close(*(gradient(q, k, v) for gradient in gradients))
+    logits = np.einsum("bnhd,bmhd->bhnm", q, k) * 8**-0.5
+    weights = np.exp(logits) * np.asarray(valid)[:, None, None]
+    mean = (weights / weights.sum(axis=-1, keepdims=True)).mean(axis=1)
+    entropy = -np.sum(mean * np.log(np.where(mean == 0, 1, mean)), axis=-1)
+    _, sharp = jax.jit(attention_with_sharpness)(q, k, v, valid=valid, mass=mass)
+    np.testing.assert_allclose(sharp, -entropy, rtol=1e-5)
