@@ -74,9 +74,7 @@ def load(
       ValueError: on a keyword that is needed, unknown, or contradicts the shapes.
     """
     hugging_face = is_hugging_face(state)
-    state = plain_state(state)
-    if head_key is not None and not any(name in state for name in _HEAD):
-        state = _trunk_of(state)
+    state = _named(state, head_key)
     kind = VideoMaePretraining if has_decoder(state) else VideoMae
     check_fields(load, kind, fields, _INFERRED)
     state, num_classes = _with_head(state, num_classes, label_map, head_key)
@@ -97,11 +95,13 @@ def load(
     return model, _variables(model, state, head_key)
 
 
-def _trunk_of(state: Mapping[str, Any]) -> dict[str, Any]:
-    """What fine-tuning takes of pre-trained weights: all blocks, not the final norm."""
-    return {
-        name: value for name, value in state.items() if name.startswith(("patch_embed.", "blocks."))
-    }
+def _named(state: Mapping[str, Any], head_key: jax.Array | None) -> dict[str, Any]:
+    """Plain names; of pre-trained weights for a new head only embedding and blocks."""
+    state = plain_state(state)
+    if head_key is None or any(name in state for name in _HEAD):
+        return state
+    trunk = ("patch_embed.", "blocks.")
+    return {name: value for name, value in state.items() if name.startswith(trunk)}
 
 
 def _with_head(
