@@ -35,9 +35,9 @@ from fluxjax.training.compilation import compile_program
 class Torch:
     """The other process."""
 
-    def __init__(self, python: str, setup: dict):
+    def __init__(self, python: str, setup: dict, worker: str = "benchmarks.torch_worker"):
         """Starts it."""
-        command = [python, "-m", "benchmarks.torch_worker"]
+        command = [python, "-m", worker]
         pipe = subprocess.PIPE
         self._process = subprocess.Popen(command, stdin=pipe, stdout=pipe, text=True)
         self.about = self.ask(setup)
