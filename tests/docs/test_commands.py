@@ -40,12 +40,19 @@ _EVL = [
     "--config.eval.grids=('8x48',)", "--config.eval.budgets=(72,)",
     *(option.replace("--config.", "--config.pretrain.") for option in _TOWER),
 ]  # fmt: skip
+_VIDEOMAE = [*_TOWER, "--config.eval.grids=('8x48',)"]
+_VIDEOMAE_BOTH = [
+    *_VIDEOMAE, "--config.pretrain.eval.evaluators=('held_out','reconstructions')",
+    *(option.replace("--config.", "--config.pretrain.") for option in _TOWER),
+]  # fmt: skip
 CONFIGS = {
     "configs/fluxvit_ti.py": _FLUXVIT,
     "configs/fluxvit_s.py": _FLUXVIT,
     "configs/finetune.py:cpu": _FLUXVIT,
     "configs/evl_demo.py": _EVL,
     "configs/evl_demo.py:frame": _TOWER,
+    "configs/videomae_demo.py": _VIDEOMAE_BOTH,
+    "configs/videomae_demo.py:scratch": _VIDEOMAE,
 }
 SMALL = {
     "fluxjax.budgets": [
@@ -58,6 +65,8 @@ SMALL = {
     "benchmarks.evl_decoder": ["--model=evl_ti8", "--grid=2x48", "--repeats=1"],
     "benchmarks.grids": ["--frames=2", "--resolutions=28", "--min-tokens=2", "--max-tokens=8",
                          "--budgets=8,4,2", "--batch=1", "--steps=1"],
+    "benchmarks.videomae_step": ["--model=videomae_ti8_pretrain", "--grid=2x16", "--ratio=0.75",
+                                 "--repeats=1"],
     "benchmarks.readers": ["--videos", "clip.mp4", "--grid=2x28", "--clips=2", "--repeats=1"],
 }  # fmt: skip
 # Commands in running text that no block repeats, and the test that runs them.
