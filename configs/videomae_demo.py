@@ -28,9 +28,10 @@ def small(name, task):
 
 def pretraining():
     config = small("videomae_ti8_pretrain", "reconstruct")
-    config.reconstruct.mask_ratio = 0.8
-    config.total_steps, config.batch_size, config.data.repeats = 2000, 32, 2
-    config.optim.lr, config.optim.warmup_steps = 1.2e-2, 100
+    config.reconstruct.mask, config.reconstruct.mask_ratio = "random", 0.75
+    config.reconstruct.target = "unit"
+    config.total_steps, config.batch_size, config.data.repeats = 1200, 32, 2
+    config.optim.lr, config.optim.warmup_steps = 1.6e-2, 100
     config.optim.b2 = 0.95
     config.checkpoint.every_steps = 500
     return config

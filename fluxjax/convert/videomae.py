@@ -52,9 +52,8 @@ def load(
 ) -> tuple[VideoMae | VideoMaePretraining, dict[str, Any]]:
     """Builds the model that a VideoMAE state dict belongs to, and its variables.
 
-    Weights with a decoder give a `VideoMaePretraining`, all others a `VideoMae`; one without a head
-    is a backbone, unless `head_key` asks for a new one. With `head_key`, the encoder of a
-    pre-training checkpoint gives a classifier: the decoder is left out.
+    Weights with a decoder give a `VideoMaePretraining`, all others a `VideoMae`, without a head a
+    backbone. `head_key` asks for a classifier with a new head; a decoder is left out then.
 
     Args:
       state: torch name -> array, see `fluxjax.convert.states.state_of`.
@@ -75,39 +74,48 @@ def load(
       ValueError: on a keyword that is needed, unknown, or contradicts the shapes.
     """
     hugging_face = is_hugging_face(state)
-    state = plain_state(state)
-    if head_key is not None and not any(name in state for name in _HEAD):
-        state = _trunk_of(state)
-    pretraining = has_decoder(state)
-    kind = VideoMaePretraining if pretraining else VideoMae
+    state = _named(state, head_key)
+    kind = VideoMaePretraining if has_decoder(state) else VideoMae
     check_fields(load, kind, fields, _INFERRED)
-    if not pretraining and (head_key is not None or any(name in state for name in _HEAD)):
-        state, num_classes = label_sets.heads_for(state, _HEAD, num_classes, label_map, head_key)
-    elif num_classes is not None or label_map is not None:
-        raise ValueError("num_classes= and label_map= need a checkpoint with a head, or head_key=")
+    state, num_classes = _with_head(state, num_classes, label_map, head_key)
     width = shapes.infer(state, "a VideoMAE", (r"blocks\.\d+\.norm[12]\.weight", 0))
-    told = told_of(source, width) if hugging_face else {}
-    untold = Untold(f"VideoMAE of width {width}", told, source)
-    model_fields = _encoder_fields(state, width, untold, num_heads, tubelet, gelu)
-    patch = model_fields["patch"]
-    model_fields |= _positions(width, patch, num_frames, image_size, untold)
-    model_fields |= _epsilons(epsilon, hugging_face, untold)
-    if pretraining:
-        model_fields |= _decoder_fields(state, decoder_heads, untold)
+    untold = Untold(
+        f"VideoMAE of width {width}", told_of(source, width) if hugging_face else {}, source
+    )
+    found = _encoder_fields(state, width, untold, num_heads, tubelet, gelu)
+    found |= _positions(width, found["patch"], num_frames, image_size, untold)
+    found |= _epsilons(epsilon, hugging_face, untold)
+    if kind is VideoMaePretraining:
+        found |= _decoder_fields(state, decoder_heads, untold)
     else:
-        default = _pooling(state, num_classes)
-        released = untold.choose("pooling", pooling, released=default)
-        model_fields |= {"pooling": released, "num_classes": num_classes}
-    model = kind(**model_fields, **fields)
+        pooling = untold.choose("pooling", pooling, released=_pooling(state, num_classes))
+        found |= {"pooling": pooling, "num_classes": num_classes}
+    model = kind(**(found | fields))
     untold.say()
     return model, _variables(model, state, head_key)
 
 
-def _trunk_of(state: Mapping[str, Any]) -> dict[str, Any]:
-    """What fine-tuning takes of pre-trained weights: all blocks, not the final norm."""
-    return {
-        name: value for name, value in state.items() if name.startswith(("patch_embed.", "blocks."))
-    }
+def _named(state: Mapping[str, Any], head_key: jax.Array | None) -> dict[str, Any]:
+    """Plain names; of pre-trained weights for a new head only embedding and blocks."""
+    state = plain_state(state)
+    if head_key is None or any(name in state for name in _HEAD):
+        return state
+    trunk = ("patch_embed.", "blocks.")
+    return {name: value for name, value in state.items() if name.startswith(trunk)}
+
+
+def _with_head(
+    state: dict[str, Any],
+    num_classes: int | None,
+    label_map: Sequence[int] | None,
+    head_key: jax.Array | None,
+) -> tuple[dict[str, Any], int | None]:
+    """The state dict with the head that is asked for, and its classes; None without a head."""
+    if head_key is not None or any(name in state for name in _HEAD):
+        return label_sets.heads_for(state, _HEAD, num_classes, label_map, head_key)
+    if num_classes is not None or label_map is not None:
+        raise ValueError("num_classes= and label_map= need a checkpoint with a head, or head_key=")
+    return state, None
 
 
 def _encoder_fields(

@@ -14,7 +14,7 @@ GAP = 4  # white pixels between videos
 FRAMES = 4  # of each video, evenly spaced
 
 COLUMNS = (
-    Column("video", lambda row: row["video"]),
+    Column("video", lambda row: str(row["video"])),
     Column("grid", lambda row: row["grid"]),
     Column("mean difference", lambda row: f"{row['difference']:.1f} of 255"),
 )

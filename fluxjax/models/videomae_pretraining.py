@@ -86,16 +86,17 @@ class VideoMaePretraining(VideoMaeFields, kw_only=True):
     def __call__(
         self,
         video_or_tokens: jax.Array | Tokens,
-        mask: jax.Array,
+        mask: jax.Array | None = None,
         slots: tuple[int, int] | None = None,
         train: bool = False,
     ) -> jax.Array:
-        """Predicts the pixels of hidden tubelets.
+        """Predicts the pixels of hidden tubelets; without a mask, gives the features of clips.
 
         Args:
           video_or_tokens: [B, T, H, W, 3] float, normalised, or uint8; or `Tokens` holding pixels
             of patches, or tubelets as `cubes` makes them, each clip on its own grid.
           mask: [B, N] bool, N tubelets row-major over (time, row, column), True for hidden ones.
+            None: nothing is hidden, see `features`.
           slots: how many (visible, hidden) tokens there is room for, where clips differ. None: all
             clips hide as many, `mask` tells how many. A mask that is traced cannot: it must hide
             `mask_ratio` of every frame, as tube masks do, or the result is NaN.
@@ -103,12 +104,18 @@ class VideoMaePretraining(VideoMaeFields, kw_only=True):
 
         Returns:
           [B, M, tubelet*patch*patch*3] float32, of the hidden tubelets in ascending order; pixels
-          in the order (frame, row, column, channel). Of slots without a token anything.
+          in the order (frame, row, column, channel). Of slots without a token anything. Without a
+          mask [B, width] float32.
 
         Raises:
           ValueError: on a mask of another shape, or rows that hide different numbers.
         """
         cubes = self._tubelets(video_or_tokens)
+        if mask is None:
+            if self.is_initializing():  # the decoder gets its parameters
+                first = jnp.arange(cubes.valid.shape[1]) < 1
+                self(cubes, jnp.broadcast_to(~first, cubes.valid.shape), (1, len(first) - 1))
+            return self.features(cubes)
         if mask.shape != cubes.valid.shape:
             raise ValueError(
                 f"a mask must be [B, N] of the {list(cubes.valid.shape)} tubelets, not "

@@ -17,7 +17,7 @@ from fluxjax.models import create_model
 from fluxjax.models.videomae_pretraining import token_indices
 from fluxjax.tasks.base import Batch, LossOutput, Plan, batch_spec
 from fluxjax.tasks.parameter_groups import layer_decay
-from fluxjax.tasks.reconstruct_targets import pixel_targets, pixels_of
+from fluxjax.tasks.reconstruct_targets import SCALES, pixel_targets, pixels_of
 from fluxjax.tokens import grids
 from fluxjax.tokens.examples import ExampleSpec, packed
 from fluxjax.tokens.masking import draw_mask, hidden_tokens
@@ -31,7 +31,8 @@ def keys() -> ConfigDict:
     own = ConfigDict()
     own.mask = "tube"  # what is hidden: tube, random or group_dynamic (fluxjax.tokens.masking)
     own.mask_ratio = 0.9  # share of each frame's tokens that is hidden; of random: of the clip's
-    own.normalize_target = True  # False: pixels of 0 to 255 as they are
+    # normalized: by each tubelet's own mean and deviation; bytes, unit: as they are, 0 to 255 or 1
+    own.target = "normalized"
     own.pictures = 6  # test videos in reconstructions.png
     return own
 
@@ -87,6 +88,12 @@ class ReconstructTask:
                     f"config.eval.grids: {grid} must have pixels that are a multiple of the patch "
                     f"of {self.patch}"
                 )
+        if self.own.target not in SCALES:
+            raise ValueError(
+                f"config.reconstruct.target={self.own.target!r} must be one of {', '.join(SCALES)}"
+            )
+        if self.own.pictures < 1:
+            raise ValueError("config.reconstruct.pictures must be at least 1")
         for key, off in (("mixing", "prob"), ("erasing", "prob")):
             if self.config[key][off]:
                 raise ValueError(
@@ -169,14 +176,14 @@ class ReconstructTask:
     def reconstructions(self, variables: Any, batch: Batch, plan: Plan) -> jax.Array:
         """Clips, what is seen of them, and what is filled in: [B, 3, T, H, W, 3] float32, 0 to 255.
 
-        As in the official pictures, mean and contrast of each hidden tubelet are its own: the
-        model predicts normalised pixels.
+        Where targets are normalised, mean and contrast of each hidden tubelet are its own, as in
+        the official pictures.
         """
         cubes, mask, predicted = self._held_out(variables, batch, plan)
         pixels = cubes.values.astype(jnp.float32)
         index, _ = token_indices(mask, predicted.shape[1])
         take = lambda x: jnp.take_along_axis(x, index[..., None], axis=1)  # noqa: E731
-        guess = pixels_of(predicted, take(pixels), self.own.normalize_target)
+        guess = pixels_of(predicted, take(pixels), self.own.target)
         rows = jnp.arange(len(pixels))[:, None]
         seen = jnp.where(mask[..., None], 128.0, pixels)
         versions = jnp.stack([pixels, seen, pixels.at[rows, index].set(guess)], axis=1)
@@ -215,7 +222,7 @@ class ReconstructTask:
         """Each clip's mean squared error over its hidden tubelets, [B] float32."""
         index, valid = token_indices(mask, room[1])
         hidden = jnp.take_along_axis(cubes.values, index[..., None], axis=1)
-        error = jnp.square(predicted - pixel_targets(hidden, self.own.normalize_target))
+        error = jnp.square(predicted - pixel_targets(hidden, self.own.target))
         error = jnp.where(valid, jnp.mean(error, axis=-1), 0.0)
         return jnp.sum(error, axis=1) / jnp.maximum(jnp.sum(valid, axis=1), 1)
 

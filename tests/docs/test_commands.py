@@ -41,8 +41,15 @@ _EVL = [
     *(option.replace("--config.", "--config.pretrain.") for option in _TOWER),
 ]  # fmt: skip
 _FFN = [
-    "--config.grids.frames=(2,4)", "--config.grids.resolutions=(32,)",
-    "--config.eval.grids=('2x32','3x32')", *_SHORT,
+    "--config.grids.frames=(2,4)",
+    "--config.grids.resolutions=(32,)",
+    "--config.eval.grids=('2x32','3x32')",
+    *_SHORT,
+]
+_VIDEOMAE = [*_TOWER, "--config.eval.grids=('8x48',)"]
+_VIDEOMAE_BOTH = [
+    *_VIDEOMAE, "--config.pretrain.eval.evaluators=('held_out','reconstructions')",
+    *(option.replace("--config.", "--config.pretrain.") for option in _TOWER),
 ]  # fmt: skip
 CONFIGS = {
     "configs/fluxvit_ti.py": _FLUXVIT,
@@ -52,6 +59,8 @@ CONFIGS = {
     "configs/evl_demo.py:frame": _TOWER,
     "configs/ffn_demo.py": _FFN,
     "configs/ffn_demo.py:st8": [word.replace("(2,4)", "(4,)") for word in _FFN],
+    "configs/videomae_demo.py": _VIDEOMAE_BOTH,
+    "configs/videomae_demo.py:scratch": _VIDEOMAE,
 }
 SMALL = {
     "fluxjax.budgets": [
@@ -64,6 +73,8 @@ SMALL = {
     "benchmarks.evl_decoder": ["--model=evl_ti8", "--grid=2x48", "--repeats=1"],
     "benchmarks.grids": ["--frames=2", "--resolutions=28", "--min-tokens=2", "--max-tokens=8",
                          "--budgets=8,4,2", "--batch=1", "--steps=1"],
+    "benchmarks.videomae_step": ["--model=videomae_ti8_pretrain", "--grid=2x16", "--ratio=0.75",
+                                 "--repeats=1"],
     "benchmarks.readers": ["--videos", "clip.mp4", "--grid=2x28", "--clips=2", "--repeats=1"],
 }  # fmt: skip
 # Commands in running text that no block repeats, and the test that runs them.

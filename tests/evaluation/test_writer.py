@@ -1,8 +1,13 @@
 import csv
+import dataclasses
 import json
 
+import numpy as np
+from PIL import Image
+
 from fluxjax.evaluation.base import Column, Table
-from fluxjax.evaluation.writer import format_table, write_scalars, write_tables
+from fluxjax.evaluation.reconstructions import GAP, picture_of
+from fluxjax.evaluation.writer import format_table, write_pictures, write_scalars, write_tables
 
 TABLE = Table(
     name="classification",
@@ -48,3 +53,32 @@ def test_scalars_of_the_first_table_have_the_short_names():
 
     write_scalars([TABLE, OTHER], Writer(), 4)
     assert written == {4: {"eval/top1@8x56": 0.5, "eval/knn/top1": 0.75}}
+
+
+def test_a_picture_is_a_file_and_goes_to_tensorboard(tmp_path):
+    picture = np.random.default_rng(0).integers(0, 256, (5, 7, 3), np.uint8)
+    written = {}
+
+    class Writer:
+        def write_images(self, step, images):
+            written[step] = images
+
+    with_picture = dataclasses.replace(OTHER, picture=picture)
+    write_tables([TABLE, with_picture], tmp_path, step=3)
+    np.testing.assert_array_equal(np.asarray(Image.open(tmp_path / "knn.png")), picture)
+    write_pictures([TABLE, with_picture], Writer(), 4)
+    assert list(written) == [4] and list(written[4]) == ["eval/knn"]
+    np.testing.assert_array_equal(written[4]["eval/knn"], picture[None])
+    write_pictures([TABLE], Writer(), 5)
+    assert 5 not in written
+
+
+def test_videos_stand_side_by_side_in_a_picture():
+    videos = np.zeros((2, 3, 8, 4, 6, 3), np.float32)
+    videos[1, 2, 7] = 200.4  # the last row's last frame of the second video
+    picture = picture_of(videos)
+    height, width = 4 + GAP, 4 * 6 + GAP
+    assert picture.shape == (3 * height, 2 * width, 3) and picture.dtype == np.uint8
+    lit = picture[2 * height : 2 * height + 4, width + 18 : width + 24]
+    assert np.all(lit == 200) and np.sum(picture == 200) == lit.size
+    assert np.all(picture[4:height] == 255), "videos and rows are kept apart"

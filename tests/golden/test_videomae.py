@@ -88,7 +88,7 @@ def test_pretraining_loss_and_gradients():
         def loss(variables):
             predicted = model.apply(variables, video, mask)
             error = predicted - pixel_targets(cubes)
-            raw = jnp.mean((predicted - pixel_targets(cubes, normalize=False)) ** 2)
+            raw = jnp.mean((predicted - pixel_targets(cubes, kind="bytes")) ** 2)
             return jnp.mean(error**2), raw
 
         (value, raw), gradients = jax.value_and_grad(loss, has_aux=True)(variables)

@@ -16,7 +16,8 @@ VIDEO = np.random.default_rng(0).integers(0, 256, (2, 2, 28, 28, 3), np.uint8)
 
 def test_names_by_pattern():
     assert fluxjax.list_models("fluxvit*") == ["fluxvit_b14", "fluxvit_s14", "fluxvit_ti14"]
-    assert fluxjax.list_models("*l_b16") == ["evl_b16"]
+    assert {"clip_b16", "evl_b16", "videomae_b16"} <= set(fluxjax.list_models("*_b16"))
+    assert all(name.endswith("_b16") for name in fluxjax.list_models("*_b16"))
     assert fluxjax.list_models("swin*") == []
     assert set(fluxjax.list_models("fluxvit*")) < set(fluxjax.list_models())
 
@@ -27,6 +28,7 @@ def test_names_by_pattern():
         ("fluxvit_ti14", FLUX),
         ("evl_ti8", EVL),
         ("internvideo2_s14", {key: FLUX[key] for key in FLUX if key != "budgets"}),
+        ("videomae_ti8", {**SIZES, "patch": 14, "grid": (2, 2), "num_frames": 2}),
     ],
 )
 def test_without_classes_a_model_gives_the_features_that_its_head_reads(name, fields):

@@ -36,6 +36,17 @@ def test_hidden_pixels_change_nothing():
     assert np.any(np.asarray(run(cubes.values)) != np.asarray(run(other + 1.0)))
 
 
+def test_without_a_mask_a_model_gives_features():
+    model, variables = pretraining()
+    shapes = jax.eval_shape(model.init, jax.random.key(0), VIDEO)
+    assert jax.tree.map(jnp.shape, shapes) == jax.tree.map(jnp.shape, variables)
+    features = jax.jit(model.apply)(variables, VIDEO)
+    tokens = model.apply(
+        variables, VIDEO, method=lambda m, x: m.encoder(m.encoder.embed(m.cubes(x)))
+    )
+    np.testing.assert_allclose(features, jnp.mean(tokens, axis=1), atol=1e-6)
+
+
 def test_bytes_are_normalised_inside():
     model, variables = classifier()
     video = np.random.default_rng(1).integers(0, 256, VIDEO.shape, np.uint8)
