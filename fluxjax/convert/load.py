@@ -15,6 +15,7 @@ from fluxjax.models.clip_image import ClipImage
 from fluxjax.models.evl import Evl
 from fluxjax.models.fluxvit import FluxViT
 from fluxjax.models.internvideo2 import InternVideo2
+from fluxjax.models.students import InternVideo2Student
 
 FAMILIES = {"clip": clip, "evl": evl, "fluxvit": fluxvit, "internvideo2": internvideo2}
 _TABLES = {
@@ -22,6 +23,7 @@ _TABLES = {
     Evl: evl.rows_of,
     FluxViT: fluxvit.rows_of,
     InternVideo2: internvideo2.rows_of,
+    InternVideo2Student: internvideo2.rows_of,
 }
 
 
@@ -36,8 +38,8 @@ def load_torch(
         shard of weights in several files, or a mapping of the torch names to arrays. Wrappers
         ("module", "model", ..) and prefixes ("backbone.", ..) are handled.
       **overrides: what shapes cannot tell, and changes asked for: num_heads, num_frames,
-        image_size, pool_num_heads, gelu, num_classes, label_map, head_key, grid, and fields of the
-        model such as dtype. `load` in `fluxjax.convert.clip`, `.evl`, `.fluxvit` and
+        image_size, pool_num_heads, gelu, num_classes, label_map, head_key, grid, student, and fields
+        of the model such as dtype. `load` in `fluxjax.convert.clip`, `.evl`, `.fluxvit` and
         `.internvideo2` explains them.
 
     The log (logger "fluxjax") tells for information where each value that shapes cannot tell comes
@@ -65,7 +67,7 @@ def to_torch(model: nn.Module, variables: Mapping[str, Any]) -> dict[str, np.nda
     The exact inverse of `load_torch`: values are moved, never computed with.
 
     Args:
-      model: a ClipImage with projection, Evl, FluxViT or InternVideo2.
+      model: a ClipImage with projection, Evl, FluxViT, InternVideo2 or student of one.
       variables: of that model.
 
     Raises:

@@ -14,7 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from fluxjax.models.blocks import make_blocks
-from fluxjax.models.fluxvit import PositionTable
+from fluxjax.models.fluxvit import PositionTable, prepend_cls
 from fluxjax.models.layers import (
     AttentionPool,
     LayerNorm,
@@ -175,6 +175,41 @@ class InternVideo2(nn.Module):
         Raises:
           ValueError: on a wrong shape or layer.
         """
+        middle, final, attention = self._layers(video_or_tokens, layers)
+        return TeacherOutput(_unit(middle), _unit(final), attention)
+
+    def teach_frames(self, video: jax.Array, layers: Sequence[int]) -> TeacherOutput:
+        """Targets of an image teacher, which sees every frame by itself (stage-1 pre-training).
+
+        The middle cls token is the mean over frames of theirs, the final vector the mean of the
+        pooled features; both become unit vectors after that.
+
+        Args:
+          video: [B, T, H, W, 3] as in `__call__`; the model's `grid` is of one frame.
+          layers: as in `teach`.
+
+        Returns:
+          Layers [K, B, 1+T*H*W, C], frame after frame; pooled features [B, pooled]; the attention
+          of every frame [B*T, H*W]. All float32.
+
+        Raises:
+          ValueError: on a wrong shape or layer.
+        """
+        b, t = video.shape[:2]
+        frames = video.reshape(b * t, 1, *video.shape[2:])
+        middle, final, attention = self._layers(frames, layers)
+        middle = middle.astype(jnp.float32).reshape(len(middle), b, t, -1, self.width)
+        cls = jnp.mean(middle[:, :, :, :1], axis=2)
+        tokens = middle[:, :, :, 1:].reshape(len(middle), b, -1, self.width)
+        final = jnp.mean(final.astype(jnp.float32).reshape(b, t, -1), axis=1)
+        return TeacherOutput(
+            _unit(jnp.concatenate([cls, tokens], axis=2)), _unit(final), attention
+        )
+
+    def _layers(
+        self, video_or_tokens: jax.Array | Tokens, layers: Sequence[int]
+    ) -> tuple[jax.Array, jax.Array, jax.Array]:
+        """Outputs of blocks [K, B, 1+N, C], pooled features [B, pooled], attention [B, N]."""
         if not layers or not set(layers) <= set(range(self.depth)):
             raise ValueError(f"layers {tuple(layers)} are not among 0 to {self.depth - 1}")
         x, valid = self._embed(video_or_tokens)
@@ -182,24 +217,29 @@ class InternVideo2(nn.Module):
         for i, block in enumerate(self.blocks):
             x = block(x, valid, False)
             if i in layers:
-                middle.append(_unit(x))
+                middle.append(x)
         final, attention = self.pooler(x, valid, return_attention=True)
-        return TeacherOutput(jnp.stack(middle), _unit(final), attention[:, 1:])
+        return jnp.stack(middle), final, attention[:, 1:]
 
-    def _embed(self, video_or_tokens: jax.Array | Tokens) -> tuple[jax.Array, jax.Array | None]:
-        """Pixels -> cls and tokens with positions [B, 1+N, C], and what is valid of them."""
+    def embed(self, video_or_tokens: jax.Array | Tokens) -> tuple[Tokens, PositionTable]:
+        """Clips as in `__call__` -> tokens [B, N, C] without positions, and the table of these."""
         tokens = video_or_tokens
         if not isinstance(tokens, Tokens):
             tokens = Tokens.from_video(tokens, self.patch)
         check_patch(tokens, self.patch)
         x = self.patch_embed(normalize_pixels(tokens.values, self.pixels).astype(self.dtype))
-        table = sum(self.position_tables)
-        positions = PositionTable(table, tokens.static_grid, tokens.grid_bound)
-        x = x + positions.look_up(tokens).astype(self.dtype)
-        cls = (self.cls_token + self.cls_position).astype(self.dtype)
-        cls = jnp.broadcast_to(cls, (x.shape[0], 1, x.shape[2]))
-        mask = jnp.pad(tokens.valid, ((0, 0), (1, 0)), constant_values=True)
-        return jnp.concatenate([cls, x], axis=1), mask if tokens.padded else None
+        table = PositionTable(sum(self.position_tables), tokens.static_grid, tokens.grid_bound)
+        return tokens.replace(values=x), table
+
+    def _embed(self, video_or_tokens: jax.Array | Tokens) -> tuple[jax.Array, jax.Array | None]:
+        """Pixels -> cls and tokens with positions [B, 1+N, C], and what is valid of them."""
+        tokens, positions = self.embed(video_or_tokens)
+        placed = tokens.values + positions.look_up(tokens).astype(self.dtype)
+        return self._with_cls(tokens.replace(values=placed))
+
+    def _with_cls(self, tokens: Tokens) -> tuple[jax.Array, jax.Array | None]:
+        """cls and tokens with positions [B, 1+N, C], and what is valid of them."""
+        return prepend_cls((self.cls_token + self.cls_position).astype(self.dtype), tokens)
 
 
 def _unit(x: jax.Array) -> jax.Array:
