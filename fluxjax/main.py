@@ -22,7 +22,7 @@ from fluxjax.config import stored as stored_config
 from fluxjax.config.command_line import parse_flags
 from fluxjax.config.keys import check_config
 from fluxjax.config.paths import expand_paths
-from fluxjax.config.ranges import check_devices
+from fluxjax.config.ranges import check_devices, get
 from fluxjax.evaluation.registry import make_evaluators
 from fluxjax.evaluation.writer import format_table, write_scalars, write_tables
 from fluxjax.logs import only_warnings, set_up_logging
@@ -108,8 +108,9 @@ def run(config: ConfigDict, workdir: pathlib.Path) -> None:
         check_resume(workdir, config, trainer.abstract_state)
         if first:  # from here on the workdir is this run's
             stored_config.write(config, workdir / CONFIG)
-        if config.pretrain is not None and config.init_from is None:
-            config.init_from = _pretrained(config.pretrain, workdir / PRETRAIN)
+        if config.pretrain is not None and get(config, config.pretrain_for) is None:
+            model = _pretrained(config.pretrain, workdir / PRETRAIN)
+            config.update_from_flattened_dict({config.pretrain_for: model})
         hosts.meet(f"data of {workdir.name}")
         warn_of_repeats(config, len(data.train))
         log.info(
@@ -137,7 +138,8 @@ def _train_and_evaluate(trainer: Trainer, data: "VideoData", workdir: pathlib.Pa
         writer.write_scalars(step, {f"train/{name}": value for name, value in scalars.items()})
 
     def evaluate(step: int, state: TrainState) -> None:
-        tables = [evaluator.run(state.eval_variables()) for evaluator in evaluators]
+        variables = {**state.eval_variables(), **trainer.constants}
+        tables = [evaluator.run(variables) for evaluator in evaluators]
         write_scalars(tables, writer, step)
         if jax.process_index() == 0:
             write_tables(tables, workdir, step)

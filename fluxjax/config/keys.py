@@ -7,7 +7,7 @@ from ml_collections import ConfigDict
 from ml_collections.config_dict import placeholder
 
 from fluxjax.checkpoints.inference import read_architecture
-from fluxjax.config.names import unknown_key
+from fluxjax.config.names import all_keys, unknown_key
 from fluxjax.config.ranges import check_ranges, get
 from fluxjax.models.registry import model_fields
 from fluxjax.tasks import create_task, task_keys
@@ -38,6 +38,7 @@ def base_config(model: str = "fluxvit_ti14", task: str = "classify") -> ConfigDi
     config.init_from = placeholder(str)
     # A whole config, trained first; this run then starts from its model. Not used with init_from.
     config.pretrain = placeholder(ConfigDict)
+    config.pretrain_for = "init_from"  # or distill.teacher: the key that takes its model
 
     config.dry_run = False  # True: print shardings, memory, FLOPs and compile time, and end
     config.profile_steps = ()  # (first, last): a trace of these steps for TensorBoard
@@ -187,6 +188,8 @@ def check_config(config: ConfigDict) -> None:
         except (OSError, ValueError) as error:
             raise ValueError(f"config.init_from: {error}") from error
     check_ranges(config)
+    _require(config.pretrain_for in all_keys(config), config, "pretrain_for",
+             "must be a key of this config: init_from, or distill.teacher of its task")  # fmt: skip
     if config.pretrain is not None:
         try:
             check_config(config.pretrain)

@@ -38,8 +38,8 @@ def load_torch(
         shard of weights in several files, or a mapping of the torch names to arrays. Wrappers
         ("module", "model", ..) and prefixes ("backbone.", ..) are handled.
       **overrides: what shapes cannot tell, and changes asked for: num_heads, num_frames,
-        image_size, pool_num_heads, gelu, num_classes, label_map, head_key, grid, student, and fields
-        of the model such as dtype. `load` in `fluxjax.convert.clip`, `.evl`, `.fluxvit` and
+        image_size, pool_num_heads, gelu, num_classes, label_map, head_key, grid, student, and
+        fields of the model such as dtype. `load` in `fluxjax.convert.clip`, `.evl`, `.fluxvit` and
         `.internvideo2` explains them.
 
     The log (logger "fluxjax") tells for information where each value that shapes cannot tell comes

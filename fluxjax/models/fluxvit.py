@@ -314,7 +314,7 @@ class FluxViT(nn.Module):
 
 
 def prepend_cls(cls: jax.Array, tokens: Tokens) -> tuple[jax.Array, jax.Array | None]:
-    """cls [C] before the values [B, N, C] of tokens -> [B, 1+N, C], and its mask; None: no padding."""
+    """cls [C] before tokens of [B, N, C] -> [B, 1+N, C], and which are valid; None: all are."""
     x = tokens.values
     x = jnp.concatenate([jnp.broadcast_to(cls, (x.shape[0], 1, x.shape[2])), x], axis=1)
     mask = jnp.pad(tokens.valid, ((0, 0), (1, 0)), constant_values=True)

@@ -13,6 +13,7 @@ from fluxjax.models.clip_image import ClipImage
 from fluxjax.models.evl import Evl
 from fluxjax.models.fluxvit import FluxViT
 from fluxjax.models.internvideo2 import InternVideo2
+from fluxjax.models.students import FluxStudent, InternVideo2Student
 
 _CLIP_L14 = {
     "width": 1024, "depth": 24, "num_heads": 16, "patch": 14, "grid": (16, 16), "embedding": 768,
@@ -62,6 +63,39 @@ _MODELS: dict[str, tuple[type[nn.Module], dict[str, Any]]] = {
     ),
     "fluxvit_s14": (FluxViT, {"width": 384, "depth": 12, "num_heads": 6, "grid": (24, 18, 18)}),
     "fluxvit_b14": (FluxViT, {"width": 768, "depth": 12, "num_heads": 12, "grid": (32, 20, 20)}),
+    "fluxvit_student_ti14": (
+        FluxStudent,
+        {
+            "width": 128,
+            "depth": 4,
+            "num_heads": 4,
+            "grid": (16, 8, 8),
+            "pooled": 128,
+            "pool_heads": 4,
+            "taught_layers": 2,
+            "teacher_width": 128,
+            "teacher_final": 128,
+        },
+    ),
+    "fluxvit_student_s14": (FluxStudent, {"width": 384, "num_heads": 6, "grid": (24, 18, 18)}),
+    "fluxvit_student_b14": (FluxStudent, {"width": 768, "num_heads": 12, "grid": (32, 20, 20)}),
+    "internvideo2_ti14": (
+        InternVideo2,
+        {
+            "width": 128,
+            "depth": 4,
+            "num_heads": 4,
+            "grid": (8, 4, 4),
+            "pooled": 128,
+            "pool_heads": 4,
+        },
+    ),
+    "internvideo2_student_s14": (InternVideo2Student, {"width": 384, "num_heads": 6}),
+    "internvideo2_student_b14": (InternVideo2Student, {"width": 768, "num_heads": 12}),
+    "internvideo2_student_l14": (
+        InternVideo2Student,
+        {"width": 1024, "depth": 24, "num_heads": 16},
+    ),
     "internvideo2_s14": (InternVideo2, {"width": 384, "depth": 12, "num_heads": 6}),
     "internvideo2_b14": (InternVideo2, {"width": 768, "depth": 12, "num_heads": 12}),
     "internvideo2_l14": (InternVideo2, {"width": 1024, "depth": 24, "num_heads": 16}),

@@ -209,9 +209,9 @@ def _seen(
     visible: Sequence[Visible],
 ) -> list[Tokens]:
     """For each budget the visible tokens, embedded and with positions: both are made once."""
-    embedded, positions = model.embed(video_or_tokens)
-    placed = embedded.values + positions.look_up(embedded).astype(model.dtype)
-    placed = embedded.replace(values=placed)
+    tokens, positions = model.embed(video_or_tokens)
+    placed = tokens.values + positions.look_up(tokens).astype(model.dtype)
+    placed = tokens.replace(values=placed)
     seen = []
     for index, valid in visible:
         mask = jnp.ones(index.shape, bool) if valid is None else valid

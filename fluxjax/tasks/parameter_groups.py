@@ -8,6 +8,8 @@ from ml_collections import ConfigDict
 
 from fluxjax.tasks.base import ParamGroup
 
+_TABLES = ("position_table", "spatial_table", "temporal_table")
+
 
 def layer_decay(model: nn.Module, params: Any, optim: ConfigDict) -> Any:
     """A tree like `params` of `ParamGroup`.
@@ -25,7 +27,7 @@ def layer_decay(model: nn.Module, params: Any, optim: ConfigDict) -> Any:
 
     def group(path: tuple[str, ...], value: Any) -> ParamGroup:
         affine = path[-1] == "scale" and path[-2] in ("lpe", "gpe")
-        no_decay = value.ndim <= 1 or path[-1] == "position_table"
+        no_decay = value.ndim <= 1 or path[-1] in _TABLES
         decay = optim.decay_all or (optim.decay_affine if affine else not no_decay)
         exponent = model.depth + 1 - model.layer_id(path)
         return ParamGroup(model.frozen(path), decay, lr_scale=optim.layer_decay**exponent)

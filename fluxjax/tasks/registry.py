@@ -7,12 +7,15 @@ from ml_collections import ConfigDict
 from fluxjax.tasks.base import Task
 from fluxjax.tasks.classify import ClassifyTask
 from fluxjax.tasks.classify_features import ClassifyFeaturesTask
+from fluxjax.tasks.distill import DistillTask
+from fluxjax.tasks.distill_keys import distill_keys
 
 _TASKS: dict[str, Callable[[ConfigDict], Task]] = {
     "classify": ClassifyTask,
     "classify_features": ClassifyFeaturesTask,
+    "distill": DistillTask,
 }
-_KEYS: dict[str, Callable[[], ConfigDict]] = {}
+_KEYS: dict[str, Callable[[], ConfigDict]] = {"distill": distill_keys}
 
 
 def register_task(

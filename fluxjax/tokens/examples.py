@@ -13,7 +13,7 @@ from fluxjax.tokens.grids import PATCH, Grid
 # Name of an array in a batch -> (shape of one example, dtype).
 Arrays = dict[str, tuple[tuple[int, ...], np.dtype]]
 
-TARGETS = ("label", "group")
+TARGETS = ("label", "group", "draw")
 # Arrays that a video has once, however many clips or views are cut from it.
 PER_VIDEO = (*TARGETS, "text", "text_length", "weight", "readable", "example")
 
@@ -95,7 +95,9 @@ class ExampleSpec:
       clips: at least one, with different names.
       text: the caption; None for none.
       targets: of TARGETS: "label" is the class number, "group" a number that examples with equal
-        captions share. Soft classes are made of labels on the device, where clips are mixed.
+        captions share, "draw" a number drawn for what is random on the device: it depends on
+        (seed, epoch, example) alone, in evaluation on the example. Soft classes are made of labels
+        on the device, where clips are mixed.
     """
 
     clips: tuple[ClipSpec, ...]

@@ -11,9 +11,7 @@ import jax
 import jax.numpy as jnp
 
 
-def race_order(
-    weights: jax.Array, noise: jax.Array, valid: jax.Array | None = None
-) -> jax.Array:
+def race_order(weights: jax.Array, noise: jax.Array, valid: jax.Array | None = None) -> jax.Array:
     """The order in which tokens come in, [B, N] int32 slots; padding last, equal ones by slot.
 
     Args:
