@@ -122,7 +122,7 @@ def run(config: ConfigDict, workdir: pathlib.Path) -> None:
 
 
 def _train_and_evaluate(trainer: Trainer, data: "VideoData", workdir: pathlib.Path) -> None:
-    task, config = trainer.task, trainer.task.config
+    task, config, constants = trainer.task, trainer.task.config, trainer.constants
     if config.features.dir is not None:
         data = CachedData(data, task, trainer.mesh, trainer.initial_state().variables())
     evaluators = make_evaluators(task, trainer.mesh, data)
@@ -138,7 +138,7 @@ def _train_and_evaluate(trainer: Trainer, data: "VideoData", workdir: pathlib.Pa
         writer.write_scalars(step, {f"train/{name}": value for name, value in scalars.items()})
 
     def evaluate(step: int, state: TrainState) -> None:
-        variables = {**state.eval_variables(), **trainer.constants}
+        variables = {**state.eval_variables(), **constants}
         tables = [evaluator.run(variables) for evaluator in evaluators]
         write_scalars(tables, writer, step)
         if jax.process_index() == 0:

@@ -82,8 +82,10 @@ class Trainer:
     @functools.cached_property
     def constants(self) -> Any:
         """What the task reads beside its state, loaded on first use and placed on the mesh."""
-        place = jax.jit(lambda x: x, out_shardings=placement(self.abstract_constants))
-        return place(dict(constants_of(self.task).load()))
+        loaded = dict(constants_of(self.task).load())
+        if not loaded:
+            return loaded
+        return jax.jit(lambda x: x, out_shardings=placement(self.abstract_constants))(loaded)
 
     @property
     def step_constants(self) -> tuple[Any, ...]:

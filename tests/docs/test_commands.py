@@ -40,12 +40,27 @@ _EVL = [
     "--config.eval.grids=('8x48',)", "--config.eval.budgets=(72,)",
     *(option.replace("--config.", "--config.pretrain.") for option in _TOWER),
 ]  # fmt: skip
+_STUDENT = [
+    *(o for o in _FLUXVIT if "budgets" not in o), "--config.budgets=(8,6,4)",
+    "--config.distill.tokens=8", "--config.grids.min_tokens=8",
+]  # fmt: skip
+_TEACHER = [
+    *(o for o in _FLUXVIT if "budgets" not in o and "frames" not in o), "--config.model.depth=3",
+    "--config.grids.frames=(4,)", "--config.eval.budgets=(16,)",
+]  # fmt: skip
+_FLUX_UMT = [
+    *_FLUXVIT,
+    *(option.replace("--config.", "--config.pretrain.") for option in _STUDENT),
+    *(option.replace("--config.", "--config.pretrain.pretrain.") for option in _TEACHER),
+]
 CONFIGS = {
     "configs/fluxvit_ti.py": _FLUXVIT,
     "configs/fluxvit_s.py": _FLUXVIT,
     "configs/finetune.py:cpu": _FLUXVIT,
     "configs/evl_demo.py": _EVL,
     "configs/evl_demo.py:frame": _TOWER,
+    "configs/flux_umt_demo.py": _FLUX_UMT,
+    "configs/flux_umt_demo.py:scratch": _FLUXVIT,
 }
 SMALL = {
     "fluxjax.budgets": [
