@@ -114,6 +114,7 @@ class VideoData:
                 tuple(data.crop_ratio),
                 data.flip,
                 None if augment is None else RandAugment.parse(augment),
+                unflipped=tuple(data.unflipped),
             ),
             sampling=data.sampling,
             repeats=data.repeats,

@@ -23,7 +23,8 @@ class Augmentation:
     Attributes:
       crop_scale: range of the crop's share of the picture.
       crop_ratio: range of the crop's aspect, width / height.
-      flip: half of the clips are mirrored.
+      flip: half of the clips are mirrored,
+      unflipped: but those of these data sets, see `Record.origin`.
       rand_augment: (clip [T, H, W, 3] uint8, generator) -> clip, after cropping and mirroring;
         None for none.
     """
@@ -32,6 +33,7 @@ class Augmentation:
     crop_ratio: tuple[float, float] = (3 / 4, 4 / 3)
     flip: bool = True
     rand_augment: Callable[[np.ndarray, np.random.Generator], np.ndarray] | None = None
+    unflipped: tuple[str, ...] = ()
 
 
 @dataclasses.dataclass(frozen=True)
@@ -80,6 +82,7 @@ def joint_clips(
       VideoError: if the video cannot be read.
     """
     crops, flips = draws.rng(Stream.CROP), draws.rng(Stream.FLIP)
+    mirrors = augmentation.flip and record.origin not in augmentation.unflipped
     options = {"name": record.name, "seconds": seconds, "square_pixels": square_pixels}
     with open_video(record.source, **options) as video:
         frames = [
@@ -91,7 +94,7 @@ def joint_clips(
             box = random_resized_crop(
                 video.height, video.width, crops, augmentation.crop_scale, augmentation.crop_ratio
             )
-            flip = augmentation.flip and flips.random() < 0.5
+            flip = mirrors and flips.random() < 0.5
             sets.append(
                 [
                     video.read(indices, box=box, size=(grid.resolution,) * 2, flip=flip)

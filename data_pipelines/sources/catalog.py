@@ -17,6 +17,7 @@ from data_pipelines.sources.array_records import open_dummy
 from data_pipelines.sources.class_folders import ClassFolder
 from data_pipelines.sources.class_subset import ClassSubset
 from data_pipelines.sources.list_files import ListFile
+from data_pipelines.sources.mixed_lists import MixedList
 from data_pipelines.sources.path_catalog import PathCatalog, missing
 from data_pipelines.sources.records import Catalog, Record
 from data_pipelines.sources.remote import is_folder
@@ -49,6 +50,8 @@ def open_catalog(
         - ``tfds:NAME[/CONFIG]``: a TFDS data set prepared as array_record. The features are called
           `video` and `label` unless ``tfds:NAME?video=KEY&label=KEY`` says otherwise; captions are
           read where ``captions=KEY`` names a feature of one or several texts;
+        - ``mix:PATH[?SOURCE=WEIGHT&..]``: a list of videos of several data sets without labels, see
+          `mixed_lists`;
         - the path (local or gs://) of a list file, of an annotation file (.jsonl; .json with a list
           of objects; .csv with a heading that names `video` or `path`), or of a folder with a
           folder of videos for each class; ``{split}`` in it is replaced by the split;
@@ -95,6 +98,11 @@ def _open(source, split, data_dir, root, separator, num_classes, label_names, tr
         catalog = open_dummy(rest, num_classes)
     elif kind == "tfds":
         catalog = open_tfds(rest, split, data_dir, root, num_classes, label_names)
+    elif kind == "mix":
+        return MixedList(
+            rest.replace("{split}", split), root=root, separator=separator, num_classes=num_classes,
+            label_names=label_names, training=training,
+        )  # fmt: skip
     else:
         return open_path(
             source.replace("{split}", split),

@@ -63,7 +63,8 @@ def base_config(model: str = "fluxvit_ti14", task: str = "classify") -> ConfigDi
     config.grids.per_clip = False  # True: every clip its own grid; cannot be mixed
 
     config.data = ConfigDict()
-    # demo[:easy|:hard], tfds:NAME, a list file, a folder of class folders, tar files or dummy
+    # demo[:easy|:hard], tfds:NAME, a list file, mix:LIST of several data sets, a folder of class
+    # folders, tar files or dummy
     config.data.train = "demo:easy"
     config.data.test = "demo:easy"  # what is evaluated; as data.train
     config.data.train_split = "train"  # of TFDS sources
@@ -80,6 +81,7 @@ def base_config(model: str = "fluxvit_ti14", task: str = "classify") -> ConfigDi
     config.data.crop_scale = (0.08, 1.0)  # share of the picture's area
     config.data.crop_ratio = (3 / 4, 4 / 3)  # width / height
     config.data.flip = True  # never where direction is the label
+    config.data.unflipped = ()  # sources of a mix:LIST that are never mirrored, e.g. ("ssv2",)
     config.data.rand_augment = placeholder(str)  # e.g. rand-m7-n4-mstd0.5-inc1; None: off
     config.data.repeats = 1  # clips cut from one decoded video (repeated augmentation)
     config.data.workers = 2  # decoding threads

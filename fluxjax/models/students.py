@@ -2,7 +2,7 @@
 
 Sources: OpenGVLab/InternVideo, InternVideo2/single_modality (distillation, and pre-training of
 stage 1); "Make Your Training Flexible" (arXiv 2503.14237), Flux-UMT, whose code is not released:
-section 9 of what is known of it is said in `fluxjax.tasks.distill_keys`.
+what is decided here in its place is in `fluxjax.tasks.distill_keys`.
 """
 
 from collections.abc import Sequence
@@ -98,7 +98,7 @@ class InternVideo2Student(InternVideo2):
         """What is compared with a teacher, at each budget.
 
         Args:
-          video_or_tokens: whole clips, as in `InternVideo2.__call__`.
+          video_or_tokens: clips [B, T, H, W, 3] or tokens [B, N, D], as in `__call__`.
           visible: for each budget the tokens that are seen.
           train: drop paths are active (needs rngs={"dropout": key}).
         """
@@ -111,7 +111,8 @@ class InternVideo2Student(InternVideo2):
             x = block(x, valid, train)
             outputs.append(x)
         taught = [outputs[i] for i in aligned_blocks(self)]
-        final = self.final_decoder(self.pooler(x, valid)) if self.teacher_final else None
+        pooled = self.pooler(x, valid)
+        final = self.final_decoder(pooled) if self.teacher_final else None
         mae = None
         if self.mae_layers:
             mae = self.mae_decoders(outputs[-self.mae_layers :], tokens)
@@ -176,7 +177,7 @@ class FluxStudent(FluxViT):
     ) -> list[Aligned]:
         """What is compared with a teacher, at each budget; see `InternVideo2Student.align`.
 
-        Patches are embedded and positions looked up once for all budgets.
+        Patches [B, N, D] are embedded and positions looked up once for all budgets.
 
         Raises:
           ValueError: on more budgets than projectors.
@@ -196,11 +197,11 @@ class FluxStudent(FluxViT):
             x = block(x, valid, train)
             if i in wanted:
                 taught.append(x)
-        middle = self.token_decoders(taught, tokens)
+        middle, pooled = self.token_decoders(taught, tokens), self.poolers[budget](x, valid)
         if not self.teacher_final:
             return Aligned(middle, None)
         decode = self.final_decoder[min(budget, len(self.final_decoder) - 1)]
-        return Aligned(middle, decode(self.poolers[budget](x, valid)))
+        return Aligned(middle, decode(pooled))
 
 
 def _seen(

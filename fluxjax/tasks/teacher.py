@@ -21,7 +21,8 @@ COLLECTION = "teacher"  # its parameters among the task's variables
 def teacher_model(own: ConfigDict) -> nn.Module:
     """The model that `config.distill` names, without head, computing in `teacher_dtype`.
 
-    A teacher that is there is hashed, and its hash is put into the config.
+    Nothing of it is random. (The official distillation leaves its video teacher in training mode,
+    with stochastic depth.) A teacher that is there is hashed, and its hash is put into the config.
 
     Raises:
       FileNotFoundError: if there is no such folder.

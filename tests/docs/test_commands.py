@@ -42,7 +42,7 @@ _EVL = [
 ]  # fmt: skip
 _STUDENT = [
     *(o for o in _FLUXVIT if "budgets" not in o), "--config.budgets=(8,6,4)",
-    "--config.distill.tokens=8", "--config.grids.min_tokens=8",
+    "--config.distill.tokens=8", "--config.grids.min_tokens=8", "--config.model.depth=2",
 ]  # fmt: skip
 _TEACHER = [
     *(o for o in _FLUXVIT if "budgets" not in o and "frames" not in o), "--config.model.depth=3",
@@ -50,6 +50,7 @@ _TEACHER = [
 ]  # fmt: skip
 _FLUX_UMT = [
     *_FLUXVIT,
+    "--config.model.depth=2",
     *(option.replace("--config.", "--config.pretrain.") for option in _STUDENT),
     *(option.replace("--config.", "--config.pretrain.pretrain.") for option in _TEACHER),
 ]

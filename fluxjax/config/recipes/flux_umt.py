@@ -37,6 +37,7 @@ def flux_umt(config: ConfigDict, videos: int = VIDEOS, scaled: bool = False) -> 
 
     config.data.train = config.data.test = ""  # to be given on the command line
     config.data.workers = 16
+    config.data.unflipped = ("ssv2",)  # of a mix:LIST, where the lines name their data set
 
     config.optim.lr = 1e-3 if scaled else 1e-3 * 256 / BATCH
     config.optim.end_lr = 1e-5 * 256 / BATCH
