@@ -156,7 +156,8 @@ def _train_and_evaluate(trainer: Trainer, data: "VideoData", workdir: pathlib.Pa
         state = train(trainer, batches, checkpoints, report, evaluate, stop, profiler)
         variables = hosts.whole(state.eval_variables(), trainer.mesh)
         if jax.process_index() == 0:
-            labels, model = data.train.label_names, workdir / MODEL
+            model = workdir / MODEL
+            labels = data.train.label_names if task.model.num_classes else None
             usage = Usage.of_run(config)
             save(model, task.model, variables, labels=labels, usage=usage, overwrite=True)
         step = int(state.step)

@@ -33,6 +33,10 @@ _CHOICES = {
     "draws": ("nested", "independent"),
     "reduce": ("mean", "sum"),
 }
+_NO_EFFECT = (
+    ("mixing", "prob"), ("erasing", "prob"),
+    *(("jitter", key) for key in ("brightness", "contrast", "saturation", "hue")),
+)  # fmt: skip
 
 
 class DistillTask:
@@ -90,11 +94,23 @@ class DistillTask:
             )
 
     def check(self) -> None:
-        """A teacher that teaches has weights.
+        """A teacher that teaches has weights, and nothing is asked for that has no effect.
 
         Raises:
           ValueError: naming the key, the value and the remedy.
         """
+        for grid in map(grids.parse_grid, self.config.eval.grids):
+            if grid.resolution % self.patch:
+                raise ValueError(
+                    f"config.eval.grids: {grid} must have pixels that are a multiple of the patch "
+                    f"of {self.patch}"
+                )
+        for section, key in _NO_EFFECT:
+            if self.config[section][key]:
+                raise ValueError(
+                    f"config.{section}.{key}={self.config[section][key]} has no effect on task "
+                    "'distill'; set it to 0.0"
+                )
         if self.own.teacher is None and not self._comes_first() and not self.config.dry_run:
             raise ValueError(
                 "config.distill.teacher=None must name the teacher's run or inference checkpoint; "

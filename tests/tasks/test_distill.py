@@ -165,6 +165,8 @@ def expected_inclusion():
         ({"distill.tokens": 4}, r"budgets \(8, 6, 4\) must lie between 1 and the 4 tokens"),
         ({"distill.tokens": 40}, "tokens=40 is more than the 36 tokens"),
         ({"budgets": (4, 8)}, "from the largest to the smallest"),
+        ({"mixing.prob": 0.5}, "config.mixing.prob=0.5 has no effect on task 'distill'"),
+        ({"eval.grids": ("4x30",)}, "4x30 must have pixels that are a multiple of the patch"),
         ({"pretrain_for": "teacher"}, "config.pretrain_for='teacher' must be a key"),
     ],
 )
