@@ -1,5 +1,6 @@
 """Flux-UMT: selection, nested budgets, the number of teacher passes and programs, checkpoints."""
 
+import functools
 import json
 
 import flax.linen as nn
@@ -26,7 +27,9 @@ def teacher(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def trainer(teacher):
-    return loop.Trainer.create(create_task(distill_config(teacher)))
+    trainer = loop.Trainer.create(create_task(distill_config(teacher)))
+    trainer.compile_steps = functools.cache(trainer.compile_steps)  # one program for all tests
+    return trainer
 
 
 @pytest.fixture(scope="module")
@@ -89,6 +92,26 @@ def test_the_teacher_is_bfloat16_and_no_part_of_the_state(trainer, teacher, tmp_
     assert not any(COLLECTION in json.dumps(path) for path in record["tree"])
     assert record["config"]["distill"]["teacher"] == teacher
     assert len(record["config"]["distill"]["teacher_hash"]) == 64
+
+
+def test_a_run_that_resumes_ends_in_the_same_bits(trainer, tmp_path):
+    config, task = trainer.task.config, trainer.task
+
+    def batches(first):
+        for step in range(first, config.total_steps):
+            yield batch_of(task, task.grids[step % len(task.grids)], step)
+
+    def run(folder, steps):
+        with config.unlocked():
+            config.total_steps = steps
+        with Checkpoints(folder, keep=1) as checkpoints:
+            return loop.train(trainer, batches, checkpoints, lambda step, line, scalars: None)
+
+    whole = run(tmp_path / "whole", 4)
+    run(tmp_path / "parts", 2)
+    resumed = run(tmp_path / "parts", 4)
+    jax.tree.map(np.testing.assert_array_equal, jax.device_get(whole), jax.device_get(resumed))
+    assert int(resumed.step) == 4
 
 
 def test_the_student_sees_nested_sets_of_what_the_teacher_sees(trainer, variables):
