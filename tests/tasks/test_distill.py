@@ -17,6 +17,7 @@ from fluxjax.tasks import create_task
 from fluxjax.tasks.teacher import COLLECTION
 from fluxjax.tokens.selection import rank_tokens, select, selection_scores
 from fluxjax.training import compilation, loop
+from fluxjax.training.mesh import put_batch
 from tests.tasks.distill_tiny import batch_of, distill_config, write_teacher
 
 
@@ -60,7 +61,9 @@ def test_one_program_for_all_grids_and_one_pass_of_the_teacher(trainer, tmp_path
     state = trainer.initial_state()
     frozen = jax.device_get(trainer.constants)
     losses = []
-    batches = [on_device(task, batch_of(task, g, i)) for i, g in enumerate(task.grids)]
+    names = task.batch_spec(8)
+    hosts = [batch_of(task, grid, number) for number, grid in enumerate(task.grids)]
+    batches = [put_batch({name: one[name] for name in names}, trainer.mesh) for one in hosts]
     constants = trainer.step_constants
     with compilation.CompileCounter() as late:
         for batch in batches:
@@ -84,8 +87,9 @@ def test_the_teacher_is_bfloat16_and_no_part_of_the_state(trainer, teacher, tmp_
     assert flat.keys() == flatten_dict(stored["params"]).keys()
     for path, value in flatten_dict(stored["params"]).items():
         np.testing.assert_array_equal(flat[path], np.asarray(value).astype(jnp.bfloat16))
-    widths = {x.shape for x in jax.tree.leaves(trainer.abstract_state)}
-    assert (16, 8) not in widths  # only the teacher pools to 8
+    student = jax.eval_shape(trainer.task.init, jax.random.key(0))["params"]
+    assert jax.tree.structure(trainer.abstract_state.params) == jax.tree.structure(student)
+    assert not jax.tree.leaves((trainer.abstract_state.frozen, trainer.abstract_state.mutable))
     with Checkpoints(tmp_path, 1, trainer.task.config.to_dict()) as checkpoints:
         checkpoints.save(1, trainer.initial_state())
     _, record = newest_manifest(tmp_path)
@@ -153,7 +157,7 @@ def test_tokens_of_high_attention_are_seen_more_often(trainer):
     task = trainer.task
     clips = task.tokens(on_device(task, batch_of(task, task.grids[0], size=4)))
     count = clips.valid.shape[1]
-    clips = clips.replace(valid=jnp.arange(count)[None] < 8)
+    clips = clips.replace(valid=jnp.broadcast_to(jnp.arange(count) < 8, (4, count)))
     attention = jnp.tile(jnp.where(jnp.arange(count) < 2, 0.3, 0.4 / 6)[None], (2048, 1))
     clips = jax.tree.map(lambda x: jnp.repeat(x, 512, axis=0), clips)
     visible = task._visible(attention, clips, jnp.arange(2048))[2]
