@@ -5,8 +5,6 @@ to that and parallel: every token gets the time e / weight, e exponential, and t
 order of their times (Efraimidis and Spirakis, "Weighted random sampling with a reservoir").
 """
 
-from collections.abc import Sequence
-
 import jax
 import jax.numpy as jnp
 
@@ -33,13 +31,3 @@ def first_of(order: jax.Array, count: int) -> jax.Array:
 def race_noise(keys: jax.Array, count: int) -> jax.Array:
     """Exponential draws [B, count] float32, a row a key [B]."""
     return jax.vmap(lambda key: jax.random.exponential(key, (count,)))(keys)
-
-
-def visible_count(tokens: int, ratio: float) -> int:
-    """How many of `tokens` are left where int(tokens * ratio) are hidden, as the official code."""
-    return tokens - int(tokens * ratio)
-
-
-def prefixes(order: jax.Array, budgets: Sequence[int]) -> list[jax.Array]:
-    """Nested sets [B, n] of the first tokens of one order, each ascending."""
-    return [first_of(order, budget) for budget in budgets]
