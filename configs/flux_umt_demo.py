@@ -43,8 +43,7 @@ def distilled():
     """A student half as wide; the teacher sees 48 tokens of each clip, it sees 48, 36 and 24."""
     config = on_corpus("fluxvit_student_ti14", (48, 36, 24), "distill")
     config.model.update(STUDENT)
-    config.distill.teacher_model, config.distill.tokens = "internvideo2_ti14", 48
-    config.distill.teacher_interval = 2.0
+    config.distill.tokens, config.distill.teacher_interval = 48, 2.0
     config.grids.min_tokens = 48
     config.total_steps, config.optim.lr = 400, 8e-3
     config.pretrain, config.pretrain_for = teacher(), "distill.teacher"

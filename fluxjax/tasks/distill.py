@@ -13,14 +13,19 @@ import jax.numpy as jnp
 from ml_collections import ConfigDict
 
 from fluxjax.checkpoints.starting import start_model
-from fluxjax.models import create_model
 from fluxjax.models.internvideo2 import TeacherOutput, return_layers
 from fluxjax.models.registry import model_fields
 from fluxjax.models.students import Visible, aligned_blocks
 from fluxjax.tasks.base import Batch, Constants, LossOutput, Plan, batch_spec
 from fluxjax.tasks.distill_losses import Parts, aligned_parts, over_budgets
 from fluxjax.tasks.parameter_groups import layer_decay
-from fluxjax.tasks.teacher import COLLECTION, teacher_constants, teacher_model
+from fluxjax.tasks.teacher import (
+    COLLECTION,
+    comes_first,
+    headless_model,
+    teacher_constants,
+    teacher_model,
+)
 from fluxjax.tokens import grids
 from fluxjax.tokens.examples import ClipSpec, ExampleSpec
 from fluxjax.tokens.race import first_of, race_noise, race_order
@@ -63,7 +68,7 @@ class DistillTask:
             if self.own[key] not in known:
                 raise ValueError(f"config.distill.{key}={self.own[key]!r} must be one of {known}")
         self.budgets = tuple(config.budgets)
-        self.teacher = teacher_model(self.own)
+        self.teacher = teacher_model(config)
         self.model = _student(config, self.teacher)
         self.patch = self.model.patch
         layers, interval = len(aligned_blocks(self.model)), self.own.teacher_interval
@@ -111,14 +116,11 @@ class DistillTask:
                     f"config.{section}.{key}={self.config[section][key]} has no effect on task "
                     "'distill'; set it to 0.0"
                 )
-        if self.own.teacher is None and not self._comes_first() and not self.config.dry_run:
+        if self.own.teacher is None and not comes_first(self.config) and not self.config.dry_run:
             raise ValueError(
                 "config.distill.teacher=None must name the teacher's run or inference checkpoint; "
                 "python -m fluxjax.convert makes one of released weights"
             )
-
-    def _comes_first(self) -> bool:
-        return self.config.pretrain is not None and self.config.pretrain_for == "distill.teacher"
 
     def example(self) -> ExampleSpec:
         """One packed clip on any of the grids, and a number for the draws."""
@@ -270,17 +272,16 @@ def _student(config: ConfigDict, teacher: Any) -> Any:
     Raises:
       ValueError: if it is no student, or its patches are not the teacher's.
     """
-    fields = {key: value for key, value in config.model.to_dict().items() if value is not None}
-    name, dtype = fields.pop("name"), jnp.dtype(fields.pop("dtype"))
-    fields = {"teacher_width": teacher.width, "teacher_final": teacher.pooled} | fields
+    name = config.model.name
     if "teacher_width" not in model_fields(name):
         raise ValueError(
             f"config.model.name={name!r} is no student: task 'distill' trains fluxvit_student_* "
             "and internvideo2_student_*"
         )
+    given = {"teacher_width": teacher.width, "teacher_final": teacher.pooled}
     if "budgets" in model_fields(name):  # a pooling projector for each
-        fields["budgets"] = tuple(config.budgets)
-    model = create_model(name, 0, dtype=dtype, **fields)
+        given["budgets"] = tuple(config.budgets)
+    model = headless_model(config, **given)
     if model.patch != teacher.patch:
         raise ValueError(
             f"the student has patches of {model.patch} pixels, the teacher of {teacher.patch}: set "

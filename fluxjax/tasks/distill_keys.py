@@ -35,7 +35,7 @@ def distill_keys() -> ConfigDict:
     # Run or inference checkpoint of the teacher, a model that has `teach`. Released weights:
     # python -m fluxjax.convert. Its weights are read, and never copied into the run's checkpoints.
     own.teacher = placeholder(str)
-    own.teacher_model = "internvideo2_1b14"  # of a teacher that is not there yet: dry runs, chains
+    own.teacher_model = "internvideo2_1b14"  # of a dry run, which may have no teacher
     own.teacher_hash = placeholder(str)  # filled in: sha256 of the teacher; another is refused
     own.teacher_dtype = "bfloat16"  # of its weights and computation; it is never trained
     own.teacher_interval = 3.34  # its layers: depth - 1 - int(i * interval), one for each student's

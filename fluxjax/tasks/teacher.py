@@ -18,8 +18,10 @@ from fluxjax.tasks.base import Constants
 COLLECTION = "teacher"  # its parameters among the task's variables
 
 
-def teacher_model(own: ConfigDict) -> nn.Module:
+def teacher_model(config: ConfigDict) -> nn.Module:
     """The model that `config.distill` names, without head, computing in `teacher_dtype`.
+
+    That of `config.pretrain` where the teacher is trained first, and is not there yet.
 
     Nothing of it is random. (The official distillation leaves its video teacher in training mode,
     with stochastic depth.) A teacher that is there is hashed, and its hash is put into the config.
@@ -28,7 +30,10 @@ def teacher_model(own: ConfigDict) -> nn.Module:
       FileNotFoundError: if there is no such folder.
       ValueError: if it cannot teach, or is not the one of `teacher_hash`.
     """
-    if own.teacher is None:
+    own = config.distill
+    if own.teacher is None and comes_first(config):
+        model = headless_model(config.pretrain)
+    elif own.teacher is None:
         model = create_model(own.teacher_model, 0)
     else:
         model = read_architecture(model_folder(own.teacher)).model
@@ -36,6 +41,23 @@ def teacher_model(own: ConfigDict) -> nn.Module:
     if not hasattr(model, "teach"):
         raise ValueError(f"a {type(model).__name__} cannot teach; name an InternVideo2 as teacher")
     return model.clone(num_classes=None, dtype=jnp.dtype(own.teacher_dtype), drop_path=0.0)
+
+
+def comes_first(config: ConfigDict) -> bool:
+    """Whether `config.pretrain` trains the teacher."""
+    return config.pretrain is not None and config.pretrain_for == "distill.teacher"
+
+
+def headless_model(config: ConfigDict, **given: Any) -> nn.Module:
+    """The config's model without head; fields that are None are as the named size has them.
+
+    Args:
+      config: uses `model`.
+      **given: fields that go before those of the named size, and behind those of the config.
+    """
+    fields = {key: value for key, value in config.model.to_dict().items() if value is not None}
+    name, dtype = fields.pop("name"), jnp.dtype(fields.pop("dtype"))
+    return create_model(name, 0, dtype=dtype, **(given | fields))
 
 
 def teacher_constants(own: ConfigDict, model: nn.Module) -> Constants:
@@ -90,8 +112,8 @@ def _read(own: ConfigDict, model: nn.Module, shapes: Any) -> Any:
     if type(stored) is not type(model) or differing:
         raise ValueError(
             f"config.distill.teacher={own.teacher!r} is a {type(stored).__name__}, with "
-            f"{', '.join(differing) or 'the same sizes'}, where a {type(model).__name__} is "
-            "wanted; set config.distill.teacher_model to its name"
+            f"{', '.join(differing) or 'the same sizes'}, where this run was made for a "
+            f"{type(model).__name__}; use another --workdir"
         )
     return _taken(given, shapes)
 

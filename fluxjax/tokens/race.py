@@ -17,7 +17,8 @@ def race_order(weights: jax.Array, noise: jax.Array, valid: jax.Array | None = N
       noise: [B, N] exponential draws.
       valid: [B, N] bool; None: no padding.
     """
-    speed = weights.astype(jnp.float32) / noise.astype(jnp.float32)
+    noise = jnp.maximum(noise.astype(jnp.float32), jnp.finfo(jnp.float32).tiny)  # it may be 0
+    speed = weights.astype(jnp.float32) / noise
     if valid is not None:
         speed = jnp.where(valid, speed, -1.0)
     return jnp.argsort(-speed, axis=1, stable=True).astype(jnp.int32)

@@ -8,8 +8,6 @@ import pytest
 import fluxjax
 from fluxjax import evaluate, main
 from fluxjax.config.keys import base_config
-from fluxjax.models import register_model
-from fluxjax.models.internvideo2 import InternVideo2
 from tests import tiny, tiny_run
 from tests.tasks.distill_tiny import TEACHER, distill_config
 
@@ -22,7 +20,6 @@ def chain(folder):
     student.model.layer_scale = 1.0
     student.grids.frames, student.grids.resolutions = (2, 4), (28,)
     student.grids.max_tokens = 16
-    student.distill.teacher_model = "internvideo2_tiny_teacher"
     student.pretrain_for = "distill.teacher"
     teacher = teacher_config()
     for config in (finetune, student, teacher):
@@ -35,7 +32,8 @@ def chain(folder):
 
 
 def teacher_config():
-    config = base_config("internvideo2_tiny_teacher")
+    config = base_config("internvideo2_ti14")
+    config.model.update(TEACHER)
     config.method, config.budgets, config.num_classes = "cross_entropy", (), 4
     config.grids.frames, config.grids.resolutions = (4,), (28,)
     config.grids.min_tokens = config.grids.max_tokens = 16
@@ -46,7 +44,6 @@ def teacher_config():
 
 @pytest.mark.slow
 def test_teacher_student_and_classifier_in_one_command(tmp_path, capsys):
-    register_model("internvideo2_tiny_teacher", InternVideo2, **TEACHER)
     tiny_run.write_videos(tmp_path / "videos", 8)
     config = chain(tmp_path / "videos")
     run = tmp_path / "run"
