@@ -59,8 +59,10 @@ def test_slots_without_a_token_change_nothing():
     model, variables = student()
     video, index = clips(2, 28)[None], np.array([[0, 2, 3, 7]])
     more, valid = np.array([[0, 2, 3, 7, 5, 6]]), np.array([[1, 1, 1, 1, 0, 0]], bool)
-    (padded, _) = model.apply(variables, video, [Visible(more, valid)] * 2, method="align")
-    (plain, _) = model.apply(variables, video, [Visible(index)] * 2, method="align")
+    align = jax.jit(lambda v, x, *seen: model.apply(v, x, seen, method="align"))
+    (padded,), (plain,) = (
+        align(variables, video, seen) for seen in (Visible(more, valid), Visible(index))
+    )
     np.testing.assert_allclose(padded.middle[:, :, :5], plain.middle, atol=2e-5)
     np.testing.assert_allclose(padded.final, plain.final, atol=2e-5)
 
@@ -95,9 +97,13 @@ def test_internvideo2_at_a_budget():
     variables = jax.jit(model.init)(jax.random.key(0), video)
     variables = jax.tree.map(lambda x: x + 0.1 * jnp.cos(jnp.arange(x.size)).reshape(x.shape),
                              variables)  # fmt: skip
-    full = model.apply(variables, video)
-    np.testing.assert_array_equal(model.apply(variables, video, budget=16), full)
-    cut = model.apply(variables, video, budget=8)
-    packed = model.apply(variables, pack([video[0]], 20), budget=8)
+
+    @jax.jit
+    def forwards(video, tokens):
+        logits = [model.apply(variables, video, budget=n) for n in (None, 16, 8)]
+        return *logits, model.apply(variables, tokens, budget=8)
+
+    full, whole, cut, packed = forwards(video, pack([video[0]], 20, max_grid=(4, 2, 2)))
+    np.testing.assert_allclose(whole, full, atol=1e-6)
     np.testing.assert_allclose(packed, cut, atol=1e-5)
     assert np.max(np.abs(cut - full)) > 1e-3
