@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from flax.traverse_util import flatten_dict
+from jax.sharding import PartitionSpec
 
 import fluxjax
 from fluxjax.checkpoints.training import Checkpoints, newest_manifest
@@ -96,6 +97,16 @@ def test_the_teacher_is_bfloat16_and_no_part_of_the_state(trainer, teacher, tmp_
     assert not any(COLLECTION in json.dumps(path) for path in record["tree"])
     assert record["config"]["distill"]["teacher"] == teacher
     assert len(record["config"]["distill"]["teacher_hash"]) == 64
+
+
+def test_the_teacher_is_cut_over_devices_as_parameters_are(teacher):
+    config = distill_config(teacher)
+    config.mesh.fsdp, config.mesh.tensor = 2, 2
+    cut = loop.Trainer.create(create_task(config))
+    theirs, ours = cut.abstract_constants[COLLECTION], cut.abstract_state.params
+    for block in (theirs["blocks_1"], ours["blocks_1"]):
+        assert block["attn"]["qkv"]["kernel"].sharding.spec == PartitionSpec("fsdp", "tensor")
+        assert block["mlp"]["fc2"]["kernel"].sharding.spec == PartitionSpec("tensor", "fsdp")
 
 
 def test_a_run_that_resumes_ends_in_the_same_bits(trainer, tmp_path):
