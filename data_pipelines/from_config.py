@@ -123,6 +123,7 @@ class VideoData:
                 data.flip,
                 None if augment is None else RandAugment.parse(augment),
                 data.crop,
+                unflipped=tuple(data.unflipped),
             ),
             sampling=data.sampling,
             repeats=data.repeats,

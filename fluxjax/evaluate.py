@@ -30,6 +30,7 @@ from fluxjax.serving.command import (
 )
 from fluxjax.serving.run_config import config_of
 from fluxjax.tasks import create_task
+from fluxjax.tasks.base import constants_of
 from fluxjax.tokens.grids import parse_grid
 from fluxjax.training import hosts
 from fluxjax.training.mesh import batch_shards, make_mesh, shardings
@@ -154,7 +155,8 @@ def run(options: argparse.Namespace) -> int:
             label_names=None if config.data.classes else checkpoint.labels,
         )
     evaluators = make_evaluators(task, mesh, data)
-    variables = jax.device_put(checkpoint.variables, shardings(checkpoint.variables, mesh))
+    variables = {**checkpoint.variables, **constants_of(task).load()}
+    variables = jax.device_put(variables, shardings(variables, mesh))
     tables = [evaluator.run(variables) for evaluator in evaluators]
     if jax.process_index() == 0:
         for table in tables:

@@ -24,7 +24,7 @@ from fluxjax.config.command_line import parse_flags
 from fluxjax.config.keys import check_config, provisional_task
 from fluxjax.config.lengths import resolve_lengths
 from fluxjax.config.paths import expand_paths
-from fluxjax.config.ranges import check_devices
+from fluxjax.config.ranges import check_devices, get
 from fluxjax.evaluation.best import Best, more_is_better
 from fluxjax.evaluation.registry import make_evaluators
 from fluxjax.evaluation.writer import (
@@ -123,8 +123,9 @@ def run(config: ConfigDict, workdir: pathlib.Path) -> None:
             stored_config.write(config, workdir / CONFIG)
             for folder in (MODEL, BEST):
                 recover(workdir / folder)
-        if config.pretrain is not None and config.init_from is None:
-            config.init_from = _pretrained(config.pretrain, workdir / PRETRAIN)
+        if config.pretrain is not None and get(config, config.pretrain_for) is None:
+            model = _pretrained(config.pretrain, workdir / PRETRAIN)
+            config.update_from_flattened_dict({config.pretrain_for: model})
         hosts.meet(f"data of {workdir.name}")
         warn_of_repeats(config, len(data.train))
         log.info(
@@ -139,10 +140,11 @@ def run(config: ConfigDict, workdir: pathlib.Path) -> None:
 
 
 def _train_and_evaluate(trainer: Trainer, data: "VideoData", workdir: pathlib.Path) -> None:
-    task, config = trainer.task, trainer.task.config
+    task, config, constants = trainer.task, trainer.task.config, trainer.constants
     if config.features.dir is not None:
         data = CachedData(data, task, trainer.mesh, trainer.initial_state().variables())
     evaluators = make_evaluators(task, trainer.mesh, data) if config.data.test else []
+    labels = data.train.label_names if task.model.num_classes else None
     best, scalar = None, config.checkpoint.best
     if scalar:
         best = Best(workdir / BEST, scalar, more_is_better(config, task))
@@ -158,7 +160,8 @@ def _train_and_evaluate(trainer: Trainer, data: "VideoData", workdir: pathlib.Pa
         writer.write_scalars(step, {f"train/{name}": value for name, value in scalars.items()})
 
     def evaluate(step: int, state: TrainState) -> None:
-        tables = [evaluator.run(state.eval_variables()) for evaluator in evaluators]
+        variables = {**state.eval_variables(), **constants}
+        tables = [evaluator.run(variables) for evaluator in evaluators]
         write_scalars(tables, writer, step)
         write_pictures(tables, writer, step)
         if jax.process_index() == 0:
@@ -174,8 +177,7 @@ def _train_and_evaluate(trainer: Trainer, data: "VideoData", workdir: pathlib.Pa
         variables = hosts.whole(state.eval_variables(), trainer.mesh)
         if jax.process_index() == 0:
             save(
-                folder, task.model, variables,
-                labels=data.train.label_names if task.model.num_classes else None,
+                folder, task.model, variables, labels=labels,
                 usage=Usage.of_run(config), step=int(state.step), scores=scores, overwrite=True,
             )  # fmt: skip
 

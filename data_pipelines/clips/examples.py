@@ -115,7 +115,11 @@ class TrainExamples:
             item |= clip_arrays(spec, [one[i] for one in clips])
         once = self._per_video.arrays(record, example, draws.rng(Stream.CAPTION))
         once["example"] = np.int64(example)
-        return item | {name: np.stack([x] * self.repeats) for name, x in once.items()}
+        item |= {name: np.stack([x] * self.repeats) for name, x in once.items()}
+        if "draw" in self.spec.targets:
+            numbers = draws.rng(Stream.DEVICE).integers(2**31, size=self.repeats)
+            item["draw"] = numbers.astype(np.int32)
+        return item
 
 
 @dataclasses.dataclass(frozen=True)
@@ -234,6 +238,8 @@ class PerVideo:
             item["label"] = np.int32(-1 if record is None else record.label)
         if self._groups is not None:
             item["group"] = np.int32(-1 if record is None else self._groups[index])
+        if "draw" in self._spec.targets:
+            item["draw"] = np.int32(index)
         number = (
             0 if record is None or rng is None else int(rng.integers(max(len(record.captions), 1)))
         )

@@ -24,7 +24,8 @@ class Augmentation:
     Attributes:
       crop_scale: range of the share of the picture of crop random_resized.
       crop_ratio: range of its aspect, width / height.
-      flip: half of the clips are mirrored.
+      flip: half of the clips are mirrored,
+      unflipped: but those of these data sets, see `Record.origin`.
       rand_augment: (clip [T, H, W, 3] uint8, generator) -> clip, after cropping and mirroring;
         None for none.
       crop: name of the crop, see `training_crop`.
@@ -35,6 +36,7 @@ class Augmentation:
     flip: bool = True
     rand_augment: Callable[[np.ndarray, np.random.Generator], np.ndarray] | None = None
     crop: str = "random_resized"
+    unflipped: tuple[str, ...] = ()
 
 
 @dataclasses.dataclass(frozen=True)
@@ -86,6 +88,7 @@ def joint_clips(
     """
     crops, flips = draws.rng(Stream.CROP), draws.rng(Stream.FLIP)
     crop = training_crop(augmentation.crop, augmentation.crop_scale, augmentation.crop_ratio)
+    mirrors = augmentation.flip and record.origin not in augmentation.unflipped
     options = {"name": record.name, "seconds": seconds, "square_pixels": square_pixels}
     with open_video(record.source, **options) as video:
         frames = [
@@ -95,7 +98,7 @@ def joint_clips(
         sets = []
         for _ in range(repeats):
             box = crop(video.height, video.width, draws.grids[0].resolution, crops)
-            flip = augmentation.flip and flips.random() < 0.5
+            flip = mirrors and flips.random() < 0.5
             sets.append(_read(video, frames, draws.grids, box, flip))
         if note_damage is not None:
             note_damage(video.damage())

@@ -28,6 +28,7 @@ class Stream(enum.IntEnum):
     AUGMENT = 5
     REPLACEMENT = 6
     CAPTION = 7
+    DEVICE = 8
 
 
 def rng(*key: int) -> np.random.Generator:

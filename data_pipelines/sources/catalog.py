@@ -19,6 +19,7 @@ from data_pipelines.sources.class_subset import ClassSubset
 from data_pipelines.sources.epic_kitchens import EpicKitchens, is_epic_file
 from data_pipelines.sources.frame_lists import FrameList
 from data_pipelines.sources.list_files import ListFile
+from data_pipelines.sources.mixed_lists import MixedList
 from data_pipelines.sources.narrations import NarrationFile
 from data_pipelines.sources.path_catalog import PathCatalog, missing
 from data_pipelines.sources.records import Catalog, Record
@@ -54,6 +55,8 @@ def open_catalog(
         - ``tfds:NAME[/CONFIG]``: a TFDS data set prepared as array_record. The features are called
           `video` and `label` unless ``tfds:NAME?video=KEY&label=KEY`` says otherwise; captions are
           read where ``captions=KEY`` names a feature of one or several texts;
+        - ``mix:PATH[?SOURCE=WEIGHT&..]``: a list of videos of several data sets without labels, see
+          `mixed_lists`;
         - the path (local or gs://) of a list file, of an annotation file (.jsonl; .json with a list
           of objects; .csv with a heading that names `video` or `path`), or of a folder with a
           folder of videos for each class; ``{split}`` in it is replaced by the split;
@@ -110,6 +113,11 @@ def _open(source, split, data_dir, lists, num_classes, label_names, training) ->
         catalog = open_dummy(rest, num_classes)
     elif kind == "tfds":
         catalog = open_tfds(rest, split, data_dir, lists["root"], num_classes, label_names)
+    elif kind == "mix":
+        return MixedList(
+            rest.replace("{split}", split), root=lists["root"], separator=lists["separator"],
+            num_classes=num_classes, label_names=label_names, training=training,
+        )  # fmt: skip
     else:
         return open_path(
             source.replace("{split}", split),

@@ -3,6 +3,9 @@
 - A FluxViT from a FluxViT or, as in the paper's pre-training, from an InternVideo2, whose pooling
   projector and head start all of FluxViT's; the modules it does not have (dual patch norm, LPE,
   GPE, decoders) keep their initial values.
+- An InternVideo2 from an InternVideo2.
+- Where one of these is the student of a distillation, its decoders to the teacher are left there,
+  or are new.
 - An EVL from an EVL, or with a fresh decoder from a CLIP image encoder or classifier.
 - A CLIP classifier from either of these.
 - A frame flexible network from one of its class; a plain one starts the norms of all branches.
@@ -31,18 +34,23 @@ from fluxjax.models.frame_flexible.tea import Tea
 from fluxjax.models.frame_flexible.tsm import Tsm
 from fluxjax.models.frame_flexible.uniformer import UniFormer
 from fluxjax.models.internvideo2 import InternVideo2
+from fluxjax.models.students import FluxStudent, InternVideo2Student
 from fluxjax.models.umt import Umt
 from fluxjax.models.videomae import VideoMae
 from fluxjax.models.videomae_pretraining import VideoMaePretraining
 
 _NOTHING = re.compile("(?!)")
-# One of each a budget: the checkpoint may have more or fewer of them.
-_PER_BUDGET = re.compile(r"(heads|poolers|decoders)_\d+/")
+_OF_STUDENTS = r"|(token_decoders|final_decoder(_\d+)?|mae_decoders)/"
+# One of each a budget: the checkpoint may have more or fewer of them. Towers have no fc_norm.
+_PER_BUDGET = re.compile(r"(heads|poolers|decoders)_\d+/|fc_norm/" + _OF_STUDENTS)
 # What InternVideo2 does not have: dual patch norm, LPE, GPE, decoders; backbones have no fc_norm.
 _NOT_IN_INTERNVIDEO2 = re.compile(
     r"patch_embed/norm(_before)?/|blocks_\d+/attn/lpe/|gpe/|(heads|decoders)_\d+/|fc_norm/"
+    + _OF_STUDENTS
 )
-_PROBE = re.compile(r"probe_(norm|mlp)/")
+_PROBE = re.compile(r"probe_(norm|mlp)/" + _OF_STUDENTS)
+_NOT_IN_FLUX_STUDENTS = re.compile(rf"{_PROBE.pattern}|heads_\d+/|fc_norm/")
+_AROUND_INTERNVIDEO2 = re.compile(rf"{_PROBE.pattern}|head/|fc_norm/")
 _FLUX_FIELDS = ("depth", "num_heads", "pool_heads", "gelu")
 _TOWER_FIELDS = ("depth", "num_heads", "patch", "ln_pre", "pixels")
 _AROUND_CLIP = re.compile(r"(ln_post|proj|head)/")
@@ -113,6 +121,15 @@ register_start(
     Rule(FluxViT, _FLUX_FIELDS, _PER_BUDGET, _PER_BUDGET),
     Rule(InternVideo2, _FLUX_FIELDS, _NOT_IN_INTERNVIDEO2, _PROBE, _as_fluxvit),
 )
+register_start(
+    FluxStudent,
+    Rule(FluxViT, _FLUX_FIELDS, _PER_BUDGET, _PER_BUDGET),
+    Rule(InternVideo2, _FLUX_FIELDS, _NOT_IN_INTERNVIDEO2, _NOT_IN_FLUX_STUDENTS, _as_fluxvit),
+)
+for _kind in (InternVideo2, InternVideo2Student):
+    register_start(
+        _kind, Rule(InternVideo2, _FLUX_FIELDS, _AROUND_INTERNVIDEO2, _AROUND_INTERNVIDEO2)
+    )
 register_start(
     Evl,
     Rule(

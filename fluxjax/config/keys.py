@@ -8,7 +8,7 @@ from ml_collections.config_dict import FieldReference, placeholder
 
 from fluxjax.checkpoints.inference import read_architecture
 from fluxjax.config.lengths import check_lengths
-from fluxjax.config.names import unknown_key
+from fluxjax.config.names import all_keys, unknown_key
 from fluxjax.config.ranges import check_ranges, get
 from fluxjax.models.registry import model_fields
 from fluxjax.tasks import create_task, task_keys
@@ -43,6 +43,7 @@ def base_config(model: str = "fluxvit_ti14", task: str = "classify") -> ConfigDi
     config.init_from = placeholder(str)
     # A whole config, trained first; this run then starts from its model. Not used with init_from.
     config.pretrain = placeholder(ConfigDict)
+    config.pretrain_for = "init_from"  # or distill.teacher: the key that takes its model
 
     config.dry_run = False  # True: print shardings, memory, FLOPs and compile time, and end
     # TPU slice to compile for without having it, such as v5e:4x4; None: the devices that are here.
@@ -69,7 +70,8 @@ def base_config(model: str = "fluxvit_ti14", task: str = "classify") -> ConfigDi
     config.grids.per_clip = False  # True: every clip its own grid; cannot be mixed
 
     config.data = ConfigDict()
-    # demo[:easy|:hard], tfds:NAME, a list file, a folder of class folders, tar files or dummy
+    # demo[:easy|:hard], tfds:NAME, a list file, mix:LIST of several data sets, a folder of class
+    # folders, tar files or dummy
     config.data.train = "demo:easy"
     config.data.test = "demo:easy"  # what is evaluated; as data.train; "": nothing is
     config.data.train_split = "train"  # of TFDS sources
@@ -89,6 +91,7 @@ def base_config(model: str = "fluxvit_ti14", task: str = "classify") -> ConfigDi
     config.data.crop_scale = (0.08, 1.0)  # share of the picture's area; of crop random_resized
     config.data.crop_ratio = (3 / 4, 4 / 3)  # width / height; likewise
     config.data.flip = True  # never where direction is the label
+    config.data.unflipped = ()  # sources of a mix:LIST that are never mirrored, e.g. ("ssv2",)
     config.data.rand_augment = placeholder(str)  # e.g. rand-m7-n4-mstd0.5-inc1; None: off
     config.data.repeats = 1  # clips cut from one decoded video (repeated augmentation)
     config.data.workers = 2  # decoding threads
@@ -216,6 +219,8 @@ def check_config(config: ConfigDict) -> None:
         except (OSError, ValueError) as error:
             raise ValueError(f"config.init_from: {error}") from error
     check_ranges(config)
+    _require(config.pretrain_for in all_keys(config), config, "pretrain_for",
+             "must be a key of this config: init_from, or distill.teacher of its task")  # fmt: skip
     if config.pretrain is not None:
         try:
             check_config(config.pretrain)

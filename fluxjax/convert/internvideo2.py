@@ -14,6 +14,7 @@ import jax
 import numpy as np
 
 from fluxjax.convert import label_sets, shapes
+from fluxjax.convert.internvideo2_student import STUDENT_FIELDS, student_fields, student_rows
 from fluxjax.convert.mapping import (
     Row,
     cls_and_table,
@@ -35,13 +36,14 @@ from fluxjax.convert.trunk import (
 )
 from fluxjax.convert.untold import Untold, check_fields
 from fluxjax.models.internvideo2 import InternVideo2
+from fluxjax.models.students import InternVideo2Student
 
 _INFERRED = (
     *("width", "depth", "mlp_ratio", "pooled", "patch", "layer_scale", "pool_heads"),
     *("separate_positions", "attentive_probe"),
 )
 _STAGE_2 = "vision_encoder."
-# What pre-training and distillation leave in a checkpoint and no video model has.
+# What pre-training and distillation leave in a checkpoint and only a student has.
 _LEFT_OUT = re.compile(
     r"(clip_decoder|final_clip_decoder|mae_decoder)\.|(clip|mae|img|clip_img)_pos_embed$"
 )
@@ -61,12 +63,14 @@ def load(
     label_map: Sequence[int] | None = None,
     head_key: jax.Array | None = None,
     grid: tuple[int, int, int] | None = None,
+    student: bool = False,
     **fields: Any,
 ) -> tuple[InternVideo2, dict[str, Any]]:
     """Builds the model that an InternVideo2 state dict belongs to, and its variables.
 
     Finetuned, distilled, stage-1 and stage-2 (`vision_encoder.*`) checkpoints are read. One without
-    a head gives a backbone, unless `head_key` asks for a new head.
+    a head gives a backbone, unless `head_key` asks for a new head. An image teacher, whose position
+    table is of one frame, is read with `num_frames=1`.
 
     Args:
       state: torch name -> array, see `fluxjax.convert.states.state_of`.
@@ -77,16 +81,22 @@ def load(
       pool_num_heads: heads of the pooling projector; default 16.
       gelu: "tanh", as the released weights were trained (default), "exact" or "quick".
       num_classes, label_map, head_key, grid: see `fluxjax.convert.fluxvit.load`.
-      **fields: other fields of `InternVideo2`, such as dtype, attention or drop_path.
+      student: keep the decoders of distillation or stage 1; the model is an `InternVideo2Student`,
+        whose `taught_interval` or `taught_index` the shapes do not tell.
+      **fields: other fields of the model, such as dtype, attention or drop_path.
 
     Raises:
       WeightsError: listing missing, unexpected and misshaped names.
       ValueError: on a keyword that is needed, unknown, or contradicts the shapes.
     """
-    check_fields(load, InternVideo2, fields, _INFERRED)
+    kind = InternVideo2Student if student else InternVideo2
+    check_fields(load, kind, fields, (*_INFERRED, *(STUDENT_FIELDS if student else ())))
     stage_2 = any(name.startswith(_STAGE_2) for name in state)
     state = vision_part(state)
-    state = {name: value for name, value in state.items() if not _LEFT_OUT.match(name)}
+    if student:
+        fields |= student_fields(state)
+    else:
+        state = {name: value for name, value in state.items() if not _LEFT_OUT.match(name)}
     width = trunk_width(state, "an InternVideo2")
     patch = patch_size(state)
     untold = Untold(f"InternVideo2 of width {width}", source=source)
@@ -96,7 +106,7 @@ def load(
         state, num_classes = label_sets.heads_for(state, _HEAD, num_classes, label_map, head_key)
     elif label_map is not None:
         raise ValueError("label_map= needs a checkpoint with a head; this one has none")
-    model = InternVideo2(
+    model = kind(
         num_classes=num_classes,
         grid=_stored_grid(state, patch, num_frames, image_size, untold),
         patch=patch,
@@ -161,6 +171,8 @@ def rows_of(model: InternVideo2) -> list[Row]:
         hidden = int(width * model.mlp_ratio)
         rows += block_rows(f"blocks.{i}", f"blocks_{i}", width, hidden, bool(model.layer_scale))
     rows += pooler_rows("clip_projector", "pooler", width, pooled)
+    if isinstance(model, InternVideo2Student):
+        rows += student_rows(model)
     if model.attentive_probe:
         rows += layer_norm("extra_mlp.0", "probe_norm", pooled)
         rows += dense("extra_mlp.1.fc1", "probe_mlp/fc1", pooled, 4 * pooled)

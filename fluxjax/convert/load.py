@@ -29,6 +29,7 @@ from fluxjax.models.clip_image import ClipImage
 from fluxjax.models.evl import Evl
 from fluxjax.models.fluxvit import FluxViT
 from fluxjax.models.internvideo2 import InternVideo2
+from fluxjax.models.students import InternVideo2Student
 from fluxjax.models.umt import Umt
 from fluxjax.models.umt_vision import UmtClassifier, UmtVision
 from fluxjax.models.videomae import VideoMae
@@ -52,6 +53,7 @@ _TABLES = {
     Evl: evl.rows_of,
     FluxViT: fluxvit.rows_of,
     InternVideo2: internvideo2.rows_of,
+    InternVideo2Student: internvideo2.rows_of,
     Umt: umt_rows.rows_of,
     UmtClassifier: umt_rows.rows_of,
     UmtVision: umt_rows.rows_of,
@@ -71,9 +73,9 @@ def load_torch(
         shard of weights in several files, or a mapping of the torch names to arrays. Wrappers
         ("module", "model", ..) and prefixes ("backbone.", ..) are handled.
       **overrides: what shapes cannot tell, and changes asked for: num_heads, num_frames,
-        image_size, pool_num_heads, gelu, num_classes, label_map, head_key, grid, and fields of the
-        model such as dtype. `load` in `fluxjax.convert.avion`, `.clip`, `.evl`, `.ffn_2d`,
-        `.ffn_3d`, `.fluxvit`, `.internvideo2`, `.umt` and `.videomae` explains them.
+        image_size, pool_num_heads, gelu, num_classes, label_map, head_key, grid, student, and
+        fields of the model such as dtype. `load` in `fluxjax.convert.avion`, `.clip`, `.evl`,
+        `.ffn_2d`, `.ffn_3d`, `.fluxvit`, `.internvideo2`, `.umt` and `.videomae` explains them.
 
     The log (logger "fluxjax") tells for information where each value that shapes cannot tell comes
     from, and warns of those that are assumed.
@@ -100,8 +102,9 @@ def to_torch(model: nn.Module, variables: Mapping[str, Any]) -> dict[str, np.nda
     The exact inverse of `load_torch`: values are moved, never computed with.
 
     Args:
-      model: an Avion, Bert, ClipImage with projection, Evl, FluxViT, InternVideo2, SlowFast, Tea,
-        Tsm, Umt, UmtClassifier, UmtVision, UniFormer, VideoMae or VideoMaePretraining.
+      model: an Avion, Bert, ClipImage with projection, Evl, FluxViT, InternVideo2 or its student,
+        SlowFast, Tea, Tsm, Umt, UmtClassifier, UmtVision, UniFormer, VideoMae or
+        VideoMaePretraining.
       variables: of that model.
 
     Raises:

@@ -131,6 +131,9 @@ def on_grid(
     if grid is None or tuple(grid) == tuple(model.grid):
         return model, variables
     params = dict(variables["params"])
+    for name, part in params.items():  # decoders of a student have tables of their own
+        if isinstance(part, Mapping) and "position_table" in part:
+            params[name] = {**part, "position_table": resampled(part["position_table"], grid)}
     if "position_table" in params:
         params["position_table"] = resampled(params["position_table"], grid)
     else:  # separate tables: a sum of tables is resampled as the sum of both

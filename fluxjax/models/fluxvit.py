@@ -14,7 +14,14 @@ import jax
 import jax.numpy as jnp
 
 from fluxjax.models.blocks import Merging, PatchEmbed, make_blocks, remat_block
-from fluxjax.models.layers import Affine, AttentionPool, LayerNorm, check_headless, linear_init
+from fluxjax.models.layers import (
+    Affine,
+    AttentionPool,
+    LayerNorm,
+    check_headless,
+    gelu,
+    linear_init,
+)
 from fluxjax.tokens.grids import PATCH
 from fluxjax.tokens.merging import check_schedule
 from fluxjax.tokens.positions import positions_of, resample_table, sincos_3d
@@ -31,14 +38,26 @@ class BudgetOutput(NamedTuple):
 
 
 class AlignmentDecoder(nn.Module):
-    """Linear, LayerNorm, unit norm: maps a small budget's features onto the largest one's."""
+    """Linear, LayerNorm, unit norm: maps a small budget's features onto the largest one's.
 
+    Attributes:
+      features: of the result; None: as many as go in.
+      hidden: a linear map to as many features as go in, and GELU, come first.
+      dtype: of the computation.
+    """
+
+    features: int | None = None
+    hidden: bool = False
     dtype: Any = jnp.float32
 
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
-        """[B, E] -> [B, E], rows of 2-norm 1, float32."""
-        x = nn.Dense(x.shape[-1], kernel_init=linear_init, dtype=self.dtype, name="head")(x)
+        """[.., E] -> [.., features], rows of 2-norm 1, float32."""
+        dense = functools.partial(nn.Dense, kernel_init=linear_init, dtype=self.dtype)
+        features = x.shape[-1] if self.features is None else self.features
+        if self.hidden:  # exact GELU: only the blocks' MLPs are fused in the official code
+            x = gelu(dense(x.shape[-1], name="hidden")(x), "exact")
+        x = dense(features, name="head")(x)
         x = LayerNorm(dtype=self.dtype, name="norm")(x).astype(jnp.float32)
         return x / jnp.linalg.norm(x, axis=-1, keepdims=True)
 
@@ -266,12 +285,13 @@ class FluxViT(nn.Module):
         for budget in budgets:
             drops = budget is not None and budget < n
             kept = select(placed, ranking, budget) if drops else placed
-            x = kept.values
-            cls = (self.cls_token + self.cls_position).astype(self.dtype)
-            cls = jnp.broadcast_to(cls, (x.shape[0], 1, x.shape[2]))
-            mask = jnp.pad(kept.valid, ((0, 0), (1, 0)), constant_values=True)
-            inputs.append((jnp.concatenate([cls, x], axis=1), mask if kept.padded else None))
+            inputs.append(self._with_cls(kept))
         return inputs
+
+    def _with_cls(self, tokens: Tokens) -> tuple[jax.Array, jax.Array | None]:
+        """cls and tokens with positions [B, 1+N, C], and what is valid of them."""
+        cls = (self.cls_token + self.cls_position).astype(self.dtype)
+        return prepend_cls(cls, tokens)
 
     def _trunk(self, x, valid, train: bool, schedule: Sequence[float] = ()):
         """All blocks; returns the tokens that are left and their validity (None: all)."""
@@ -291,6 +311,14 @@ class FluxViT(nn.Module):
             return None, features.astype(jnp.float32)
         logits = self.heads[head](self.fc_norm(features))
         return logits.astype(jnp.float32), features.astype(jnp.float32)
+
+
+def prepend_cls(cls: jax.Array, tokens: Tokens) -> tuple[jax.Array, jax.Array | None]:
+    """cls [C] before tokens of [B, N, C] -> [B, 1+N, C], and which are valid; None: all are."""
+    x = tokens.values
+    x = jnp.concatenate([jnp.broadcast_to(cls, (x.shape[0], 1, x.shape[2])), x], axis=1)
+    mask = jnp.pad(tokens.valid, ((0, 0), (1, 0)), constant_values=True)
+    return x, mask if tokens.padded else None
 
 
 class PositionTable(NamedTuple):

@@ -14,7 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from fluxjax.models.blocks import make_blocks
-from fluxjax.models.fluxvit import PositionTable
+from fluxjax.models.fluxvit import PositionTable, prepend_cls
 from fluxjax.models.layers import (
     AttentionPool,
     LayerNorm,
@@ -25,6 +25,7 @@ from fluxjax.models.layers import (
 )
 from fluxjax.tokens.grids import PATCH
 from fluxjax.tokens.positions import sincos_1d, sincos_3d
+from fluxjax.tokens.selection import SELECTIONS, rank_tokens, select, selection_scores
 from fluxjax.tokens.tokens import IMAGENET_PIXELS, Tokens, check_patch, normalize_pixels
 
 
@@ -59,6 +60,7 @@ class InternVideo2(nn.Module):
       pooled: E, width of the pooled features.
       pool_heads: attention heads of the pooling projector.
       patch: patch side in pixels.
+      position_scale: factor on the initial sin-cos tables, see `FluxViT`.
       separate_positions: a spatial and a temporal table, added, instead of one.
       attentive_probe: a residual MLP after pooling.
       layer_scale: initial value of the layer scales; None or 0 leaves them out.
@@ -77,6 +79,7 @@ class InternVideo2(nn.Module):
     pooled: int = 768
     pool_heads: int = 16
     patch: int = PATCH
+    position_scale: float = 1.0
     separate_positions: bool = False
     attentive_probe: bool = False
     layer_scale: float | None = 1e-5
@@ -87,6 +90,8 @@ class InternVideo2(nn.Module):
 
     pixels = IMAGENET_PIXELS
     one_grid = False
+    selections = SELECTIONS
+    merges = False
 
     def setup(self):
         """Builds the layers."""
@@ -111,18 +116,18 @@ class InternVideo2(nn.Module):
 
     def _position_tables(self) -> tuple[jax.Array, ...]:
         """Tables that add up to [T, H, W, C]."""
-        t, h, w = self.grid
+        (t, h, w), scale = self.grid, self.position_scale
         if not self.separate_positions:
-            table = lambda key: jnp.asarray(sincos_3d(self.width, self.grid))  # noqa: E731
+            table = lambda key: jnp.asarray(scale * sincos_3d(self.width, self.grid))  # noqa: E731
             return (self.param("position_table", table),)
 
         def spatial(key):
             column = sincos_1d(self.width // 2, np.arange(w))[None].repeat(h, axis=0)
             row = sincos_1d(self.width // 2, np.arange(h))[:, None].repeat(w, axis=1)
-            return jnp.asarray(np.concatenate([column, row], axis=-1))
+            return jnp.asarray(scale * np.concatenate([column, row], axis=-1))
 
         def temporal(key):
-            return jnp.asarray(sincos_1d(self.width, np.arange(t)))
+            return jnp.asarray(scale * sincos_1d(self.width, np.arange(t)))
 
         spatial_table = self.param("spatial_table", spatial)
         temporal_table = self.param("temporal_table", temporal)
@@ -131,16 +136,22 @@ class InternVideo2(nn.Module):
     def __call__(
         self,
         video_or_tokens: jax.Array | Tokens,
+        budget: int | None = None,
         return_features: bool = False,
         train: bool = False,
+        selection: str = "group_dynamic",
     ) -> jax.Array | tuple[jax.Array, jax.Array]:
         """Classifies clips.
 
         Args:
           video_or_tokens: [B, T, H, W, 3] float, normalised, or uint8; or `Tokens` holding pixels,
             all of a clip's or a selection.
+          budget: tokens kept a clip, as FluxViT's paper measures this model (its table 1); None
+            keeps all.
           return_features: also return the pooled features.
           train: drop paths are active (needs rngs={"dropout": key}).
+          selection: which tokens are kept, see `tokens.selection.SELECTIONS`; "random" needs
+            rngs={"selection": key}.
 
         Returns:
           logits [B, num_classes] float32, or the pooled features [B, pooled] float32 of a model
@@ -151,7 +162,13 @@ class InternVideo2(nn.Module):
         """
         if self.num_classes is None:
             check_headless(return_features)
-        x, valid = self._embed(video_or_tokens)
+        key = self.make_rng("selection") if selection == "random" else None
+        kept = self._placed(video_or_tokens)
+        if budget is not None and budget < kept.valid.shape[1]:
+            embedded, _ = self.embed(video_or_tokens)  # the same as before, without positions
+            scores = selection_scores(jax.lax.stop_gradient(embedded), selection, key)
+            kept = select(kept, rank_tokens(embedded, scores), budget)
+        x, valid = self._with_cls(kept)
         for block in self.blocks:
             x = block(x, valid, train)
         features = self.pooler(x, valid)
@@ -175,31 +192,92 @@ class InternVideo2(nn.Module):
         Raises:
           ValueError: on a wrong shape or layer.
         """
+        middle, final, attention = self._layers(video_or_tokens, layers)
+        return TeacherOutput(_unit(middle), _unit(final), attention)
+
+    def teach_frames(self, video: jax.Array, layers: Sequence[int]) -> TeacherOutput:
+        """Targets of an image teacher, which sees every frame by itself (stage-1 pre-training).
+
+        The middle cls token is the mean over frames of theirs, the final vector the mean of the
+        pooled features; both become unit vectors after that.
+
+        Args:
+          video: [B, T, H, W, 3] as in `__call__`; the model's `grid` is of one frame.
+          layers: as in `teach`.
+
+        Returns:
+          Layers [K, B, 1+T*H*W, C], frame after frame; pooled features [B, pooled]; the attention
+          of every frame [B*T, H*W]. All float32.
+
+        Raises:
+          ValueError: on a wrong shape or layer.
+        """
+        b, t = video.shape[:2]
+        frames = video.reshape(b * t, 1, *video.shape[2:])
+        middle, final, attention = self._layers(frames, layers)
+        middle = middle.astype(jnp.float32).reshape(len(middle), b, t, -1, self.width)
+        cls = jnp.mean(middle[:, :, :, :1], axis=2)
+        tokens = middle[:, :, :, 1:].reshape(len(middle), b, -1, self.width)
+        final = jnp.mean(final.astype(jnp.float32).reshape(b, t, -1), axis=1)
+        return TeacherOutput(_unit(jnp.concatenate([cls, tokens], axis=2)), _unit(final), attention)
+
+    def _layers(
+        self, video_or_tokens: jax.Array | Tokens, layers: Sequence[int]
+    ) -> tuple[jax.Array, jax.Array, jax.Array]:
+        """Outputs of blocks [K, B, 1+N, C], pooled features [B, pooled], attention [B, N]."""
         if not layers or not set(layers) <= set(range(self.depth)):
             raise ValueError(f"layers {tuple(layers)} are not among 0 to {self.depth - 1}")
-        x, valid = self._embed(video_or_tokens)
+        x, valid = self._with_cls(self._placed(video_or_tokens))
         middle = []
         for i, block in enumerate(self.blocks):
             x = block(x, valid, False)
             if i in layers:
-                middle.append(_unit(x))
+                middle.append(x)
         final, attention = self.pooler(x, valid, return_attention=True)
-        return TeacherOutput(jnp.stack(middle), _unit(final), attention[:, 1:])
+        return jnp.stack(middle), final, attention[:, 1:]
 
-    def _embed(self, video_or_tokens: jax.Array | Tokens) -> tuple[jax.Array, jax.Array | None]:
-        """Pixels -> cls and tokens with positions [B, 1+N, C], and what is valid of them."""
+    def embed(self, video_or_tokens: jax.Array | Tokens) -> tuple[Tokens, PositionTable]:
+        """Clips as in `__call__` -> tokens [B, N, C] without positions, and the table of these."""
         tokens = video_or_tokens
         if not isinstance(tokens, Tokens):
             tokens = Tokens.from_video(tokens, self.patch)
         check_patch(tokens, self.patch)
         x = self.patch_embed(normalize_pixels(tokens.values, self.pixels).astype(self.dtype))
-        table = sum(self.position_tables)
-        positions = PositionTable(table, tokens.static_grid, tokens.grid_bound)
-        x = x + positions.look_up(tokens).astype(self.dtype)
-        cls = (self.cls_token + self.cls_position).astype(self.dtype)
-        cls = jnp.broadcast_to(cls, (x.shape[0], 1, x.shape[2]))
-        mask = jnp.pad(tokens.valid, ((0, 0), (1, 0)), constant_values=True)
-        return jnp.concatenate([cls, x], axis=1), mask if tokens.padded else None
+        table = PositionTable(sum(self.position_tables), tokens.static_grid, tokens.grid_bound)
+        return tokens.replace(values=x), table
+
+    def frozen(self, path: Sequence[str]) -> bool:
+        """Whether a parameter is not trained; all are."""
+        del path
+        return False
+
+    def undecayed(self, path: Sequence[str]) -> bool:
+        """Whether a parameter that is no vector has no weight decay: separate position tables."""
+        return path[-1] in ("spatial_table", "temporal_table")
+
+    def layer_id(self, path: Sequence[str]) -> int:
+        """Layer number of a parameter for layer-wise learning-rate decay, 0 .. depth + 1.
+
+        As in the reference, whose separate position tables are not counted to the embedding.
+        """
+        first = ("cls_token", "position_table", "patch_embed")
+        if not self.separate_positions:
+            first = (*first, "cls_position")
+        if path[0] in first:
+            return 0
+        if path[0].startswith("blocks_"):
+            return int(path[0].removeprefix("blocks_")) + 1
+        return self.depth + 1
+
+    def _placed(self, video_or_tokens: jax.Array | Tokens) -> Tokens:
+        """Pixels -> tokens [B, N, C] with positions."""
+        tokens, positions = self.embed(video_or_tokens)
+        placed = tokens.values + positions.look_up(tokens).astype(self.dtype)
+        return tokens.replace(values=placed)
+
+    def _with_cls(self, tokens: Tokens) -> tuple[jax.Array, jax.Array | None]:
+        """cls and tokens with positions [B, 1+N, C], and what is valid of them."""
+        return prepend_cls((self.cls_token + self.cls_position).astype(self.dtype), tokens)
 
 
 def _unit(x: jax.Array) -> jax.Array:

@@ -19,6 +19,7 @@ from fluxjax.models.frame_flexible.tea import Tea
 from fluxjax.models.frame_flexible.tsm import Tsm
 from fluxjax.models.frame_flexible.uniformer import UniFormer
 from fluxjax.models.internvideo2 import InternVideo2
+from fluxjax.models.students import FluxStudent, InternVideo2Student
 from fluxjax.models.umt_sizes import SIZES as UMT_SIZES
 from fluxjax.models.videomae import VideoMae
 from fluxjax.models.videomae_pretraining import VideoMaePretraining
@@ -125,6 +126,39 @@ _MODELS: dict[str, tuple[type[nn.Module], dict[str, Any]]] = {
     ),
     "fluxvit_s14": (FluxViT, {"width": 384, "depth": 12, "num_heads": 6, "grid": (24, 18, 18)}),
     "fluxvit_b14": (FluxViT, {"width": 768, "depth": 12, "num_heads": 12, "grid": (32, 20, 20)}),
+    "fluxvit_student_ti14": (
+        FluxStudent,
+        {
+            "width": 128,
+            "depth": 4,
+            "num_heads": 4,
+            "grid": (16, 8, 8),
+            "pooled": 128,
+            "pool_heads": 4,
+            "taught_layers": 2,
+            "teacher_width": 128,
+            "teacher_final": 128,
+        },
+    ),
+    "fluxvit_student_s14": (FluxStudent, {"width": 384, "num_heads": 6, "grid": (24, 18, 18)}),
+    "fluxvit_student_b14": (FluxStudent, {"width": 768, "num_heads": 12, "grid": (32, 20, 20)}),
+    "internvideo2_ti14": (
+        InternVideo2,
+        {
+            "width": 128,
+            "depth": 4,
+            "num_heads": 4,
+            "grid": (8, 4, 4),
+            "pooled": 128,
+            "pool_heads": 4,
+        },
+    ),
+    "internvideo2_student_s14": (InternVideo2Student, {"width": 384, "num_heads": 6}),
+    "internvideo2_student_b14": (InternVideo2Student, {"width": 768, "num_heads": 12}),
+    "internvideo2_student_l14": (
+        InternVideo2Student,
+        {"width": 1024, "depth": 24, "num_heads": 16},
+    ),
     **_frame_flexible("tsm_ti", Tsm, 16, layers=(1, 1, 1, 1), widths=(8, 16, 24, 32), stem=16),
     **_frame_flexible("tsm_r18", Tsm, 16, layers=(2, 2, 2, 2), bottleneck=False),
     **_frame_flexible("tsm_r50", Tsm, 16),

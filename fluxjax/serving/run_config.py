@@ -7,8 +7,10 @@ from ml_collections import ConfigDict
 
 from fluxjax.config import stored
 from fluxjax.config.keys import base_config
+from fluxjax.config.ranges import get
 from fluxjax.models.registry import list_models, model_class, model_fields
 from fluxjax.serving.checkpoint import CONFIG, Checkpoint
+from fluxjax.training.workdir import MODEL, PRETRAIN
 
 
 def config_of(checkpoint: Checkpoint) -> ConfigDict:
@@ -21,6 +23,9 @@ def config_of(checkpoint: Checkpoint) -> ConfigDict:
         config = stored.get_config(str(checkpoint.run / CONFIG))
     else:
         config = _around(checkpoint)
+    if config.pretrain is not None and get(config, config.pretrain_for) is None:
+        first = str(checkpoint.run / PRETRAIN / MODEL)  # such as the teacher that it was trained by
+        config.update_from_flattened_dict({config.pretrain_for: first})
     config.num_classes = checkpoint.model.num_classes
     config.init_from, config.pretrain = str(checkpoint.folder), None
     return config

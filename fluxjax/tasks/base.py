@@ -1,7 +1,8 @@
 """What the trainer, the evaluator and the exporter know of a task."""
 
 import dataclasses
-from collections.abc import Mapping
+import types
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple, Protocol
 
 import flax.linen as nn
@@ -46,6 +47,22 @@ class LossOutput(NamedTuple):
     def total(self) -> jax.Array:
         """The weighted sum of the terms, [] float32."""
         return sum(value * weight for value, weight in self.terms.values())
+
+
+class Constants(NamedTuple):
+    """Arrays that a task reads and no step changes, such as the weights of a teacher.
+
+    They are given to the task among the variables, beside the collections of its model, and lie on
+    the mesh as parameters do. They are no part of the state: no gradient, no optimizer state, no
+    copy in checkpoints.
+
+    Attributes:
+      shapes: collection -> nested dict of `jax.ShapeDtypeStruct`.
+      load: gives these arrays.
+    """
+
+    shapes: Mapping[str, Any] = types.MappingProxyType({})
+    load: Callable[[], Mapping[str, Any]] = dict
 
 
 class Plan(NamedTuple):
@@ -103,6 +120,9 @@ class Task(Protocol):
     def start_from(self, directory: str, variables: Any) -> Any:
         """Fresh variables with the parameters of an inference checkpoint in their places."""
 
+    def constants(self) -> Constants:
+        """What it reads beside the variables; a task without constants has no such method."""
+
     def groups(self, params: Any) -> Any:
         """A tree like `params` of `ParamGroup`."""
 
@@ -132,6 +152,11 @@ class Task(Protocol):
 
     def losses(self, variables: Any, batch: Batch, plan: Plan) -> dict[str, jax.Array]:
         """Held-out loss: name -> [B] float32, a value for every example, without randomness."""
+
+
+def constants_of(task: Task) -> Constants:
+    """What a task's `constants` gives; nothing of a task without that method, as most are."""
+    return getattr(task, "constants", Constants)()
 
 
 def batch_spec(example: ExampleSpec, batch_size: int) -> dict[str, jax.ShapeDtypeStruct]:

@@ -22,16 +22,18 @@ def layer_decay(model: nn.Module, params: Any, optim: ConfigDict) -> Any:
     as EVL does.
 
     Args:
-      model: says of itself `depth`, `layer_id(path)`, `frozen(path)`, and may have `bounds(path)`.
+      model: says of itself `depth`, `layer_id(path)`, `frozen(path)`, and may have `bounds(path)`,
+        and `undecayed(path)` for further tables without weight decay.
       params: of the model, nested dict.
       optim: `config.optim`.
     """
 
     bounds = getattr(model, "bounds", lambda path: None)
+    undecayed = getattr(model, "undecayed", lambda path: False)
 
     def group(path: tuple[str, ...], value: Any) -> ParamGroup:
         affine = path[-1] == "scale" and path[-2] in ("lpe", "gpe")
-        no_decay = value.ndim <= 1 or path[-1] == "position_table"
+        no_decay = value.ndim <= 1 or path[-1] == "position_table" or undecayed(path)
         decay = optim.decay_all or (optim.decay_affine if affine else not no_decay)
         rate = _rate(model, path, optim)
         return ParamGroup(model.frozen(path), decay, lr_scale=rate, bounds=bounds(path))

@@ -11,6 +11,8 @@ from fluxjax.tasks.classify_dense import ClassifyDenseTask
 from fluxjax.tasks.classify_features import ClassifyFeaturesTask
 from fluxjax.tasks.contrast import ContrastTask
 from fluxjax.tasks.contrast import keys as contrast_keys
+from fluxjax.tasks.distill import DistillTask
+from fluxjax.tasks.distill_keys import distill_keys
 from fluxjax.tasks.frame_flexible import FrameFlexibleTask, frame_flexible_keys
 from fluxjax.tasks.reconstruct import ReconstructTask
 from fluxjax.tasks.reconstruct import keys as reconstruct_keys
@@ -28,12 +30,14 @@ _TASKS: dict[str, Callable[[ConfigDict], Task]] = {
     "classify": _classify,
     "classify_features": ClassifyFeaturesTask,
     "contrast": ContrastTask,
+    "distill": DistillTask,
     "frame_flexible": FrameFlexibleTask,
     "reconstruct": ReconstructTask,
     "retrieve": RetrieveTask,
 }
 _KEYS: dict[str, Callable[[], ConfigDict]] = {
     "contrast": contrast_keys,
+    "distill": distill_keys,
     "frame_flexible": frame_flexible_keys,
     "reconstruct": reconstruct_keys,
     "retrieve": retrieve_keys,

@@ -16,6 +16,7 @@ Arrays = dict[str, tuple[tuple[int, ...], np.dtype]]
 TARGETS = {
     "label": np.dtype(np.int32),
     "group": np.dtype(np.int32),
+    "draw": np.dtype(np.int32),
     "relevancy": np.dtype(np.float32),
 }
 # Arrays that a video has once, however many clips or views are cut from it.
@@ -104,7 +105,9 @@ class ExampleSpec:
       text: the caption; None for none.
       targets: of TARGETS: "label" is the class number, "group" a number that examples with equal
         captions share, "relevancy" how well the caption fits, 0 to 1, of data that grade captions
-        (1 of others). Soft classes are made of labels on the device, where clips are mixed.
+        (1 of others), "draw" a number drawn for what is random on the device: it depends on (seed,
+        epoch, example) alone, in evaluation on the example. Soft classes are made of labels on the
+        device, where clips are mixed.
     """
 
     clips: tuple[ClipSpec, ...]

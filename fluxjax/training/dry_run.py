@@ -64,8 +64,9 @@ def dry_run(trainer: Trainer) -> str:
                 ("parameters", parameters),
                 ("optimizer state", state.opt_state),
                 ("moving average", state.ema),
+                ("constants", trainer.abstract_constants),
             )
-            if tree is not None
+            if tree
         ),
     ]
     here = device in jax.local_devices()

@@ -5,6 +5,7 @@ import dataclasses
 import functools
 import logging
 import time
+import types
 from collections.abc import Callable, Collection, Generator, Iterator, Mapping
 from typing import Any
 
@@ -15,7 +16,7 @@ import optax
 from ml_collections import ConfigDict
 
 from fluxjax.checkpoints.training import Checkpoints
-from fluxjax.tasks.base import Plan, Task
+from fluxjax.tasks.base import Plan, Task, constants_of
 from fluxjax.training import memory
 from fluxjax.training import mesh as meshes
 from fluxjax.training.averaging import replaced_share
@@ -41,11 +42,13 @@ class Trainer:
       task: what is trained.
       mesh: of all devices.
       abstract_state: shapes, dtypes and shardings of the state.
+      abstract_constants: those of what the task reads beside it.
     """
 
     task: Task
     mesh: jax.sharding.Mesh
     abstract_state: TrainState
+    abstract_constants: Any
     _create: Callable[[], TrainState]
     _optimizer: optax.GradientTransformation
     _schedule: optax.Schedule
@@ -73,7 +76,22 @@ class Trainer:
         state = jax.eval_shape(create, key)
         state = meshes.abstract(state, meshes.shardings(state, mesh))
         make = lambda: jax.jit(create, out_shardings=placement(state))(key)  # noqa: E731
-        return cls(task, mesh, state, make, optimizer, schedule)
+        constants = dict(constants_of(task).shapes)
+        constants = meshes.abstract(constants, meshes.shardings(constants, mesh))
+        return cls(task, mesh, state, constants, make, optimizer, schedule)
+
+    @functools.cached_property
+    def constants(self) -> Any:
+        """What the task reads beside its state, loaded on first use and placed on the mesh."""
+        loaded = dict(constants_of(self.task).load())
+        if not loaded:
+            return loaded
+        return jax.jit(lambda x: x, out_shardings=placement(self.abstract_constants))(loaded)
+
+    @property
+    def step_constants(self) -> tuple[Any, ...]:
+        """What a step is given after state and batch: the constants, or nothing without any."""
+        return (self.constants,) if self.abstract_constants else ()
 
     def initial_state(self) -> TrainState:
         """A state at step 0, placed on the mesh: random, or started from `config.init_from`.
@@ -93,7 +111,9 @@ class Trainer:
         return jax.jit(create, out_shardings=placement(self.abstract_state))(variables)
 
     def compile_steps(self, check_memory: bool = True) -> list[Callable]:
-        """One program a plan: (state, batch) -> (state, metrics); the state is donated.
+        """One program a plan: (state, batch, *step_constants) -> (state, metrics).
+
+        The state is donated.
 
         Args:
           check_memory: refuse what does not fit into a device, if possible before compilation.
@@ -103,17 +123,18 @@ class Trainer:
         """
         config = self.task.config
         state, cut = placement(self.abstract_state), meshes.batch_sharding(self.mesh)
+        constants = (self.abstract_constants,) if self.abstract_constants else ()
         batch = meshes.abstract(self.task.batch_spec(config.batch_size), cut)
         programs = []
         for plan in self.task.plans():
             step = jax.jit(
-                lambda state, batch, plan=plan: self._step(state, batch, plan),
-                in_shardings=(state, cut),
+                lambda state, batch, *more, plan=plan: self._step(state, batch, plan, *more),
+                in_shardings=(state, cut, *placement(constants)),
                 out_shardings=(state, meshes.replicated(self.mesh)),
                 donate_argnums=0,
             )
             name = f"train step {plan.name}"
-            arguments = (self.abstract_state, batch)
+            arguments = (self.abstract_state, batch, *constants)
             with meshes.activations_on(self.mesh):
                 if check_memory:
                     shards = meshes.batch_shards(self.mesh)
@@ -123,12 +144,18 @@ class Trainer:
                 memory.check_program(name, programs[-1], arguments)
         return programs
 
-    def _step(self, state: TrainState, batch: Mapping[str, jax.Array], plan: Plan):
+    def _step(
+        self,
+        state: TrainState,
+        batch: Mapping[str, jax.Array],
+        plan: Plan,
+        constants: Mapping[str, Any] = types.MappingProxyType({}),
+    ):
         config = self.task.config
         key = jax.random.fold_in(jax.random.key(config.seed), state.step)
 
         def loss(params):
-            output = self.task.loss(state.variables(params), batch, key, plan)
+            output = self.task.loss({**state.variables(params), **constants}, batch, key, plan)
             return output.total, output
 
         (total, output), grads = jax.value_and_grad(loss, has_aux=True)(state.params)
@@ -201,6 +228,7 @@ def train(
         log.info("nothing to train: step %d of %d is reached", first, total)
         return state
     programs = stop.call(trainer.compile_steps, first)
+    constants = stop.call(lambda: trainer.step_constants, first)
     progress = Progress(first, total, config.batch_size)
     watch = NonFiniteWatch(gradient_paths(state.params), config.max_skipped_steps)
     feed = device_batches(batches(first), trainer.mesh, trainer.task.batch_spec(config.batch_size))
@@ -208,7 +236,8 @@ def train(
         try:
             for done, batch, rows, waited in _waited_for(feed, range(first, total), stop):
                 profiler.before(done)
-                state, metrics = programs[(done - 1) % len(programs)](state, batch)
+                program = programs[(done - 1) % len(programs)]
+                state, metrics = program(state, batch, *constants)
                 profiler.after(done, metrics)
                 watch.add(done, metrics, rows)
                 progress.add(metrics, waited)

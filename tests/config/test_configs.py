@@ -11,6 +11,7 @@ from fluxjax.config import stored as stored_config
 from fluxjax.config.keys import base_config, check_config
 from fluxjax.config.lengths import resolve_lengths
 from fluxjax.config.ranges import check_devices
+from fluxjax.models.students import aligned_blocks
 from fluxjax.tasks import create_task
 from fluxjax.tokens.grids import Grid
 from fluxjax.training.loop import Trainer
@@ -40,6 +41,9 @@ CONFIGS = [
     pytest.param("ffn_tea_ssv1", None, marks=pytest.mark.slow),
     pytest.param("ffn_slowfast_ssv1", None, marks=pytest.mark.slow),
     pytest.param("ffn_uniformer_ssv1", None, marks=pytest.mark.slow),
+    ("flux_umt_demo", None), ("flux_umt_demo", "scratch"),
+    pytest.param("flux_umt_s", None, marks=pytest.mark.slow),
+    pytest.param("flux_umt_b", None, marks=pytest.mark.slow),
 ]  # fmt: skip
 
 
@@ -57,6 +61,7 @@ def test_configs_are_closed_and_their_states_have_a_shape(name, variant):
         config.data[key] = config.data[key] or "list.txt"
     if name.startswith("evl") and config.pretrain is None:
         config.data.train = "dummy"  # what a frozen tower needs no weights for
+    config.dry_run = config.task == "distill"  # what a teacher needs no weights for
     check_config(config)
     config.num_classes = config.num_classes or 4
     resolve_lengths(config, videos=1000)
@@ -74,6 +79,27 @@ def test_the_published_recipe_is_the_specifications():
     assert len(task.grids) == 41 and task.slots == 6144 and task.budgets == (3072, 2048, 1024)
     assert config.optim.lr * config.batch_size / 256 == pytest.approx(8e-4)
     assert config.optim.end_lr * config.batch_size / 256 == pytest.approx(4e-6)
+
+
+def test_flux_umts_recipe_is_the_papers():
+    for size, parameters in (("s14", 384), ("b14", 768)):
+        _, config = load(f"flux_umt_{size[0]}", None)
+        config.dry_run = True
+        task = create_task(config)
+        assert task.model.width == parameters and task.budgets == (2048, 1536, 1024)
+        assert (task.teacher.width, task.teacher.depth) == (1408, 40)
+        assert task.taught_layers == (23, 26, 29, 33, 36, 39)
+        assert aligned_blocks(task.model) == (6, 7, 8, 9, 10, 11)
+        assert all(2048 <= g.tokens() <= 4096 and g.frames % 2 == 0 for g in task.grids)
+        assert {g.resolution for g in task.grids} == {168, 196, 224, 252, 280}
+        schedule = learning_rate(config)
+        steps = config.total_steps // 100
+        assert float(schedule(20 * steps)) == pytest.approx(1e-3, rel=1e-4)
+        assert float(schedule(0)) == 0.0
+        assert config.optim.warmup_steps == 20 * steps
+        assert (config.optim.b1, config.optim.b2, config.optim.eps) == (0.9, 0.98, 1e-6)
+        assert (config.optim.weight_decay, config.optim.clip_norm) == (0.05, 5.0)
+        assert (task.model.drop_path, config.batch_size) == (0.05, 2048)
 
 
 @pytest.mark.parametrize(("variant", "clips", "crops"), [("8", 3, 1), ("16", 1, 3), ("32", 1, 3)])

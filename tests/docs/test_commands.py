@@ -51,6 +51,20 @@ _VIDEOMAE_BOTH = [
     *_VIDEOMAE, "--config.pretrain.eval.evaluators=('held_out','reconstructions')",
     *(option.replace("--config.", "--config.pretrain.") for option in _TOWER),
 ]  # fmt: skip
+_STUDENT = [
+    *(o for o in _FLUXVIT if "budgets" not in o), "--config.budgets=(8,6,4)",
+    "--config.distill.tokens=8", "--config.grids.min_tokens=8", "--config.model.depth=2",
+]  # fmt: skip
+_TEACHER = [
+    *(o for o in _FLUXVIT if "budgets" not in o and "frames" not in o), "--config.model.depth=3",
+    "--config.grids.frames=(4,)", "--config.eval.budgets=(16,)",
+]  # fmt: skip
+_FLUX_UMT = [
+    *_FLUXVIT,
+    "--config.model.depth=2",
+    *(option.replace("--config.", "--config.pretrain.") for option in _STUDENT),
+    *(option.replace("--config.", "--config.pretrain.pretrain.") for option in _TEACHER),
+]
 CONFIGS = {
     "configs/fluxvit_ti.py": _FLUXVIT,
     "configs/fluxvit_s.py": _FLUXVIT,
@@ -61,6 +75,8 @@ CONFIGS = {
     "configs/ffn_demo.py:st8": [word.replace("(2,4)", "(4,)") for word in _FFN],
     "configs/videomae_demo.py": _VIDEOMAE_BOTH,
     "configs/videomae_demo.py:scratch": _VIDEOMAE,
+    "configs/flux_umt_demo.py": _FLUX_UMT,
+    "configs/flux_umt_demo.py:scratch": _FLUXVIT,
 }
 SMALL = {
     "fluxjax.budgets": [

@@ -29,6 +29,8 @@ class ToyTrainer:
         self.mesh = jax.sharding.Mesh(np.array(jax.devices()[:devices]), ("data",))
         self.abstract_state = mesh.abstract(self.initial_state(), mesh.replicated(self.mesh))
 
+    step_constants = ()
+
     def initial_state(self):
         none = {"frozen": {}, "mutable": {}, "opt_state": (), "ema": None}
         return TrainState(step=jnp.zeros((), jnp.int32), params=PARAMS, **none)

@@ -1,0 +1,65 @@
+"""FluxViT from its beginning, in small: teacher, Flux pre-training, Flux fine-tuning.
+
+python -m fluxjax.main --config configs/flux_umt_demo.py --workdir runs/flux_umt
+    Trains a small InternVideo2 on the demo corpus, distils it into a FluxViT half as wide, on the
+    same clips without their labels, and fine-tunes that at three budgets. The first two runs are in
+    runs/flux_umt/pretrain/pretrain and runs/flux_umt/pretrain.
+
+python -m fluxjax.main --config configs/flux_umt_demo.py:scratch --workdir runs/scratch
+    The same fine-tuning from random weights, for comparison.
+
+Score: not yet trained in full; two steps of each run have been.
+"""
+
+from fluxjax.config.keys import base_config
+from fluxjax.config.recipes.demo import demo
+
+CORPUS = "demo:easy"
+BUDGETS = (48, 24, 12)
+
+
+def on_corpus(model, budgets, task="classify"):
+    config = demo(base_config(model, task), budgets)
+    config.data.train = config.data.test = CORPUS
+    config.eval.grids, config.eval.batch_size = ("8x56",), 64
+    config.batch_size, config.log_every = 32, 20
+    config.optim.warmup_steps = 40
+    config.checkpoint.every_steps = 200
+    return config
+
+
+def teacher():
+    """InternVideo2 of 4 layers, on all tokens of one grid."""
+    config = on_corpus("internvideo2_ti14", ())
+    config.model.layer_scale, config.model.position_scale = 1.0, 4.0
+    config.method = "cross_entropy"
+    config.grids.frames, config.grids.resolutions = (8,), (56,)
+    config.eval.budgets = (128,)
+    config.total_steps, config.optim.lr = 600, 8e-3
+    return config
+
+
+def distilled():
+    """A student half as wide; the teacher sees 48 tokens of each clip, it sees 48, 36 and 24."""
+    config = on_corpus("fluxvit_student_ti14", (48, 36, 24), "distill")
+    config.model.update(STUDENT)
+    config.distill.tokens, config.distill.teacher_interval = 48, 2.0
+    config.grids.min_tokens = 48
+    config.total_steps, config.optim.lr = 400, 8e-3
+    config.pretrain, config.pretrain_for = teacher(), "distill.teacher"
+    config.pretrain.data.dir = config.data.get_ref("dir")
+    return config
+
+
+STUDENT = {"width": 64, "depth": 4, "num_heads": 4, "layer_scale": 1.0, "position_scale": 4.0}
+
+
+def get_config(variant="pretrained"):
+    config = on_corpus("fluxvit_ti14", BUDGETS)
+    config.model.update(STUDENT)
+    config.total_steps, config.optim.lr = 200, 8e-3
+    if variant == "scratch":
+        return config
+    config.pretrain = distilled()
+    config.pretrain.data.dir = config.data.get_ref("dir")
+    return config
