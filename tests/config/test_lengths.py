@@ -5,7 +5,7 @@ import pytest
 from fluxjax.config import stored as stored_config
 from fluxjax.config.keys import base_config, check_config
 from fluxjax.config.lengths import resolve_lengths, take_given
-from fluxjax.training.optimizers import learning_rate
+from fluxjax.training.schedules import learning_rate
 
 
 def by_epochs(epochs, **optim):

@@ -98,6 +98,11 @@ def _under(arrays, prefix):
     return {name.removeprefix(prefix): a for name, a in arrays.items() if name.startswith(prefix)}
 
 
+def here(system, case):
+    """Whether there is such a case."""
+    return any((_FOLDER / system).glob(f"{case}*.npz"))
+
+
 @functools.cache
 def fixture(system, case):
     """The case of a system whose name begins with `case`, such as "v02". Absent: a skipped test."""

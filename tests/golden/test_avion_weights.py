@@ -12,7 +12,8 @@ from fluxjax.convert.avion_rows import rows_of
 from fluxjax.convert.avion_tables import temporal_table
 from fluxjax.tasks.base import ParamGroup
 from fluxjax.tasks.parameter_groups import layer_decay
-from fluxjax.training.optimizers import make_optimizer, warmup_cosine
+from fluxjax.training.optimizers import make_optimizer
+from fluxjax.training.schedules import warmup_cosine
 from tests.golden import fixture
 
 VARIANTS = (

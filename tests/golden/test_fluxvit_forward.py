@@ -12,7 +12,7 @@ import pytest
 from fluxjax.convert.load import load_torch, to_torch
 from fluxjax.tasks.losses import flux_multi_terms
 from fluxjax.tokens.selection import group_dynamic_scores, rank_tokens, select
-from tests.golden import dropmask, fixture, packed, traced
+from tests.golden import dropmask, fixture, here, packed, traced
 
 FULL = fixture("fluxvit", "v02")
 STEP = fixture("fluxvit", "v07")
@@ -24,6 +24,7 @@ RUNS = [
         marks=[] if run["name"] in ("r50_h1", "both6x70_sel") else pytest.mark.slow,
     )
     for case in ("v03", "v04")
+    if here("fluxvit", case)
     for run in fixture("fluxvit", case).meta["runs"]
 ]
 PATHS = pytest.mark.parametrize("path", ["dense", "packed"])

@@ -14,7 +14,6 @@ from tests.golden import fixture, packed, traced
 CLASSIFIERS = pytest.mark.parametrize("case", ["v01", "v02", "v08"])
 LOADING = fixture("internvideo2", "v03")
 TEACHER = fixture("internvideo2", "v04")
-STAGE_2 = fixture("internvideo2", "v10")
 
 
 @functools.cache
@@ -158,20 +157,21 @@ def test_teacher_blocks():
 
 
 def test_stage_2_teacher():
-    config = STAGE_2.meta["config"]
+    stage_2 = fixture("internvideo2", "v10")
+    config = stage_2.meta["config"]
     side = config["img_size"] // config["patch_size"]
     model, variables = load_torch(
         "internvideo2",
-        {"module": STAGE_2.params},
-        **(STAGE_2.loading | {"num_frames": STAGE_2.meta["checkpoint_frames"]}),
+        {"module": stage_2.params},
+        **(stage_2.loading | {"num_frames": stage_2.meta["checkpoint_frames"]}),
         grid=(config["num_frames"], side, side),
     )
     state = to_torch(model, variables)
-    assert sorted(state) == sorted(STAGE_2.meta["loaded_keys"])
-    STAGE_2.check("pos_embed", state["pos_embed"])
-    layers = STAGE_2.meta["return_layers"]
+    assert sorted(state) == sorted(stage_2.meta["loaded_keys"])
+    stage_2.check("pos_embed", state["pos_embed"])
+    layers = stage_2.meta["return_layers"]
     teach = jax.jit(lambda v, x: model.apply(v, x, layers, method="teach"))
-    taught = teach(variables, STAGE_2.video("video"))
-    STAGE_2.check("middle", taught.middle)
-    STAGE_2.check("final", taught.final)
-    STAGE_2.check("attn", taught.attention)
+    taught = teach(variables, stage_2.video("video"))
+    stage_2.check("middle", taught.middle)
+    stage_2.check("final", taught.final)
+    stage_2.check("attn", taught.attention)

@@ -11,7 +11,7 @@ from data_pipelines.clips.interval_sampling import intervals, rate_frames
 from data_pipelines.clips.multi_scale_crops import crop_places, crop_sizes, multi_scale_crop
 from data_pipelines.clips.sampling import frame_sampler, ssv2_train_frames
 from fluxjax.evaluation.retrieval_metrics import ranks, summary
-from fluxjax.training.optimizers import warmup_cosine
+from fluxjax.training.schedules import warmup_cosine
 from tests.golden import fixture
 
 

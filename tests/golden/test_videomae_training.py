@@ -13,7 +13,8 @@ from fluxjax.tasks.base import ParamGroup
 from fluxjax.tasks.parameter_groups import layer_decay
 from fluxjax.tokens.masking import hidden_per_frame, tube_mask
 from fluxjax.tokens.tokens import Tokens, normalize_pixels
-from fluxjax.training.optimizers import make_optimizer, warmup_cosine
+from fluxjax.training.optimizers import make_optimizer
+from fluxjax.training.schedules import warmup_cosine
 from tests.golden import fixture
 
 EXACT = {"default": {"atol": 1e-6}}
