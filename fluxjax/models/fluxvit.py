@@ -13,13 +13,13 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from fluxjax.models.alignment import AlignmentDecoder
 from fluxjax.models.blocks import Merging, PatchEmbed, make_blocks, remat_block
 from fluxjax.models.layers import (
     Affine,
     AttentionPool,
     LayerNorm,
     check_headless,
-    gelu,
     linear_init,
 )
 from fluxjax.tokens.grids import PATCH
@@ -35,31 +35,6 @@ class BudgetOutput(NamedTuple):
     logits: jax.Array | None  # [B, num_classes]; None of a model without heads
     features: jax.Array  # [B, pooled], before fc_norm
     aligned: jax.Array | None  # [B, pooled], unit norm, the decoder's output; None for budget 0
-
-
-class AlignmentDecoder(nn.Module):
-    """Linear, LayerNorm, unit norm: maps a small budget's features onto the largest one's.
-
-    Attributes:
-      features: of the result; None: as many as go in.
-      hidden: a linear map to as many features as go in, and GELU, come first.
-      dtype: of the computation.
-    """
-
-    features: int | None = None
-    hidden: bool = False
-    dtype: Any = jnp.float32
-
-    @nn.compact
-    def __call__(self, x: jax.Array) -> jax.Array:
-        """[.., E] -> [.., features], rows of 2-norm 1, float32."""
-        dense = functools.partial(nn.Dense, kernel_init=linear_init, dtype=self.dtype)
-        features = x.shape[-1] if self.features is None else self.features
-        if self.hidden:  # exact GELU: only the blocks' MLPs are fused in the official code
-            x = gelu(dense(x.shape[-1], name="hidden")(x), "exact")
-        x = dense(features, name="head")(x)
-        x = LayerNorm(dtype=self.dtype, name="norm")(x).astype(jnp.float32)
-        return x / jnp.linalg.norm(x, axis=-1, keepdims=True)
 
 
 class FluxViT(nn.Module):

@@ -11,7 +11,8 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from fluxjax.models.fluxvit import AlignmentDecoder, FluxViT
+from fluxjax.models.alignment import AlignmentDecoder
+from fluxjax.models.fluxvit import FluxViT
 from fluxjax.models.internvideo2 import InternVideo2, return_layers
 from fluxjax.models.token_decoders import TokenDecoders
 from fluxjax.tokens.tokens import Tokens, gather

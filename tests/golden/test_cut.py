@@ -1,6 +1,7 @@
 """Cut golden files: what is kept, and that thinned outputs are still held to the truth."""
 
 import json
+import pathlib
 
 import numpy as np
 import pytest
@@ -46,3 +47,8 @@ def test_what_is_kept_stays_whole_and_unknown_names_are_refused():
         cut(arrays, drop=["output/q"])
     with pytest.raises(ValueError, match="cut already"):
         cut(cut(arrays, every=2, over=10))
+
+
+def test_the_repositorys_copies_stay_small():
+    copies = pathlib.Path(__file__).parent.rglob("*.[np][pt]*")
+    assert 1e6 < sum(path.stat().st_size for path in copies if path.suffix != ".py") < 15e6
