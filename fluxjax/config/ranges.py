@@ -30,6 +30,7 @@ def _interval(low: float, high: float) -> tuple[_Check, str]:
 RANGES: dict[str, tuple[_Check, str]] = {
     "seed": _NOT_NEGATIVE,
     "total_steps": _AT_LEAST_1,
+    "epochs": _POSITIVE,
     "batch_size": _AT_LEAST_1,
     "log_every": _AT_LEAST_1,
     "max_skipped_steps": _NOT_NEGATIVE,
