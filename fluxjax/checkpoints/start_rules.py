@@ -36,7 +36,9 @@ _FLUX_FIELDS = ("depth", "num_heads", "pool_heads", "gelu")
 _TOWER_FIELDS = ("depth", "num_heads", "patch", "ln_pre", "pixels")
 _AROUND_CLIP = re.compile(r"(ln_post|proj|head)/")
 _AROUND_EVL = re.compile(r"(decoder|norm|head)/")
-_VIDEOMAE_FIELDS = ("depth", "num_heads", "patch", "tubelet", "gelu", "epsilon", "pixels")
+_VIDEOMAE_FIELDS = (
+    *("depth", "num_heads", "patch", "tubelet", "position_scale", "gelu", "epsilon", "pixels"),
+)
 _VIDEOMAE_NORMS = re.compile(r"(encoder/final_norm|fc_norm|head)/")
 _VIDEOMAE_DECODER = re.compile(r"encoder/final_norm/|encoder_to_decoder/|decoder/|mask_token$")
 
