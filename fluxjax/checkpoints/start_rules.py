@@ -63,7 +63,9 @@ _AROUND_UMT = re.compile(
     r"|temperature$|text/token_bias$"
 )
 _AROUND_EVL = re.compile(r"(decoder|norm|head)/")
-_VIDEOMAE_FIELDS = ("depth", "num_heads", "patch", "tubelet", "gelu", "epsilon", "pixels")
+_VIDEOMAE_FIELDS = (
+    *("depth", "num_heads", "patch", "tubelet", "position_scale", "gelu", "epsilon", "pixels"),
+)
 _VIDEOMAE_NORMS = re.compile(r"(encoder/final_norm|fc_norm|head)/")
 _VIDEOMAE_DECODER = re.compile(r"encoder/final_norm/|encoder_to_decoder/|decoder/|mask_token$")
 

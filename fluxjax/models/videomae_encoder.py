@@ -37,6 +37,8 @@ class VideoMaeFields(nn.Module, kw_only=True):
       grid: (H, W) in patches of the fixed positions; clips on other grids get resampled ones. None:
         positions are made for each clip's own grid, as if the model had been built for it.
       num_frames: T of the fixed positions, in frames.
+      position_scale: factor on the fixed positions. 1 is the reference's; from random weights, 2 to
+        4 lets a small model tell where and when things are many times sooner.
       tubelet: frames of a token.
       patch: patch side in pixels.
       conv_patch: the official weights hold the patch embedding as a Conv3d (VideoMAE), not as a
@@ -59,6 +61,7 @@ class VideoMaeFields(nn.Module, kw_only=True):
     mlp_ratio: float = 4.0
     grid: tuple[int, int] | None = (14, 14)
     num_frames: int = 16
+    position_scale: float = 1.0
     tubelet: int = 2
     patch: int = 16
     conv_patch: bool = False
@@ -81,6 +84,11 @@ class VideoMaeFields(nn.Module, kw_only=True):
     def position_grid(self) -> tuple[int, int, int] | None:
         """(T, H, W) of the fixed positions, in tubelets; None: each clip's own."""
         return None if self.grid is None else (-(-self.num_frames // self.tubelet), *self.grid)
+
+    def positions(self, channels: int, cubes: Tokens) -> jax.Array:
+        """Fixed positions of all tubelets of clips, [B or 1, N, channels] in the compute dtype."""
+        codes = flat_positions(channels, cubes, self.position_grid)
+        return (self.position_scale * codes).astype(self.dtype)
 
     def cubes(self, video_or_tokens: jax.Array | Tokens, slots: int | None = None) -> Tokens:
         """Clips [B, T, H, W, 3] or patches of their frames as tubelets [B, N, D] of pixels."""
@@ -187,4 +195,4 @@ class Encoder(VideoMaeFields, kw_only=True):
 
     def codes(self, cubes: Tokens) -> jax.Array:
         """Positions of all tubelets of clips, [B or 1, N, C]."""
-        return flat_positions(self.width, cubes, self.position_grid).astype(self.dtype)
+        return self.positions(self.width, cubes)

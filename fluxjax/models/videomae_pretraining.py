@@ -10,7 +10,6 @@ import numpy as np
 
 from fluxjax.models.layers import LayerNorm, linear_init, masked_mean, uniform_init
 from fluxjax.models.videomae_encoder import Encoder, VideoMaeFields, encoder_fields, vit_blocks
-from fluxjax.tokens.flat_positions import flat_positions
 from fluxjax.tokens.masking import hidden_per_frame
 from fluxjax.tokens.tokens import Tokens
 
@@ -173,7 +172,7 @@ class VideoMaePretraining(VideoMaeFields, kw_only=True):
         rank = jnp.cumsum(visible, axis=1) - 1
         place = jnp.where(visible, rank, x.shape[1])
         x = jnp.take_along_axis(jnp.concatenate([x, mask_token], axis=1), place[..., None], axis=1)
-        return x + flat_positions(self.decoder_width, cubes, self.position_grid).astype(x.dtype)
+        return x + self.positions(self.decoder_width, cubes)
 
 
 def token_indices(chosen: jax.Array, slots: int) -> tuple[jax.Array, jax.Array]:
