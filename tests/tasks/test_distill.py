@@ -133,15 +133,20 @@ def test_the_student_sees_nested_sets_of_what_the_teacher_sees(trainer, variable
     task = trainer.task
     grid = task.grids[-1]
     batch = on_device(task, batch_of(task, grid))
-    pixels = task.tokens(batch)
-    clips = task._selected(variables, pixels, batch["draw"])
-    embedded, _ = task.teacher.apply({"params": variables[COLLECTION]}, pixels, method="embed")
-    ranking = rank_tokens(embedded, selection_scores(embedded, "group_dynamic"))
-    np.testing.assert_array_equal(clips.position, select(pixels, ranking, 8).position)
-    taught = task.teacher.apply(
-        {"params": variables[COLLECTION]}, clips, task.taught_layers, method="teach"
-    )
-    visible = task._visible(taught.attention, clips, batch["draw"])
+
+    @jax.jit
+    def seen(variables, batch):
+        pixels = task.tokens(batch)
+        clips = task._selected(variables, pixels, batch["draw"])
+        weights = {"params": variables[COLLECTION]}
+        embedded, _ = task.teacher.apply(weights, pixels, method="embed")
+        ranking = rank_tokens(embedded, selection_scores(embedded, "group_dynamic"))
+        taught = task.teacher.apply(weights, clips, task.taught_layers, method="teach")
+        visible = task._visible(taught.attention, clips, batch["draw"])
+        return clips, select(pixels, ranking, 8), visible
+
+    clips, ranked, visible = seen(variables, batch)
+    np.testing.assert_array_equal(clips.position, ranked.position)
     sets = [[set(row) for row in np.asarray(one.index).tolist()] for one in visible]
     for large, small in zip(sets, sets[1:], strict=False):
         assert all(s < b for s, b in zip(small, large, strict=True))
