@@ -4,6 +4,7 @@ python -m fluxjax.main --config configs/avion_demo.py --workdir runs/avion
     Trains a dual encoder from random weights on clips with captions ("the digit seven moves to the
     left over a flower photo"), then searches held-out videos by caption, and the other way round,
     and names motions by their texts alone.
+    Score: not yet measured.
 """
 
 from fluxjax.config.keys import base_config

@@ -64,8 +64,8 @@ FLOORS = (
 )
 PIPELINE_FLOORS = (
     ("data_pipelines.quiet_tensorflow", "data_pipelines.progress"),
-    ("data_pipelines.reading", "data_pipelines.demo", "data_pipelines.text"),
-    ("data_pipelines.sources",),
+    ("data_pipelines.reading", "data_pipelines.demo"),
+    ("data_pipelines.sources", "data_pipelines.text"),
     ("data_pipelines.clips",),
     ("data_pipelines.loader",),
     ("data_pipelines.from_config", "data_pipelines.doctor", "data_pipelines.prepare"),

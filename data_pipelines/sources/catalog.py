@@ -48,15 +48,13 @@ def open_catalog(
     Args:
       source: one of
         - ``demo``, ``demo:easy``, ``demo:medium``, ``demo:hard``, ``demo:captions``: the bundled
-          corpus, made on
-          first use; its labels are motions, those of ``demo:easy?label=digit`` the digits (set
-          num_classes to 10);
+          corpus, made on first use; its labels are motions, those of ``demo:easy?label=digit`` the
+          digits (set num_classes to 10);
         - ``dummy``, ``dummy:COUNT``: blank videos that need no decoding, to measure the rest;
         - ``tfds:NAME[/CONFIG]``: a TFDS data set prepared as array_record. The features are called
           `video` and `label` unless ``tfds:NAME?video=KEY&label=KEY`` says otherwise; captions are
           read where ``captions=KEY`` names a feature of one or several texts;
-        - ``mix:PATH[?SOURCE=WEIGHT&..]``: a list of videos of several data sets without labels, see
-          `mixed_lists`;
+        - ``mix:PATH[?SOURCE=WEIGHT&..]``: several data sets without labels, see `mixed_lists`;
         - the path (local or gs://) of a list file, of an annotation file (.jsonl; .json with a list
           of objects; .csv with a heading that names `video` or `path`), or of a folder with a
           folder of videos for each class; ``{split}`` in it is replaced by the split;

@@ -7,7 +7,7 @@ import importlib
 import os
 import tempfile
 
-from data_pipelines.demo.vocabulary import write_vocabulary
+from data_pipelines.text.demo import write_vocabulary
 from data_pipelines.text.tokenizer import Tokenizer
 
 DEMO = "demo:captions"

@@ -93,19 +93,14 @@ def load(
     check_fields(load, kind, fields, (*_INFERRED, *(STUDENT_FIELDS if student else ())))
     stage_2 = any(name.startswith(_STAGE_2) for name in state)
     state = vision_part(state)
-    if student:
-        fields |= student_fields(state)
-    else:
-        state = {name: value for name, value in state.items() if not _LEFT_OUT.match(name)}
+    fields |= student_fields(state) if student else {}
+    state = state if student else {n: v for n, v in state.items() if not _LEFT_OUT.match(n)}
     width = trunk_width(state, "an InternVideo2")
     patch = patch_size(state)
     untold = Untold(f"InternVideo2 of width {width}", source=source)
     if num_frames is None and image_size is None and "pos_embed" in state:
         num_frames = _released_frames(state, stage_2, untold)
-    if head_key is not None or num_classes is not None or any(name in state for name in _HEAD):
-        state, num_classes = label_sets.heads_for(state, _HEAD, num_classes, label_map, head_key)
-    elif label_map is not None:
-        raise ValueError("label_map= needs a checkpoint with a head; this one has none")
+    state, num_classes = _with_head(state, num_classes, label_map, head_key)
     model = kind(
         num_classes=num_classes,
         grid=_stored_grid(state, patch, num_frames, image_size, untold),
@@ -118,6 +113,15 @@ def load(
     untold.say()
     variables = _variables(model, state, head_key)
     return shapes.on_grid(model, variables, grid)
+
+
+def _with_head(state, num_classes, label_map, head_key):
+    """The state with the head that is asked for, and its number of classes; None: a backbone."""
+    if head_key is not None or num_classes is not None or any(name in state for name in _HEAD):
+        return label_sets.heads_for(state, _HEAD, num_classes, label_map, head_key)
+    if label_map is not None:
+        raise ValueError("label_map= needs a checkpoint with a head; this one has none")
+    return state, num_classes
 
 
 def _variables(

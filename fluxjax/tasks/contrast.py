@@ -199,5 +199,5 @@ class ContrastTask:
         return self.model.apply(variables, batch["text"], method="encode_text")
 
     def features(self, variables: Any, batch: Batch, plan: Plan) -> jax.Array:
-        """What probes read: `embed_video`."""
+        """What probes read: `embed_video`'s [B, E] float32."""
         return self.embed_video(variables, batch, plan)

@@ -207,8 +207,7 @@ def train(
       batches: step -> iterator over this process's host batches from that step on.
       checkpoints: where states are saved and resumed from.
       report: called with (step, progress line, scalars) every `config.log_every` steps.
-      evaluate: called every `config.eval.every_steps` steps and after the last one; a checkpoint
-        goes before it.
+      evaluate: called every `config.eval.every_steps` steps, behind a checkpoint.
       stop: ends the training in whatever it does, with a checkpoint of the last finished step.
       profiler: traces the steps it is made for.
 
@@ -227,8 +226,8 @@ def train(
     if first >= total:
         log.info("nothing to train: step %d of %d is reached", first, total)
         return state
-    programs = stop.call(trainer.compile_steps, first)
-    constants = stop.call(lambda: trainer.step_constants, first)
+    prepare = lambda: (trainer.compile_steps(), trainer.step_constants)  # noqa: E731
+    programs, constants = stop.call(prepare, first)
     progress = Progress(first, total, config.batch_size)
     watch = NonFiniteWatch(gradient_paths(state.params), config.max_skipped_steps)
     feed = device_batches(batches(first), trainer.mesh, trainer.task.batch_spec(config.batch_size))
@@ -236,8 +235,7 @@ def train(
         try:
             for done, batch, rows, waited in _waited_for(feed, range(first, total), stop):
                 profiler.before(done)
-                program = programs[(done - 1) % len(programs)]
-                state, metrics = program(state, batch, *constants)
+                state, metrics = programs[(done - 1) % len(programs)](state, batch, *constants)
                 profiler.after(done, metrics)
                 watch.add(done, metrics, rows)
                 progress.add(metrics, waited)

@@ -28,6 +28,9 @@ CONFIGS = [
     ("finetune", "cpu"), pytest.param("finetune", "gpu24", marks=pytest.mark.slow),
     pytest.param("finetune", "gpu80", marks=pytest.mark.slow),
     ("evl_demo", None), ("evl_demo", "frame"),
+    ("avion_demo", None), pytest.param("avion_ego4d", None, marks=pytest.mark.slow),
+    pytest.param("avion_ego4d", "l14_lavila", marks=pytest.mark.slow),
+    pytest.param("avion_ek100_mir", None, marks=pytest.mark.slow),
     ("videomae_demo", None), ("videomae_demo", "scratch"),
     pytest.param("videomae_b16_k400", "pretrain", marks=pytest.mark.slow),
     pytest.param("videomae_b16_k400", "finetune", marks=pytest.mark.slow),
@@ -61,6 +64,8 @@ def test_configs_are_closed_and_their_states_have_a_shape(name, variant):
         config.data[key] = config.data[key] or "list.txt"
     if name.startswith("evl") and config.pretrain is None:
         config.data.train = "dummy"  # what a frozen tower needs no weights for
+    if config.task == "contrast":
+        config.contrast.vocabulary = config.contrast.vocabulary or "vocab.txt"
     config.dry_run = config.task == "distill"  # what a teacher needs no weights for
     check_config(config)
     config.num_classes = config.num_classes or 4

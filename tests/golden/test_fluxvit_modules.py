@@ -11,8 +11,8 @@ import pytest
 from fluxjax.convert.fluxvit import decoder_rows
 from fluxjax.convert.mapping import to_variables, vector
 from fluxjax.convert.trunk import block_rows, depthwise, patch_rows, pooler_rows
-from fluxjax.models.blocks import Block, PatchEmbed, SelfAttention
 from fluxjax.models.alignment import AlignmentDecoder
+from fluxjax.models.blocks import Block, PatchEmbed, SelfAttention
 from fluxjax.models.layers import AttentionPool, LayerScale, Mlp, RMSNorm, gelu
 from fluxjax.tokens import positions
 from fluxjax.tokens.selection import group_dynamic_scores, num_groups, rank_tokens, select
