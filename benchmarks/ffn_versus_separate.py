@@ -107,10 +107,10 @@ def main() -> None:
     parser.add_argument("config", nargs="*", help="options of every run, after --, such as "
                         "--config.total_steps=200")  # fmt: skip
     options = parser.parse_args()
-    scores = {
-        training: [measured(options, training, int(seed)) for seed in options.seeds.split(",")]
-        for training in TRAININGS
-    }
+    scores: dict[str, list[Scores]] = {training: [] for training in TRAININGS}
+    for seed in options.seeds.split(","):
+        for training in TRAININGS:
+            scores[training].append(measured(options, training, int(seed)))
     rows = series(scores)
     output = pathlib.Path(options.output)
     output.mkdir(parents=True, exist_ok=True)
