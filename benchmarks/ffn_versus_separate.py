@@ -1,6 +1,6 @@
 """One frame flexible network against separately trained ones: same width, corpus, seeds and steps.
 
-    python -m benchmarks.ffn_versus_separate --work runs/ffn_study --seeds 0,1,2
+    python -m benchmarks.ffn_versus_separate --work runs/ffn_study -- --config.total_steps=150
 
 "ffn" is configs/ffn_demo.py, "st2", "st4" and "st8" its variants, plain networks at one frame
 number. Each is trained once a seed and evaluated at 2 to 10 frames. "separate" takes at every
@@ -107,10 +107,10 @@ def main() -> None:
     parser.add_argument("config", nargs="*", help="options of every run, after --, such as "
                         "--config.total_steps=200")  # fmt: skip
     options = parser.parse_args()
-    scores = {
-        training: [measured(options, training, int(seed)) for seed in options.seeds.split(",")]
-        for training in TRAININGS
-    }
+    scores: dict[str, list[Scores]] = {training: [] for training in TRAININGS}
+    for seed in options.seeds.split(","):
+        for training in TRAININGS:
+            scores[training].append(measured(options, training, int(seed)))
     rows = series(scores)
     output = pathlib.Path(options.output)
     output.mkdir(parents=True, exist_ok=True)

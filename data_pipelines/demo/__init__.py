@@ -37,9 +37,8 @@ def load(
     at the end.
 
     Args:
-      variant: "easy" (4 motions, 2048 + 512 clips, 16 MB), "hard" (8 motions, 4096 + 1024 clips),
-        "captions" (8 motions, 3072 + 512 clips, three captions each) or "medium" (8 motions,
-        nearly as easy to see as those of "easy", 2048 + 512 clips).
+      variant: "easy" (4 motions, 2048 + 512 clips, 16 MB), "hard" (8 motions, 4096 + 1024 clips) or
+        "captions" (8 motions, 3072 + 512 clips, three captions each).
       data_dir: where data sets are kept; None takes `default_data_dir`.
       num_examples: (train, test) of a smaller corpus, for tests; it is kept beside the full one,
         under a name of its own.

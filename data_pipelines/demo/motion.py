@@ -107,20 +107,8 @@ CAPTIONS = dataclasses.replace(
     travel=(28.0, 36.0),
 )
 
-# The motions of the hard corpus, nearly as easy to see as the easy one's: for networks of minutes.
-MEDIUM = dataclasses.replace(
-    EASY,
-    motions=HARD.motions,
-    size=(36.0, 46.0),
-    centre=(11.0, 16.0),
-    radius=(10.0, 12.0),
-    travel=(28.0, 36.0),
-    turns=HARD.turns,
-    shakes=HARD.shakes,
-)
-
 # The order is a part of the seed of each clip: further variants go to the end.
-VARIANTS = {"easy": EASY, "hard": HARD, "captions": CAPTIONS, "medium": MEDIUM}
+VARIANTS = {"easy": EASY, "hard": HARD, "captions": CAPTIONS}
 
 
 def trajectory(variant: Variant, motion: str, rng: np.random.Generator) -> np.ndarray:
