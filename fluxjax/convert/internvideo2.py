@@ -81,8 +81,7 @@ def load(
       pool_num_heads: heads of the pooling projector; default 16.
       gelu: "tanh", as the released weights were trained (default), "exact" or "quick".
       num_classes, label_map, head_key, grid: see `fluxjax.convert.fluxvit.load`.
-      student: keep the decoders of distillation or stage 1; the model is an `InternVideo2Student`,
-        whose `taught_interval` or `taught_index` the shapes do not tell.
+      student: keep decoders, for an `InternVideo2Student`; `taught_interval` is not told by shapes.
       **fields: other fields of the model, such as dtype, attention or drop_path.
 
     Raises:
@@ -95,8 +94,7 @@ def load(
     state = vision_part(state)
     fields |= student_fields(state) if student else {}
     state = state if student else {n: v for n, v in state.items() if not _LEFT_OUT.match(n)}
-    width = trunk_width(state, "an InternVideo2")
-    patch = patch_size(state)
+    width, patch = trunk_width(state, "an InternVideo2"), patch_size(state)
     untold = Untold(f"InternVideo2 of width {width}", source=source)
     if num_frames is None and image_size is None and "pos_embed" in state:
         num_frames = _released_frames(state, stage_2, untold)
@@ -111,8 +109,7 @@ def load(
         **fields,
     )
     untold.say()
-    variables = _variables(model, state, head_key)
-    return shapes.on_grid(model, variables, grid)
+    return shapes.on_grid(model, _variables(model, state, head_key), grid)
 
 
 def _with_head(state, num_classes, label_map, head_key):
