@@ -3,8 +3,8 @@
 python -m fluxjax.main --config configs/avion_ego4d.py --config.init_from=models/avion_clip_b16 \
     --config.contrast.vocabulary=bpe_simple_vocab_16e6.txt.gz \
     --config.data.train=ego4d_train.pkl --config.data.test=EPIC_100_retrieval_test.csv
-    The published recipe: 5 epochs of 4,000,000 narrated clips of 4 frames, 2,048 a step. Needs
-    Ego4D in chunks (python -m data_pipelines.prepare), CLIP's weights and accelerators.
+    The published recipe: 5 epochs of 4,000,000 narrated clips of 4 frames, 2,048 a step.
+    Needs Ego4D in chunks (python -m data_pipelines.prepare), CLIP's weights and accelerators.
     Score: not yet trained.
 
 python -m fluxjax.main --config configs/avion_ego4d.py:lavila \
@@ -12,6 +12,7 @@ python -m fluxjax.main --config configs/avion_ego4d.py:lavila \
     --config.contrast.vocabulary=bpe_simple_vocab_16e6.txt.gz \
     --config.data.train=rephraser.no_punkt_top3.pkl --config.data.test=EPIC_100_retrieval_test.csv
     With LaViLa's narrations: about twice as many clips, several captions each, one drawn at a time.
+    Needs the same.
     Score: not yet trained.
 """
 

@@ -120,14 +120,13 @@ def test_the_rooms_of_the_architecture_page():
     assert found == expected
 
 
+STARTED_BY_OTHERS = ("torch_worker.py", "torch_frames_worker.py", "torch_videomae.py")
+
+
 def test_the_page_of_commands_is_complete():
     page = (ROOT / "docs" / "commands.md").read_text(encoding="utf-8")
     for path in commands.MODULES:
-        if path.name in (
-            "torch_worker.py",
-            "torch_frames_worker.py",
-            "torch_videomae.py",
-        ):  # started by others
+        if path.name in STARTED_BY_OTHERS:
             continue
         if 'if __name__ == "__main__":' in path.read_text(encoding="utf-8"):
             module = ".".join(path.relative_to(ROOT).with_suffix("").parts)
