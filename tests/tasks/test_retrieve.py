@@ -33,6 +33,7 @@ def pairs():
     }
 
 
+@pytest.mark.slow
 def test_its_terms_are_those_of_its_embeddings_and_its_gradient_leads_down():
     task, batch = create_task(config_of()), pairs()
     assert {n: (s.shape, s.dtype) for n, s in task.batch_spec(6).items()} == {
@@ -69,6 +70,7 @@ def test_its_terms_are_those_of_its_embeddings_and_its_gradient_leads_down():
     assert float(value({"params": moved})[0]) < float(total)
 
 
+@pytest.mark.slow
 def test_another_umt_starts_from_its_model(tmp_path):
     """What only one of them has stays new, or is left out."""
     task = create_task(config_of())
