@@ -16,7 +16,10 @@ python -m fluxjax.main --config configs/finetune.py:gpu80 --config.init_from=mod
     FluxViT-B on a GPU of 80 GB. Needs the same.
 
 Clips are not mirrored: `--config.data.flip=True` where no class tells left from right.
-`--config.total_steps=N` is how long: 1000 steps see 16,000, 12,000 and 24,000 clips.
+`--config.epochs=N` is how long, 100 and on a GPU 30 times through the training videos, or
+`--config.total_steps=N`. A tenth of the steps is warm-up. The test videos are evaluated on the way,
+ten times or once an epoch; `--config.checkpoint.best=top1_48@8x56` (on a GPU `top1_1024@8x224`)
+keeps the best model in the workdir's `best`.
 `--config.batch_size` may change: the learning rate is for 256 clips and follows it.
 
 Memory of a step, by XLA for a CPU: cpu 0.13 GiB, gpu24 12.5 GiB, gpu80 49.5 GiB (printed by
@@ -37,9 +40,9 @@ LARGE = {
     "budgets": (1024, 512, 256), "grid": "8x224",
 }  # fmt: skip
 VARIANTS = {
-    "cpu": ("fluxvit_ti14", Size(batch=16, workers=2, **SMALL)),
-    "gpu24": ("fluxvit_s14", Size(batch=12, workers=8, **LARGE)),
-    "gpu80": ("fluxvit_b14", Size(batch=24, workers=16, **LARGE)),
+    "cpu": ("fluxvit_ti14", Size(batch=16, workers=2, epochs=100, **SMALL)),
+    "gpu24": ("fluxvit_s14", Size(batch=12, workers=8, epochs=30, **LARGE)),
+    "gpu80": ("fluxvit_b14", Size(batch=24, workers=16, epochs=30, **LARGE)),
 }
 
 

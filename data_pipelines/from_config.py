@@ -12,13 +12,16 @@ from data_pipelines import loader
 from data_pipelines.clips.augment import RandAugment
 from data_pipelines.clips.examples import EvalExamples, Item, TrainExamples
 from data_pipelines.clips.joint import Augmentation
-from data_pipelines.sources.catalog import Catalog, open_catalog
+from data_pipelines.sources.catalog import Catalog, open_catalog, opens_at_once
+from data_pipelines.sources.presence import check_files
 from data_pipelines.sources.quarantine import BadVideos
 from data_pipelines.sources.rows import some
 from data_pipelines.sources.video_manifest import bad_videos
 from fluxjax.tokens.examples import ExampleSpec
 
 log = logging.getLogger(__name__)
+
+__all__ = ["VideoData", "opens_at_once"]
 
 QUARANTINE = "quarantine.jsonl"
 
@@ -61,7 +64,8 @@ class VideoData:
           label_names: of the classes in their order; None: as the training data say.
 
         Raises:
-          ValueError: on a source that cannot be used, or labels beyond config.num_classes.
+          ValueError: on a source that cannot be used, labels beyond config.num_classes, or
+            videos of which none is there.
           FileNotFoundError: if a list file or data set does not exist.
         """
         data = config.data
@@ -88,6 +92,7 @@ class VideoData:
             )
             if not len(catalog):
                 raise ValueError(f"config.data.{name}={data[name]!r} holds no video")
+            check_files(catalog, f"data.{name}", data[name], data.root)
             classes = classes or catalog.num_classes or None  # 0: records without labels
             opened[name] = catalog
         catalogs = tuple(opened.values())

@@ -132,7 +132,7 @@ def run(options: argparse.Namespace) -> int:
         _check_output(pathlib.Path(options.output), options.overwrite)
     config.data.sampling = checkpoint.sampling(options.sampling)
     if not config.data.test:
-        raise ValueError(f"{checkpoint.folder} belongs to no run; pass --data")
+        raise ValueError(f"{checkpoint.folder} is of no run with test videos; pass --data")
     if not config.eval.grids:
         raise ValueError(
             f"{checkpoint.folder} does not say which sampling grid it was trained for; pass "

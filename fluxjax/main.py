@@ -16,16 +16,20 @@ from ml_collections import ConfigDict, config_flags
 
 from data_pipelines.reading.errors import VideoError
 from fluxjax.checkpoints.inference import save
+from fluxjax.checkpoints.replacing import recover
 from fluxjax.checkpoints.training import Checkpoints
 from fluxjax.checkpoints.usage import Usage
 from fluxjax.config import stored as stored_config
 from fluxjax.config.command_line import parse_flags
-from fluxjax.config.keys import check_config
+from fluxjax.config.keys import check_config, provisional_task
+from fluxjax.config.lengths import resolve_lengths
 from fluxjax.config.paths import expand_paths
 from fluxjax.config.ranges import check_devices
+from fluxjax.evaluation.best import Best, more_is_better
 from fluxjax.evaluation.registry import make_evaluators
 from fluxjax.evaluation.writer import (
     format_table,
+    scalars_of,
     write_pictures,
     write_scalars,
     write_tables,
@@ -37,7 +41,7 @@ from fluxjax.training import hosts
 from fluxjax.training.agreement import Agreement
 from fluxjax.training.batches import warn_of_repeats
 from fluxjax.training.devices import devices_in_words
-from fluxjax.training.dry_run import dry_run
+from fluxjax.training.dry_run import dry_run, look_at_data
 from fluxjax.training.feature_cache import CachedData
 from fluxjax.training.lock import locked
 from fluxjax.training.loop import Trainer, train
@@ -47,7 +51,7 @@ from fluxjax.training.nonfinite import NonFiniteError
 from fluxjax.training.profiling import StepProfiler
 from fluxjax.training.signals import EXIT_STOPPED, Stopped, StopSignals
 from fluxjax.training.state import TrainState
-from fluxjax.training.workdir import CONFIG, MODEL, PRETRAIN, check_folder, check_resume
+from fluxjax.training.workdir import BEST, CONFIG, MODEL, PRETRAIN, check_folder, check_resume
 from fluxjax.version import __version__
 
 if TYPE_CHECKING:
@@ -97,14 +101,17 @@ def run(config: ConfigDict, workdir: pathlib.Path) -> None:
         jax.config.update("jax_compilation_cache_dir", config.compile_cache)
     mesh = make_mesh(config.mesh)
     check_devices(config, batch_shards(mesh))
+    if config.checkpoint.best:
+        more_is_better(config, provisional_task(config))
     if config.dry_run:
-        if config.num_classes is None:
-            raise ValueError("a dry run reads no data: set config.num_classes")
+        look_at_data(config)
         print(dry_run(Trainer.create(create_task(config), mesh)), flush=True)
         return
     with hosts.first_goes_ahead(f"corpus of {workdir.name}"):  # the demo's is made on first use
-        data = VideoData.open(config, jax.process_index(), jax.process_count(), workdir)
+        splits = ("train", "test") if config.data.test else ("train",)
+        data = VideoData.open(config, jax.process_index(), jax.process_count(), workdir, splits)
     config.num_classes = config.num_classes or data.train.num_classes or None
+    resolve_lengths(config, len(data.train))
     workdir.mkdir(parents=True, exist_ok=True)
     first = jax.process_index() == 0
     with locked(workdir) if first else contextlib.nullcontext():
@@ -113,14 +120,19 @@ def run(config: ConfigDict, workdir: pathlib.Path) -> None:
         check_resume(workdir, config, trainer.abstract_state)
         if first:  # from here on the workdir is this run's
             stored_config.write(config, workdir / CONFIG)
+            for folder in (MODEL, BEST):
+                recover(workdir / folder)
         if config.pretrain is not None and config.init_from is None:
             config.init_from = _pretrained(config.pretrain, workdir / PRETRAIN)
         hosts.meet(f"data of {workdir.name}")
         warn_of_repeats(config, len(data.train))
         log.info(
             "%s: %d train and %d test videos, %d classes, %s",
-            workdir, len(data.train), len(data.test), config.num_classes or 0, task.example(),
+            workdir, len(data.train), len(data.test or ()), config.num_classes or 0,
+            task.example(),
         )  # fmt: skip
+        if data.test is None:
+            log.warning("config.data.test='' names no videos: nothing will be evaluated")
         _train_and_evaluate(trainer, data, workdir)
     log.info("done; checkpoints, model, logs and tables are in %s", workdir)
 
@@ -129,7 +141,10 @@ def _train_and_evaluate(trainer: Trainer, data: "VideoData", workdir: pathlib.Pa
     task, config = trainer.task, trainer.task.config
     if config.features.dir is not None:
         data = CachedData(data, task, trainer.mesh, trainer.initial_state().variables())
-    evaluators = make_evaluators(task, trainer.mesh, data)
+    evaluators = make_evaluators(task, trainer.mesh, data) if config.data.test else []
+    best, scalar = None, config.checkpoint.best
+    if scalar:
+        best = Best(workdir / BEST, scalar, more_is_better(config, task))
 
     def batches(step: int):
         writer.begin(step)
@@ -150,6 +165,18 @@ def _train_and_evaluate(trainer: Trainer, data: "VideoData", workdir: pathlib.Pa
             for table in tables:
                 print(f"\nAfter {step} steps, {table.title}:\n")
                 print(format_table(table) + "\n", flush=True)
+        if best is not None:
+            scores = scalars_of(tables)
+            best.offer(step, scores, lambda: store(workdir / BEST, state, scores))
+
+    def store(folder: pathlib.Path, state: TrainState, scores: Mapping[str, float]) -> None:
+        variables = hosts.whole(state.eval_variables(), trainer.mesh)
+        if jax.process_index() == 0:
+            labels = data.train.label_names if task.model.num_classes else None
+            save(
+                folder, task.model, variables, labels=labels,
+                usage=Usage.of_run(config), step=int(state.step), scores=scores, overwrite=True,
+            )  # fmt: skip
 
     with (
         contextlib.closing(Writers(workdir, config, jax.process_index() == 0)) as writer,
@@ -157,15 +184,12 @@ def _train_and_evaluate(trainer: Trainer, data: "VideoData", workdir: pathlib.Pa
         StopSignals(Agreement.of_this_run()).installed() as stop,
     ):
         profiler = StepProfiler(config.profile_steps, workdir)
-        state = train(trainer, batches, checkpoints, report, evaluate, stop, profiler)
-        variables = hosts.whole(state.eval_variables(), trainer.mesh)
-        if jax.process_index() == 0:
-            model = workdir / MODEL
-            labels = data.train.label_names if task.model.num_classes else None
-            usage = Usage.of_run(config)
-            save(model, task.model, variables, labels=labels, usage=usage, overwrite=True)
+        during = evaluate if evaluators else None
+        state = train(trainer, batches, checkpoints, report, during, stop, profiler)
+        store(workdir / MODEL, state, {})
         step = int(state.step)
-        stop.call(functools.partial(evaluate, step, state), step)
+        if evaluators:
+            stop.call(functools.partial(evaluate, step, state), step)
 
 
 def _fetch_start(config: ConfigDict) -> None:

@@ -235,9 +235,7 @@ def choose_setting(
     if grid:
         raise ValueError(f"grid {grid} is given, but a limit or a report chooses the grid: drop it")
     if report is None:
-        if checkpoint.run is None:
-            raise ValueError("a limit in ms needs a report: the checkpoint lies in no run")
-        report = checkpoint.run / "budgets.json"
+        report = checkpoint.measured / "budgets.json"
     limits = {"tokens": budget, "ms": limit_ms}
     point, line = plan_aloud(read_report(report), **limits, within_noise=within_noise)
     log.info("%s", line)

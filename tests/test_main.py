@@ -191,6 +191,27 @@ def test_a_tower_is_trained_first_then_stands_still(video_list, tmp_path):
         (["--config.budgets=(400,)"], "budgets (400,) must lie between 1 and 16"),
         (["--config.task=clasify"], "unknown task 'clasify'"),
         (["--config.model.name=fluxvit_s"], "fluxvit_s14"),
+        (
+            ["--config.epochs=2", "--config.total_steps=5"],
+            "config.epochs=2 and config.total_steps=5",
+        ),
+        (
+            ["--config.checkpoint.best=top1_8_4x28", "--config.eval.every_steps=2"],
+            "is no scalar of this run's evaluations; there are top1_8@4x28, top1_4@4x28",
+        ),
+        (
+            ["--config.data.root=elsewhere"],
+            "none of the 12 videos that were looked for is there, "
+            "the first is elsewhere/0.mp4; relative paths begin at config.data.root",
+        ),
+        (["--config.dry_run=true", "--config.data.train=missing.txt"], "missing.txt"),
+        (
+            ["--config.dry_run=true", "--config.data.train=demo:easy", "--config.epochs=2"],
+            "what config.epochs=2 come to is not known: set config.total_steps",
+        ),
+        (["--config.num_classes=0"], "config.num_classes=0 must be at least 1"),
+        (["--config.eval.grids=('8x57',)"], "8x57 must have pixels that are a multiple"),
+        (["--config.init_from="], "config.init_from: '' names no folder"),
         (["--config.eval.batch_size=0"], "config.eval.batch_size=0 must be at least 1"),
         (["--config.seed=x"], "seed"),
         (["--config=missing/config.json"], "missing/config.json"),

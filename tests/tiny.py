@@ -26,7 +26,7 @@ def get_config(variant="flux"):
     config.grids.max_tokens = 16
     config.eval.grids = ("4x28", "2x28")
     config.eval.budgets = (8, 4)
-    config.eval.batch_size = 8
+    config.eval.batch_size, config.eval.every_steps = 8, 0
     config.optim.warmup_steps = 2
     config.checkpoint.every_steps = 2
     config.data.flip = False
@@ -45,6 +45,7 @@ def pretrained_evl_config():
     pretrain.grids.frames, pretrain.grids.resolutions = (1,), (28,)
     pretrain.grids.min_tokens = pretrain.grids.max_tokens = 4
     pretrain.eval.grids, pretrain.eval.budgets, pretrain.eval.batch_size = ("1x28",), (4,), 8
+    pretrain.eval.every_steps = 0
     pretrain.data.flip = False
     for key in ("train", "test", "root"):
         pretrain.data[key] = config.data.get_ref(key)
@@ -67,6 +68,7 @@ def evl_config():
     config.grids.frames, config.grids.resolutions = (4,), (28,)
     config.grids.min_tokens = config.grids.max_tokens = 16
     config.eval.grids, config.eval.budgets, config.eval.batch_size = ("4x28",), (16, 8), 8
+    config.eval.every_steps = 0
     config.optim.warmup_steps = 0
     config.checkpoint.every_steps = 100
     config.data.flip = False

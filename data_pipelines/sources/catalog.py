@@ -81,6 +81,11 @@ def open_catalog(
     return ClassSubset(catalog, classes)
 
 
+def opens_at_once(source: str) -> bool:
+    """Whether nothing has to be made, fetched or prepared to open a source."""
+    return source.partition(":")[0] not in ("demo", "tfds")
+
+
 def _open(source, split, data_dir, root, separator, num_classes, label_names, training) -> Catalog:
     kind, _, rest = source.partition(":")
     if kind in ("demo", "dummy", "tfds"):

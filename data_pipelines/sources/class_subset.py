@@ -52,6 +52,10 @@ class ClassSubset(Catalog):
         """See `Catalog.name`."""
         return self.whole.name(int(self._index[index]))
 
+    def has_file(self, index: int) -> bool:
+        """See `Catalog.has_file`."""
+        return self.whole.has_file(int(self._index[index]))
+
     def labels(self) -> np.ndarray:
         """New class numbers [len] int64."""
         old = self.whole.labels()[self._index]

@@ -37,7 +37,8 @@ class Entry(NamedTuple):
 class PathCatalog(Catalog):
     """Records of video files.
 
-    Whether the videos exist is not checked, as it would take minutes on a large set: see `missing`.
+    Whether the videos exist is not checked, as it would take minutes on a large set: see `missing`,
+    and `presence.check_files` for a look at a few.
     """
 
     def __init__(

@@ -61,6 +61,10 @@ class Catalog(Protocol):
         """What messages call example `index`; may read a file."""
         return self[index].name
 
+    def has_file(self, index: int) -> bool:
+        """Whether the file of example `index` is there; True of what is no file of its own."""
+        return True
+
     def labels(self) -> np.ndarray:
         """Class number of every example, [len] int64; may read the whole data set."""
         return np.array([self[i].label for i in range(len(self))], np.int64)

@@ -27,6 +27,10 @@ class Rows(Catalog):
         """See `Catalog.name`."""
         return self._catalog.name(int(self._rows[index]))
 
+    def has_file(self, index: int) -> bool:
+        """See `Catalog.has_file`."""
+        return self._catalog.has_file(int(self._rows[index]))
+
     def labels(self) -> np.ndarray:
         """Class number of every record, [len] int64."""
         return self._catalog.labels()[self._rows]

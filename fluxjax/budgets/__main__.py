@@ -39,7 +39,7 @@ def parser() -> argparse.ArgumentParser:
         "--output",
         metavar="DIR",
         type=path_argument,
-        help="where results go; default: --checkpoint",
+        help="where results go; default: the run's folder, or CHECKPOINT_budgets of another",
     )
     add("--grids", help="FRAMESxPIXELS, comma-separated; default: those of the run's evaluation, "
         "and for each budget the largest grid within it")  # fmt: skip
@@ -70,7 +70,7 @@ def run(options: argparse.Namespace) -> int:
         grids = data.default_grids(budgets)
     methods = options.methods.split(",") if options.methods else methods_of(checkpoint.model)
     settings = sweep_settings(checkpoint.model, grids, budgets, methods)
-    folder = pathlib.Path(options.output or options.checkpoint)
+    folder = pathlib.Path(options.output or checkpoint.measured)
     folder.mkdir(parents=True, exist_ok=True)
     sweep = Sweep(
         checkpoint.model,

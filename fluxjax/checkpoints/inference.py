@@ -6,14 +6,12 @@ DIRECTORY/weights/            the variables, written by Orbax
 DIRECTORY/manifest.json       sizes and sha256 of all that, see `fluxjax.checkpoints.manifest`
 """
 
-import contextlib
 import dataclasses
 import json
+import math
 import os
 import pathlib
-import shutil
-import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import flax.linen as nn
@@ -24,6 +22,7 @@ import orbax.checkpoint as ocp
 
 from fluxjax.checkpoints import manifest
 from fluxjax.checkpoints.paths import local_path
+from fluxjax.checkpoints.replacing import replaced
 from fluxjax.checkpoints.usage import Usage
 from fluxjax.models.registry import model_classes
 from fluxjax.tokens.tokens import PixelStats
@@ -45,12 +44,16 @@ class Architecture:
       version: of the fluxjax that wrote it.
       labels: name of each class, or None.
       usage: how it was run where it was trained, or None where nothing is known of that.
+      step: of the training run that it is of, or None where that is not known.
+      scores: name -> value of what was measured of it in that run, {} where nothing was.
     """
 
     model: nn.Module
     version: str
     labels: tuple[str, ...] | None
     usage: Usage | None = None
+    step: int | None = None
+    scores: Mapping[str, float] = dataclasses.field(default_factory=dict)
 
     @property
     def pixels(self) -> PixelStats | None:
@@ -65,6 +68,8 @@ def save(
     *,
     labels: Sequence[str] | None = None,
     usage: Usage | None = None,
+    step: int | None = None,
+    scores: Mapping[str, float] | None = None,
     overwrite: bool = False,
 ) -> None:
     """Writes an inference checkpoint: `load` gives the same model and variables back.
@@ -79,6 +84,8 @@ def save(
       variables: of that model.
       labels: name of each class, in order.
       usage: how the model was run where it was trained; `predict`, `budgets` and `export` go by it.
+      step: of the training run that it is of.
+      scores: name -> value, what was measured of it; those that are not finite are left out.
       overwrite: replace the checkpoint that `directory` holds.
 
     Raises:
@@ -95,10 +102,12 @@ def save(
         "labels": _checked_labels(labels, model),
         "pixels": _pixels(model),
         "usage": None if usage is None else dataclasses.asdict(usage),
+        "step": step,
+        "scores": {name: x for name, x in (scores or {}).items() if math.isfinite(x)},
     }
     arrays = jax.tree.map(np.asarray, dict(variables))
     directory.parent.mkdir(parents=True, exist_ok=True)
-    with _replaced(directory) as folder:
+    with replaced(directory) as folder:
         with _checkpointer() as checkpointer:
             checkpointer.save(folder / _WEIGHTS, arrays)
         text = json.dumps(architecture, indent=2) + "\n"
@@ -159,6 +168,7 @@ def read_architecture(directory: str | os.PathLike) -> Architecture:
         labels = None if stored["labels"] is None else tuple(stored["labels"])
         usage = stored.get("usage")  # not there in folders of version 0.1
         usage = None if usage is None else Usage.from_json(usage)
+        step, scores = stored.get("step"), dict(stored.get("scores", {}))  # likewise
     except (KeyError, TypeError, ValueError) as error:
         raise WeightsError(f"{path} is damaged: {type(error).__name__}: {error}") from error
     if not isinstance(kind, str) or not isinstance(version, str):
@@ -171,17 +181,15 @@ def read_architecture(directory: str | os.PathLike) -> Architecture:
             f"{path}, written by {version}, is of a {kind} for pixels of {stored['pixels']}; here "
             f"they are {_pixels(model)}"
         )
-    return Architecture(model, version, labels, usage)
+    return Architecture(model, version, labels, usage, step, scores)
 
 
 def model_folder(path: str | os.PathLike) -> pathlib.Path:
     """The folder of an inference checkpoint: of a training run the model in it.
 
     Raises:
-      ValueError: on an empty path, or a remote one.
+      ValueError: on an empty path, or a remote one, see `local_path`.
     """
-    if not os.fspath(path):
-        raise ValueError("'' names no folder: give a training run or an inference checkpoint")
     folder = pathlib.Path(local_path(path))
     inside = folder / "model"
     return inside if not (folder / _ARCHITECTURE).is_file() and inside.is_dir() else folder
@@ -211,21 +219,6 @@ def _checkpointer() -> ocp.StandardCheckpointer:
         primary_host=this, active_processes={this}, barrier_sync_key_prefix=f"alone_{this}"
     )
     return ocp.StandardCheckpointer(multiprocessing_options=alone)
-
-
-@contextlib.contextmanager
-def _replaced(directory: pathlib.Path) -> Iterator[pathlib.Path]:
-    """A new folder beside `directory` that takes its place unless the block raises."""
-    scratch = pathlib.Path(tempfile.mkdtemp(prefix=f".{directory.name}-", dir=directory.parent))
-    try:
-        new, old = scratch / "new", scratch / "old"
-        new.mkdir()
-        yield new
-        if directory.exists():
-            directory.rename(old)
-        new.rename(directory)
-    finally:
-        shutil.rmtree(scratch)
 
 
 def _pixels(model: nn.Module) -> dict[str, list[float]] | None:

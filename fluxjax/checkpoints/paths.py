@@ -8,9 +8,11 @@ def local_path(path: str | os.PathLike) -> str:
     """The path with ~ expanded, which a shell leaves as it is in --option=~/folder.
 
     Raises:
-      ValueError: for a remote address, such as gs://bucket/folder.
+      ValueError: for an empty path, or a remote address, such as gs://bucket/folder.
     """
     text = os.path.expanduser(os.fspath(path))
+    if not text:
+        raise ValueError("'' names no folder and no file")
     if "://" in text:
         raise ValueError(
             f"{text} is remote: checkpoints, locks and results need a file system; use a local or "

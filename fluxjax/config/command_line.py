@@ -4,10 +4,11 @@ import re
 import sys
 
 from absl import app, flags
-from ml_collections import ConfigDict
+from ml_collections import ConfigDict, config_flags
 
 from fluxjax.config import stored as stored_config
 from fluxjax.config.key_help import key_help
+from fluxjax.config.lengths import take_given
 from fluxjax.config.names import all_keys, unknown_key
 from fluxjax.config.ranges import get
 from fluxjax.config.recipe_files import recipe_file
@@ -30,7 +31,10 @@ def parse_flags(argv: list[str]) -> list[str]:
         argv = with_config_files(argv)
         if "config" in names:
             _check_config(argv)
-        return app.parse_flags_with_usage(argv)
+        rest = app.parse_flags_with_usage(argv)
+        if (config := flags.FLAGS["config"].value) is not None:
+            take_given(config, set(config_flags.get_override_values(flags.FLAGS["config"])))
+        return rest
     except (AttributeError, KeyError, TypeError, ValueError, OSError) as error:
         text = str(error.args[0] if len(error.args) == 1 else error)
         sys.exit("error: " + text.strip("'\"").replace("\\n", "; ").replace("\\'", "'"))

@@ -4,13 +4,15 @@ import importlib
 from collections.abc import Sequence
 
 from ml_collections import ConfigDict
-from ml_collections.config_dict import placeholder
+from ml_collections.config_dict import FieldReference, placeholder
 
 from fluxjax.checkpoints.inference import read_architecture
+from fluxjax.config.lengths import check_lengths
 from fluxjax.config.names import unknown_key
 from fluxjax.config.ranges import check_ranges, get
 from fluxjax.models.registry import model_fields
 from fluxjax.tasks import create_task, task_keys
+from fluxjax.tasks.base import Task
 
 
 def base_config(model: str = "fluxvit_ti14", task: str = "classify") -> ConfigDict:
@@ -28,7 +30,10 @@ def base_config(model: str = "fluxvit_ti14", task: str = "classify") -> ConfigDi
     # flux_single: one budget, no alignment; cross_entropy: for models without heads for budgets
     config.method = "flux_multi"
     config.seed = 0  # of weights, order of examples and every draw
-    config.total_steps = 100  # batches read; optimizer updates are fewer with accumulation
+    # Batches read; optimizer updates are fewer with accumulation. None: by epochs.
+    config.total_steps = FieldReference(100, field_type=int)
+    # Times that every training video is read, in the place of total_steps, which is then None.
+    config.epochs = placeholder(float)
     config.batch_size = 16  # clips a step, over all devices and hosts
     config.log_every = 20  # steps
     config.wandb = ""  # project of Weights & Biases that is told as well; "": none
@@ -64,7 +69,7 @@ def base_config(model: str = "fluxvit_ti14", task: str = "classify") -> ConfigDi
     config.data = ConfigDict()
     # demo[:easy|:hard], tfds:NAME, a list file, a folder of class folders, tar files or dummy
     config.data.train = "demo:easy"
-    config.data.test = "demo:easy"  # what is evaluated; as data.train
+    config.data.test = "demo:easy"  # what is evaluated; as data.train; "": nothing is
     config.data.train_split = "train"  # of TFDS sources
     config.data.test_split = "test"  # likewise
     config.data.dir = placeholder(str)  # cache of the demo corpus and TFDS; None: ~/.cache/fluxjax
@@ -110,7 +115,8 @@ def base_config(model: str = "fluxvit_ti14", task: str = "classify") -> ConfigDi
     config.optim.lr = 1e-3  # per 256 clips an update, like the other rates
     config.optim.end_lr = 1e-6  # of the cosine
     config.optim.warmup_lr = 1e-6  # where the warm-up starts
-    config.optim.warmup_steps = 20  # batches, part of total_steps
+    # Batches, part of total_steps; None: a tenth of them.
+    config.optim.warmup_steps = FieldReference(20, field_type=int)
     config.optim.b1 = 0.9  # decay of the mean of gradients
     config.optim.b2 = 0.999  # decay of the mean of their squares
     config.optim.eps = 1e-8  # added to the root of the latter
@@ -129,7 +135,8 @@ def base_config(model: str = "fluxvit_ti14", task: str = "classify") -> ConfigDi
     config.eval.clips = 1  # temporal views a video
     config.eval.crops = 1  # spatial views a video
     config.eval.batch_size = 16  # videos
-    config.eval.every_steps = 0  # 0: only after training
+    # 0: only after training; None: once an epoch, or ten times a run where that is less often.
+    config.eval.every_steps = placeholder(int)
     # What is measured: classification, held_out, knn, linear_probe, reconstructions; (): what the
     # task says.
     config.eval.evaluators = ()
@@ -144,6 +151,8 @@ def base_config(model: str = "fluxvit_ti14", task: str = "classify") -> ConfigDi
     config.checkpoint = ConfigDict()
     config.checkpoint.every_steps = 100  # and at the end
     config.checkpoint.keep = 2  # the newest; older ones are deleted
+    # Scalar of the evaluations, e.g. top1_48@8x56; WORKDIR/best keeps the model that is best by it.
+    config.checkpoint.best = ""
     own_keys = task_keys(task)
     if own_keys is not None:
         config[task] = own_keys
@@ -194,26 +203,24 @@ def check_config(config: ConfigDict) -> None:
             check_config(config.pretrain)
         except ValueError as error:
             raise ValueError(f"config.pretrain: {error}") from error
-    task = create_task(ConfigDict(config.to_dict() | {"num_classes": config.num_classes or 2}))
-    task.check()
+    provisional_task(config).check()
     _require(config.batch_size % config.data.repeats == 0, config, "batch_size",
              f"must be a multiple of data.repeats={config.data.repeats}")  # fmt: skip
-    _require(0 <= config.optim.warmup_steps <= config.total_steps, config, "optim.warmup_steps",
-             f"must lie between 0 and total_steps={config.total_steps}")  # fmt: skip
-    for key in ("total_steps", "optim.warmup_steps"):
-        accumulated = config.optim.accumulate_steps
-        _require(get(config, key) % accumulated == 0, config, key,
-                 f"must be a multiple of optim.accumulate_steps={accumulated}")  # fmt: skip
+    check_lengths(config)
     _check_augmentation(config)
     if config.mixing.prob:
         _require(not config.grids.per_clip, config, "grids.per_clip",
                  "must be False with mixing.prob > 0: mixup needs one grid a batch")  # fmt: skip
         _require(config.batch_size % 2 == 0, config, "batch_size",
                  "must be even with mixing.prob > 0: clips are mixed in pairs")  # fmt: skip
-    for key in ("data.train", "data.test"):
-        _require(bool(get(config, key)), config, key,
-                 "must name videos: demo:easy, tfds:NAME or the path of a list file")  # fmt: skip
+    _require(bool(config.data.train), config, "data.train",
+             "must name videos: demo:easy, tfds:NAME or the path of a list file")  # fmt: skip
     _require(bool(config.eval.grids), config, "eval.grids", "must name a grid, e.g. ('8x224',)")
+
+
+def provisional_task(config: ConfigDict) -> Task:
+    """The config's task before its data are opened, which may say the number of classes."""
+    return create_task(ConfigDict(config.to_dict() | {"num_classes": config.num_classes or 2}))
 
 
 def _check_augmentation(config: ConfigDict) -> None:

@@ -4,7 +4,6 @@ import difflib
 
 from ml_collections import ConfigDict
 
-_BY_EPOCHS = "total_steps, in batches: epochs * videos / batch_size"
 _WIDTH = "model.dtype, 'bfloat16' or 'float32'"
 
 SYNONYMS = {
@@ -28,9 +27,8 @@ SYNONYMS = {
     "steps": "total_steps",
     "max_steps": "total_steps",
     "num_steps": "total_steps",
-    "epochs": _BY_EPOCHS,
-    "num_epochs": _BY_EPOCHS,
-    "max_epochs": _BY_EPOCHS,
+    "num_epochs": "epochs",
+    "max_epochs": "epochs",
     "bs": "batch_size",
     "nb_classes": "num_classes",
     "num_frames": "grids.frames",

@@ -34,6 +34,7 @@ def _one_of(*names: str) -> tuple[_Check, str]:
 RANGES: dict[str, tuple[_Check, str]] = {
     "seed": _NOT_NEGATIVE,
     "total_steps": _AT_LEAST_1,
+    "epochs": _POSITIVE,
     "batch_size": _AT_LEAST_1,
     "log_every": _AT_LEAST_1,
     "max_skipped_steps": _NOT_NEGATIVE,

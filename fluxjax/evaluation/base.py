@@ -25,6 +25,14 @@ class EvalData(Protocol):
         """The records of a split."""
 
 
+def scalar_name(what: str, budget: int | None, grid: object) -> str:
+    """What a figure of a budget and grid is called everywhere: top1_512@8x224.
+
+    A model without token budgets has none in the name: top1@8x224.
+    """
+    return f"{what}@{grid}" if budget is None else f"{what}_{budget}@{grid}"
+
+
 class Column(NamedTuple):
     """A column of a table as people see it."""
 
@@ -45,7 +53,7 @@ class Table:
       title: one line above the table.
       columns: what the console shows.
       rows: all that was measured, JSON values.
-      scalars: name -> value, for TensorBoard.
+      scalars: name -> value, for TensorBoard and `config.checkpoint.best`; see `scalar_name`.
       videos: that were counted, each once.
       unreadable: names of those among them that could not be read.
       answers: for every video, where classes are told apart; the writer makes files of them.
@@ -67,7 +75,22 @@ class Table:
 
 
 class Evaluator(Protocol):
-    """One kind of measurement; made once a run as `kind(task, mesh, data)`, run at any step."""
+    """One kind of measurement; made once a run as `kind(task, mesh, data)`, run at any step.
+
+    Attributes:
+      name: of the kind.
+      splits: that it reads, of train and test.
+    """
+
+    name: str
+    splits: tuple[str, ...]
+
+    @staticmethod
+    def scalars(task: Any) -> dict[str, bool]:
+        """Names of the scalars that a table will have -> whether more is better, as for accuracy.
+
+        Known of the task alone, before anything is read or compiled.
+        """
 
     def run(self, variables: Any) -> Table:
         """Measures variables; every video is counted once for any number of processes."""

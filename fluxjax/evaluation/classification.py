@@ -10,12 +10,12 @@ import jax.numpy as jnp
 import numpy as np
 
 from fluxjax.evaluation.answers import Answers
-from fluxjax.evaluation.base import BUDGET, Column, EvalData, Table
+from fluxjax.evaluation.base import BUDGET, Column, EvalData, Table, scalar_name
 from fluxjax.evaluation.compute import forward_gmacs, wilson_interval
 from fluxjax.evaluation.passes import Passes
 from fluxjax.evaluation.views import mean_probabilities, top_k_hits
 from fluxjax.tasks.base import Plan, Task
-from fluxjax.tokens.grids import Grid
+from fluxjax.tokens.grids import Grid, parse_grid
 
 
 @dataclasses.dataclass(frozen=True)
@@ -102,6 +102,15 @@ class Classification:
         self._task, self._passes = task, Passes(task, mesh, data)
         self._gmacs: dict[tuple[Grid, int | None], float] = {}
 
+    @staticmethod
+    def scalars(task: Task) -> dict[str, bool]:
+        """top1_BUDGET@GRID of every row; more is better."""
+        return {
+            scalar_name("top1", budget, grid): True
+            for grid in map(parse_grid, task.config.eval.grids)
+            for budget in task.eval_plans(grid)
+        }
+
     def run(self, variables: Any) -> Table:
         """The table, largest budget first."""
         rows, unreadable, answers = [], np.zeros(0, np.int64), None
@@ -117,7 +126,7 @@ class Classification:
             title=f"{rows[0].videos} held-out videos",
             columns=columns(self._task.config.num_classes),
             rows=tuple(dataclasses.asdict(row) for row in rows),
-            scalars={f"top1_{row.budget}_{row.grid}": row.top1 for row in rows},
+            scalars={scalar_name("top1", row.budget, row.grid): row.top1 for row in rows},
             videos=rows[0].videos,
             unreadable=self._passes.names("test", unreadable),
             answers=answers,

@@ -1,5 +1,6 @@
 """Held-out loss: the task's losses on test videos, a value for every video."""
 
+import functools
 from collections.abc import Mapping
 from typing import Any
 
@@ -7,11 +8,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from fluxjax.evaluation.base import BUDGET, Column, EvalData, Table
+from fluxjax.evaluation.base import BUDGET, Column, EvalData, Table, scalar_name
 from fluxjax.evaluation.passes import Passes, mean_over_views
-from fluxjax.tasks.base import Plan, Task
+from fluxjax.tasks.base import Plan, Task, batch_spec
 from fluxjax.tokens.examples import PER_VIDEO
-from fluxjax.tokens.grids import Grid
+from fluxjax.tokens.grids import Grid, parse_grid
 
 COLUMNS = (
     BUDGET,
@@ -33,6 +34,19 @@ class HeldOutLoss:
         """Plans the table; nothing is compiled or read yet."""
         self._task, self._passes = task, Passes(task, mesh, data)
 
+    @staticmethod
+    def scalars(task: Task) -> dict[str, bool]:
+        """LOSS_BUDGET@GRID of every row; less is better. Traces the losses for their names."""
+        variables = jax.eval_shape(task.init, jax.random.key(0))
+        names = {}
+        for grid in map(parse_grid, task.config.eval.grids):
+            batch = batch_spec(task.eval_example(grid), 1)
+            batch["example"] = jax.ShapeDtypeStruct((1,), jnp.int32)
+            for budget, plan in task.eval_plans(grid).items():
+                losses = jax.eval_shape(functools.partial(task.losses, plan=plan), variables, batch)
+                names |= {scalar_name(loss, budget, grid): False for loss in losses}
+        return names
+
     def run(self, variables: Any) -> Table:
         """A row for every loss at every budget and grid."""
         rows, unreadable, videos = [], np.zeros(0, np.int64), 0
@@ -46,7 +60,7 @@ class HeldOutLoss:
             title=f"held-out loss of {videos} videos",
             columns=COLUMNS,
             rows=tuple(rows),
-            scalars={f"{r['loss']}_{r['budget']}_{r['grid']}": r["mean"] for r in rows},
+            scalars={scalar_name(r["loss"], r["budget"], r["grid"]): r["mean"] for r in rows},
             videos=videos,
             unreadable=self._passes.names("test", unreadable),
         )

@@ -11,11 +11,12 @@ import numpy as np
 import optax
 from ml_collections import ConfigDict
 
-from fluxjax.evaluation.base import BUDGET, Column, EvalData, Table
+from fluxjax.evaluation.base import BUDGET, Column, EvalData, Table, scalar_name
 from fluxjax.evaluation.compute import wilson_interval
 from fluxjax.evaluation.features import FeatureReader, Features
 from fluxjax.evaluation.passes import Passes
 from fluxjax.tasks.base import Task
+from fluxjax.tokens.grids import parse_grid
 
 QUERIES = 256  # test videos compared with all training videos at a time
 
@@ -48,6 +49,12 @@ class Probe(abc.ABC):
     def predict(self, train: Features, test: Features, options: ConfigDict) -> np.ndarray:
         """[M] class numbers of the test videos; `options` is `config.probe`."""
 
+    @staticmethod
+    def scalars(task: Task) -> dict[str, bool]:
+        """top1_BUDGET@GRID of the row; more is better."""
+        grid = parse_grid(task.config.eval.grids[0])
+        return {scalar_name("top1", next(iter(task.eval_plans(grid))), grid): True}
+
     def run(self, variables: Any) -> Table:
         """One row."""
         options, grid = self._task.config.probe, self._passes.grids()[0]
@@ -68,7 +75,7 @@ class Probe(abc.ABC):
             title=f"{self.name} on frozen features of {test.videos} held-out videos",
             columns=COLUMNS,
             rows=(row,),
-            scalars={f"top1_{budget}_{grid}": row["top1"]},
+            scalars={scalar_name("top1", budget, grid): row["top1"]},
             videos=test.videos,
             unreadable=self._passes.names("test", test.unreadable),
         )

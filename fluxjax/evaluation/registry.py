@@ -11,7 +11,7 @@ from fluxjax.evaluation.probes import Knn, LinearProbe
 from fluxjax.evaluation.reconstructions import Reconstructions
 from fluxjax.tasks.base import Task
 
-# Made as kind(task, mesh, data); `kind.splits` names the splits that it reads.
+# Made as kind(task, mesh, data); `kind.splits` and `kind.scalars` are known before.
 Kind = Callable[[Task, jax.sharding.Mesh, EvalData], Evaluator]
 
 _KINDS: dict[str, Kind] = {
@@ -37,6 +37,19 @@ def splits_read(task: Task) -> tuple[str, ...]:
       ValueError: on an unknown name.
     """
     return tuple(sorted({split for kind in _kinds_of(task) for split in kind.splits}))
+
+
+def scalars_known(task: Task) -> dict[str, bool]:
+    """Names of all scalars of an evaluation, see `writer.scalars_of` -> whether more is better.
+
+    Raises:
+      ValueError: on an unknown evaluator.
+    """
+    names: dict[str, bool] = {}
+    for number, kind in enumerate(_kinds_of(task)):
+        prefix = f"{kind.name}/" if number else ""
+        names |= {prefix + name: more for name, more in kind.scalars(task).items()}
+    return names
 
 
 def make_evaluators(task: Task, mesh: jax.sharding.Mesh, data: EvalData) -> list[Evaluator]:

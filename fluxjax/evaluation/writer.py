@@ -94,13 +94,19 @@ def _csv(rows: Sequence[Row]) -> str:
     return text.getvalue()
 
 
-def write_scalars(tables: Sequence[Table], writer: ScalarWriter, step: int) -> None:
-    """Scalars of every table: eval/NAME for the first, eval/TABLE/NAME for the others."""
+def scalars_of(tables: Sequence[Table]) -> dict[str, float]:
+    """Scalars of every table: NAME for the first, TABLE/NAME for the others."""
     scalars = {}
     for table in tables:
-        prefix = "eval/" if table is tables[0] else f"eval/{table.name}/"
+        prefix = "" if table is tables[0] else f"{table.name}/"
         scalars |= {prefix + name: float(value) for name, value in table.scalars.items()}
-    writer.write_scalars(step, scalars)
+    return scalars
+
+
+def write_scalars(tables: Sequence[Table], writer: ScalarWriter, step: int) -> None:
+    """Writes `scalars_of` the tables, with eval/ before every name."""
+    scalars = scalars_of(tables)
+    writer.write_scalars(step, {f"eval/{name}": value for name, value in scalars.items()})
 
 
 def write_pictures(tables: Sequence[Table], writer: PictureWriter, step: int) -> None:

@@ -82,8 +82,8 @@ def rungs_of(options: argparse.Namespace, checkpoint: Checkpoint) -> list[Rung]:
 def _report(options: argparse.Namespace, checkpoint: Checkpoint) -> Report | None:
     if options.report:
         return read_report(options.report)
-    own = None if checkpoint.run is None else checkpoint.run / "budgets.json"
-    return read_report(own) if own is not None and own.is_file() else None
+    own = checkpoint.measured / "budgets.json"
+    return read_report(own) if own.is_file() else None
 
 
 def _distinct(rungs: Sequence[Rung]) -> list[Rung]:

@@ -213,10 +213,13 @@ def _checked(name: str, field: str, value: Any, hint: Any) -> Any:
     if kind is float and type(value) is int:
         return float(value)
     fits = isinstance(value, kind) and (kind is bool or not isinstance(value, bool))
-    example = f", e.g. ({value!r},)" if kind is tuple and isinstance(value, int) else ""
+    sides = _sides(hint)
+    example = ""
+    if kind is tuple and isinstance(value, int):
+        same = [value] * (1 if Ellipsis in sides else len(sides) or 1)
+        example = f", e.g. {tuple(same)}"
     if not fits:
         raise ValueError(f"{name}: {field}={value!r} must be a {kind.__name__}{example}")
-    sides = _sides(hint)
     if sides and Ellipsis not in sides and len(value) != len(sides):
         raise ValueError(f"{name}: {field}={value!r} must be {len(sides)} numbers")
     numeric = sides and all(side in (int, float, Ellipsis) for side in sides)

@@ -38,6 +38,8 @@ def fetch(source: str | os.PathLike) -> pathlib.Path:
     if separator:
         return _from_web(where, scheme.lower(), sha256)
     path = pathlib.Path(where)
+    if not where:
+        raise ValueError(f"{text!r} names no weights; they come from {_FORMS}")
     if not path.exists():
         raise FileNotFoundError(f"there is no {path}; weights come from {_FORMS}")
     if sha256 is not None:

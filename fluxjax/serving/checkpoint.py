@@ -22,6 +22,7 @@ log = logging.getLogger(__name__)
 
 ASSUMED_SAMPLING = "sparse"
 CONFIG = "config.json"  # in a run's folder
+OF_RUN = ("model", "best")  # inference checkpoints there
 
 
 @dataclasses.dataclass(frozen=True)
@@ -36,7 +37,7 @@ class Checkpoint:
         None where nothing is known.
       run: the training run's folder, None for a checkpoint that lies elsewhere.
       config: that run's resolved config, None without a run.
-      step: of a run that has not ended; None for a finished model.
+      step: of the run that it is of; None where the checkpoint does not say.
     """
 
     folder: pathlib.Path
@@ -47,6 +48,17 @@ class Checkpoint:
     run: pathlib.Path | None
     config: Mapping[str, Any] | None
     step: int | None = None
+
+    @property
+    def measured(self) -> pathlib.Path:
+        """Where budgets.json and its report go unless told otherwise.
+
+        The run's folder for its own model; for any other a folder beside it, NAME_budgets, since a
+        checkpoint with a file more is a damaged one.
+        """
+        if self.run is not None and self.folder.name != "best":
+            return self.run
+        return self.folder.with_name(f"{self.folder.name}_budgets")
 
     def sampling(self, chosen: str | None = None) -> str:
         """Name of the frame sampler: `chosen`, or the one that the model was evaluated with.
@@ -88,7 +100,7 @@ class Checkpoint:
 
 
 def open_checkpoint(path: str | os.PathLike) -> Checkpoint:
-    """Reads an inference checkpoint, or that of a training run (RUN or RUN/model).
+    """Reads an inference checkpoint, or that of a training run (RUN, RUN/model or RUN/best).
 
     A run that is under way, or was stopped, is read at its newest checkpoint.
 
@@ -99,7 +111,7 @@ def open_checkpoint(path: str | os.PathLike) -> Checkpoint:
     folder, run = pathlib.Path(local_path(path)), None
     if (folder / "model").is_dir():
         folder = folder / "model"
-    if (folder.parent / CONFIG).is_file() and folder.name == "model":
+    if (folder.parent / CONFIG).is_file() and folder.name in OF_RUN:
         run = folder.parent
     if run is None and (folder / CONFIG).is_file():
         return _under_way(folder)
@@ -112,7 +124,9 @@ def open_checkpoint(path: str | os.PathLike) -> Checkpoint:
     usage = architecture.usage
     if run is not None:
         usage = Usage.of_run(config) if usage is None else usage
-    return Checkpoint(folder, model, variables, architecture.labels, usage, run, config)
+    return Checkpoint(
+        folder, model, variables, architecture.labels, usage, run, config, architecture.step
+    )
 
 
 def _under_way(run: pathlib.Path) -> Checkpoint:

@@ -105,9 +105,12 @@ def check_schedule(
       tokens: that enter the first block, cls not counted; None where that is not known.
 
     Raises:
-      ValueError: if there are more entries than blocks, an entry is negative or not finite, or
-        says as many tokens as there are at its block, of which half can merge at most.
+      ValueError: if it is a lone number, there are more entries than blocks, an entry is negative
+        or not finite, or says as many tokens as there are at its block, of which half can merge at
+        most.
     """
+    if not isinstance(schedule, Sequence):
+        raise ValueError(f"merge schedule {schedule!r} must be a tuple, e.g. ({schedule!r},)")
     schedule = tuple(schedule)
     if len(schedule) > depth:
         raise ValueError(f"merge schedule {schedule} is longer than the {depth} blocks")

@@ -1,12 +1,44 @@
-"""What a run would do to its devices, without data: `--config.dry_run=true`."""
+"""What a run would do to its devices, without reading videos: `--config.dry_run=true`."""
 
 import time
 
 import jax
 from clu import parameter_overview
+from ml_collections import ConfigDict
 
+from fluxjax.config.lengths import resolve_lengths
 from fluxjax.training.loop import Trainer
 from fluxjax.training.memory import device_memory, held_bytes
+
+
+def look_at_data(config: ConfigDict) -> None:
+    """Opens the lists and folders of a config, and takes from them what only they say.
+
+    Data sets by name stay closed: opening one may mean making or fetching it.
+
+    Args:
+      config: filled in place.
+
+    Raises:
+      ValueError: on a source that cannot be used; without one, naming what must be given.
+      FileNotFoundError: if a list file does not exist.
+    """
+    from data_pipelines.from_config import VideoData, opens_at_once
+
+    data, videos = config.data, 1
+    if opens_at_once(data.train):
+        splits = ("train", "test") if data.test and opens_at_once(data.test) else ("train",)
+        train = VideoData.open(config, splits=splits).train
+        config.num_classes, videos = config.num_classes or train.num_classes or None, len(train)
+    elif config.total_steps is None:
+        raise ValueError(
+            f"a dry run does not open data.train={data.train!r}, so what config.epochs="
+            f"{config.epochs:g} come to is not known: set config.total_steps in its place"
+        )
+    if config.num_classes is None:
+        raise ValueError(f"a dry run does not open data.train={data.train!r}: set "
+                         "config.num_classes")  # fmt: skip
+    resolve_lengths(config, videos)
 
 
 def dry_run(trainer: Trainer) -> str:

@@ -11,13 +11,17 @@ from fluxjax.checkpoints.paths import local_path
 from fluxjax.checkpoints.training import check_fits, newest_manifest
 from fluxjax.config import resume
 from fluxjax.config import stored as stored_config
+from fluxjax.config.lengths import LENGTHS
+from fluxjax.config.ranges import get
 from fluxjax.training.averaging import initial_share
 
 log = logging.getLogger(__name__)
 
 CONFIG = "config.json"  # the resolved config
 MODEL = "model"  # the inference checkpoint
+BEST = "best"  # another: the best of config.checkpoint.best
 PRETRAIN = "pretrain"  # the run that config.pretrain describes
+_BY_DATA = ("num_classes", "optim.warmup_steps", "eval.every_steps")
 _MUCH = 0.1  # of the initial weights in the average at the end
 
 
@@ -48,7 +52,7 @@ def check_resume(workdir: pathlib.Path, config: ConfigDict, abstract_state: Any)
     newest = newest_manifest(workdir)
     if newest is not None and newest[0] >= config.total_steps:
         _check_unchanged(workdir, config, "a finished", resume.HARMLESS)
-    elif newest is not None or (workdir / MODEL).is_dir():
+    elif newest is not None or (workdir / MODEL).is_dir() or (workdir / BEST).is_dir():
         _check_unchanged(workdir, config, "a resumed", (*resume.HARMLESS, *resume.FROM_NOW_ON))
     pretrain = workdir / PRETRAIN
     if config.pretrain is not None and (pretrain / MODEL).is_dir():
@@ -67,8 +71,10 @@ def _check_unchanged(
     if not path.is_file():
         return
     changed = resume.changes(stored_config.get_config(str(path)), config)
-    if config.num_classes is None:  # as many as the data names, once it is opened
-        changed.pop("num_classes", None)
+    # None: what the data say, once it is opened.
+    open_keys = {key for key in _BY_DATA if get(config, key) is None}
+    open_keys |= set(LENGTHS) if config.total_steps is None else set()
+    changed = {key: values for key, values in changed.items() if key not in open_keys}
     if keys := resume.refused(changed, allowed):
         moved = f"; if only a path has changed, correct it in {path}"
         raise ValueError(

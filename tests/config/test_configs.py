@@ -9,6 +9,7 @@ from ml_collections import ConfigDict
 
 from fluxjax.config import stored as stored_config
 from fluxjax.config.keys import base_config, check_config
+from fluxjax.config.lengths import resolve_lengths
 from fluxjax.config.ranges import check_devices
 from fluxjax.tasks import create_task
 from fluxjax.tokens.grids import Grid
@@ -51,6 +52,7 @@ def test_configs_are_closed_and_their_states_have_a_shape(name, variant):
         config.data.train = "dummy"  # what a frozen tower needs no weights for
     check_config(config)
     config.num_classes = config.num_classes or 4
+    resolve_lengths(config, videos=1000)
     one = jax.sharding.Mesh(np.array(jax.devices()[:1]).reshape((1,) * len(AXES)), AXES)
     trainer = Trainer.create(create_task(config), one)  # recipes for one device have odd batches
     shapes = jax.tree.leaves(trainer.abstract_state.params)
@@ -103,7 +105,7 @@ def test_every_configs_file_is_tested():
             r"unknown config key config.optim.lrr; did you mean config.optim.lr\?",
         ),
         ({"batch_size": 0}, "batch_size=0 must be at least 1"),
-        ({"init_from": ""}, "config.init_from: '' names no folder: give a training run"),
+        ({"init_from": ""}, "config.init_from: '' names no folder and no file"),
         ({"data.classes": (0,)}, r"config.data.classes=\(0,\) must name two classes or more"),
         ({"num_classes": 0}, "config.num_classes=0 must be at least 1"),
         ({"data.repeats": 3}, "must be a multiple of data.repeats=3"),
@@ -120,6 +122,9 @@ def test_every_configs_file_is_tested():
         ({"optim.accumulate_steps": 50}, "optim.warmup_steps=20 must be a multiple"),
         ({"data.train": ""}, "must name videos"),
         ({"optim.warmup_steps": 1000}, "between 0 and total_steps"),
+        ({"epochs": 2.0}, "epochs=2 and config.total_steps=100 both say how long"),
+        ({"total_steps": None}, "total_steps and config.epochs are both None"),
+        ({"epochs": 0.0, "total_steps": None}, "config.epochs=0.0 must be positive"),
         ({"budgets": (12, 24)}, "from the largest to the smallest"),
         ({"budgets": (1000,)}, "must lie between 1 and"),
         ({"grids.resolutions": (57,)}, "not multiples of the patch size 14"),

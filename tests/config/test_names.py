@@ -17,7 +17,7 @@ from fluxjax.config.names import SYNONYMS, all_keys, unknown_key
         ("learning_rate", "here it is config.optim.lr"),
         ("optim.wd", "here it is config.optim.weight_decay"),
         ("steps", "here it is config.total_steps"),
-        ("epochs", "here it is config.total_steps, in batches: epochs * videos / batch_size"),
+        ("num_epochs", "here it is config.epochs"),
         ("grids.num_frames", "here it is config.grids.frames"),
         ("accumulate", "did you mean config.optim.accumulate_steps?"),
         ("optim.zzz", "known: "),

@@ -23,7 +23,10 @@ def config_of(train, test):
 @pytest.fixture
 def own(tmp_path):
     path = tmp_path / "list.txt"
-    path.write_text("a.mp4 0\nb.mp4 3\n")
+    videos = [tmp_path / "a.mp4", tmp_path / "b.mp4"]
+    for video in videos:
+        video.touch()
+    path.write_text(f"{videos[0]} 0\n{videos[1]} 3\n")
     return path
 
 
@@ -55,6 +58,12 @@ def test_only_the_splits_that_are_asked_for_are_opened(own):
         data.catalog("train")
     with pytest.raises(FileNotFoundError, match=r"missing\.txt"):
         VideoData.open(config_of("missing.txt", own))
+
+
+def test_a_root_that_is_wrong_is_one_error(own):
+    own.write_text("a.mp4 0\nb.mp4 3\n")
+    with pytest.raises(ValueError, match="config.data.train=.*the first is a.mp4.*data.root"):
+        VideoData.open(config_of(own, own))
 
 
 def test_some_records_are_evenly_spaced():

@@ -86,7 +86,7 @@ def test_accuracies_are_those_of_the_mean_probabilities(grid, budget):
     assert row["top5"] == (TEST - 1) / TEST
     assert (row["videos"], row["unreadable"], row["views"]) == (TEST, 1, 2)
     assert table.unreadable == ("array[3]",) and table.file == "evaluation"
-    assert table.scalars[f"top1_{budget}_{grid}"] == row["top1"]
+    assert table.scalars[f"top1_{budget}@{grid}"] == row["top1"]
 
 
 def test_top_5_is_shown_from_six_classes_on():

@@ -15,7 +15,7 @@ TABLE = Table(
     title="7 videos",
     columns=(Column("grid", lambda row: row["grid"]), Column("top", lambda r: f"{r['top1']:.0%}")),
     rows=({"grid": "8x56", "top1": 0.5}, {"grid": "4x56", "top1": 0.25}),
-    scalars={"top1_8x56": 0.5},
+    scalars={"top1@8x56": 0.5},
     videos=7,
     unreadable=tuple(f"{i}.mp4" for i in range(7)),
 )
@@ -52,7 +52,7 @@ def test_scalars_of_the_first_table_have_the_short_names():
             written[step] = scalars
 
     write_scalars([TABLE, OTHER], Writer(), 4)
-    assert written == {4: {"eval/top1_8x56": 0.5, "eval/knn/top1": 0.75}}
+    assert written == {4: {"eval/top1@8x56": 0.5, "eval/knn/top1": 0.75}}
 
 
 def test_a_picture_is_a_file_and_goes_to_tensorboard(tmp_path):

@@ -58,6 +58,7 @@ def test_a_clip_tower_without_its_projection():
     [
         ({"budgets": 48}, r"budgets=48 must be a tuple, e.g. \(48,\)"),
         ({"budgets": (48, 0)}, r"budgets=\(48, 0\) must be positive numbers"),
+        ({"grid": 8}, r"grid=8 must be a tuple, e.g. \(8, 8, 8\)"),
         ({"grid": (8, 8)}, r"grid=\(8, 8\) must be 3 numbers"),
         ({"width": "384"}, "width='384' must be a int"),
         ({"depth": 1.5}, "depth=1.5 must be a int"),

@@ -89,5 +89,9 @@ def test_counts_and_schedules():
             check_schedule(wrong, 4)
     with pytest.raises(ValueError, match="longer than the 2 blocks"):
         check_schedule([1, 1, 1], 2)
+    with pytest.raises(ValueError, match=r"merge schedule 5 must be a tuple, e.g. \(5,\)"):
+        check_schedule(5, 2)
+    with pytest.raises(ValueError, match="block 0 cannot merge 16 of 16 tokens; at most 8 can"):
+        check_schedule((16,), 2, tokens=16)
     with pytest.raises(ValueError, match="'gini'"):
         saliency(np.ones((1, 1, 2, 2)), measure="variance")

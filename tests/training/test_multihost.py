@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 
 import fluxjax
+from fluxjax.checkpoints.inference import read_architecture
 from fluxjax.training import hosts
 from tests.data_pipelines import video_files
 
@@ -41,7 +42,8 @@ def start(video_list, workdir, devices, *options):
         sys.executable, "-m", "tests.training.multihost_worker", "--config", "tests/tiny.py",
         f"--workdir={workdir}", f"--config.data.train={video_list}", "--config.optim.ema=0.9",
         f"--config.data.test={video_list}", f"--config.data.root={video_list.parent}",
-        f"--config.total_steps={STEPS}", "--config.checkpoint.every_steps=1", *options,
+        f"--config.total_steps={STEPS}", "--config.checkpoint.every_steps=1",
+        "--config.eval.every_steps=2", "--config.checkpoint.best=top1_8@4x28", *options,
     ]  # fmt: skip
     return subprocess.Popen(
         command, cwd=ROOT, env=environment(devices), stderr=subprocess.PIPE, text=True
@@ -82,6 +84,12 @@ def assert_same_run(folder, log, expected):
         expected[0] / "evaluation.csv").read_text().split(",")[:5]  # fmt: skip
 
 
+def assert_same_best(run, expected):
+    """The first process chose for all: `best` is of the step that one process chooses."""
+    ours, theirs = (read_architecture(folder / "best") for folder in (run, expected))
+    assert ours.step == theirs.step and ours.scores == pytest.approx(theirs.scores)
+
+
 def assert_evaluated_again(run, video_list):
     """`fluxjax.evaluate` on two processes gives the figures of the run's own table."""
     with socket.socket() as free:
@@ -116,6 +124,7 @@ def test_two_processes_compute_what_one_does(alone, video_list, tmp_path, option
     assert len(losses(logs[0])) == STEPS and losses(logs[0]) == losses(alone[1])
     assert not losses(logs[1]), "progress is the first process's to tell"
     assert_same_run(tmp_path, logs[0], alone)
+    assert_same_best(tmp_path, alone[0])
     assert_evaluated_again(tmp_path, video_list)
     # Each decodes its part; the last, uneven test batches are the first process's.
     parts = [decoded(log) for log in logs]

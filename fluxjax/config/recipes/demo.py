@@ -24,6 +24,7 @@ def demo(
     config.budgets = config.eval.budgets = tuple(budgets)
     config.grids.frames, config.grids.resolutions = tuple(frames), tuple(resolutions)
     config.grids.min_tokens, config.grids.max_tokens = tokens
+    config.eval.every_steps = 0
     config.data.flip = False  # it would turn left into right
     config.data.crop_scale = (0.6, 1.0)
     config.optim.b2 = 0.98

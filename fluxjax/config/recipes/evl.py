@@ -57,6 +57,7 @@ def evl_frozen(
     config.eval.grids = (f"{frames}x{resolution}",)
     config.eval.budgets = (tokens,)
     config.eval.batch_size = 16
+    config.eval.every_steps = 0
     return config
 
 

@@ -16,6 +16,7 @@ class Size(NamedTuple):
       budgets: tokens kept, in training and evaluation.
       grid: that is evaluated.
       workers: decoding threads.
+      epochs: over the training videos.
     """
 
     batch: int
@@ -25,6 +26,7 @@ class Size(NamedTuple):
     budgets: tuple[int, ...]
     grid: str
     workers: int
+    epochs: float
 
 
 def finetune(config: ConfigDict, size: Size) -> ConfigDict:
@@ -35,7 +37,8 @@ def finetune(config: ConfigDict, size: Size) -> ConfigDict:
       size: see there.
     """
     config.method = "flux_multi"
-    config.total_steps, config.log_every = 1000, 10
+    config.epochs, config.total_steps = size.epochs, None
+    config.log_every = 10
     config.batch_size = config.eval.batch_size = size.batch
     config.budgets = config.eval.budgets = size.budgets
     config.grids.frames, config.grids.resolutions = size.frames, size.resolutions
@@ -48,6 +51,6 @@ def finetune(config: ConfigDict, size: Size) -> ConfigDict:
     config.data.flip = False  # True where no class tells left from right
     config.data.crop_scale = (0.5, 1.0)
 
-    config.optim.warmup_steps = 100
+    config.optim.warmup_steps = None  # a tenth
     config.optim.clip_norm = 1.0
     return config

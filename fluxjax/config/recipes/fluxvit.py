@@ -56,6 +56,7 @@ def flux_finetune(config: ConfigDict, videos: int, epochs: int, warmup_epochs: i
     config.eval.grids = ("24x224", "16x224", "12x224", "8x224", "4x224", "2x224")
     config.eval.budgets = (3072, 2048, 1024, 512)
     config.eval.batch_size = 16
+    config.eval.every_steps = 0
 
 
 def kinetics400(config: ConfigDict) -> None:
