@@ -176,6 +176,7 @@ def _train_and_evaluate(trainer: Trainer, data: "VideoData", workdir: pathlib.Pa
     def store(folder: pathlib.Path, state: TrainState, scores: Mapping[str, float]) -> None:
         variables = hosts.whole(state.eval_variables(), trainer.mesh)
         if jax.process_index() == 0:
+            labels = data.train.label_names if task.model.num_classes else None
             save(
                 folder, task.model, variables, labels=labels,
                 usage=Usage.of_run(config), step=int(state.step), scores=scores, overwrite=True,

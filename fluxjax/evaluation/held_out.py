@@ -41,6 +41,7 @@ class HeldOutLoss:
         names = {}
         for grid in map(parse_grid, task.config.eval.grids):
             batch = batch_spec(task.eval_example(grid), 1)
+            batch["example"] = jax.ShapeDtypeStruct((1,), jnp.int32)
             for budget, plan in task.eval_plans(grid).items():
                 losses = jax.eval_shape(functools.partial(task.losses, plan=plan), variables, batch)
                 names |= {scalar_name(loss, budget, grid): False for loss in losses}

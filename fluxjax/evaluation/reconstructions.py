@@ -6,7 +6,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from fluxjax.evaluation.base import Column, EvalData, Table
+from fluxjax.evaluation.base import Column, EvalData, Table, scalar_name
 from fluxjax.evaluation.passes import Passes
 from fluxjax.tasks.base import Plan, Task
 
@@ -32,6 +32,11 @@ class Reconstructions:
         """Plans the picture; nothing is compiled or read yet."""
         self._task, self._passes = task, Passes(task, mesh, data)
 
+    @staticmethod
+    def scalars(task: Task) -> dict[str, bool]:
+        """difference@GRID; less is better."""
+        return {scalar_name("difference", None, task.config.eval.grids[0]): False}
+
     def run(self, variables: Any) -> Table:
         """A row a video, and the picture."""
         grid = self._passes.grids()[0]
@@ -52,7 +57,7 @@ class Reconstructions:
             title=f"what is filled in of {len(videos)} held-out videos, see {self.name}.png",
             columns=COLUMNS,
             rows=rows,
-            scalars={f"difference_{grid}": float(np.mean(differences))},
+            scalars={scalar_name("difference", None, grid): float(np.mean(differences))},
             videos=len(videos),
             picture=picture_of(videos),
         )

@@ -76,6 +76,7 @@ def finetune_kinetics400(config: ConfigDict, batch: int = 256, epochs: int = 100
     config.optim.layer_decay = 0.75
     config.optim.ema = 0.9999
 
+    config.eval.every_steps = 0
     config.eval.clips, config.eval.crops = 5, 3
     config.eval.batch_size = 16
     return config
