@@ -11,7 +11,8 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from fluxjax.models.fluxvit import AlignmentDecoder, PositionTable
+from fluxjax.models.fluxvit import AlignmentDecoder
+from fluxjax.models.placing import PositionTable
 from fluxjax.tokens.positions import sincos_3d
 from fluxjax.tokens.tokens import Tokens
 

@@ -226,8 +226,7 @@ def train(
     if first >= total:
         log.info("nothing to train: step %d of %d is reached", first, total)
         return state
-    programs = stop.call(trainer.compile_steps, first)
-    constants = stop.call(lambda: trainer.step_constants, first)
+    programs, constants = stop.call(trainer.compile_steps, first), trainer.step_constants
     progress = Progress(first, total, config.batch_size)
     watch = NonFiniteWatch(gradient_paths(state.params), config.max_skipped_steps)
     feed = device_batches(batches(first), trainer.mesh, trainer.task.batch_spec(config.batch_size))
@@ -235,8 +234,7 @@ def train(
         try:
             for done, batch, rows, waited in _waited_for(feed, range(first, total), stop):
                 profiler.before(done)
-                program = programs[(done - 1) % len(programs)]
-                state, metrics = program(state, batch, *constants)
+                state, metrics = programs[(done - 1) % len(programs)](state, batch, *constants)
                 profiler.after(done, metrics)
                 watch.add(done, metrics, rows)
                 progress.add(metrics, waited)
