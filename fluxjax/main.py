@@ -144,7 +144,6 @@ def _train_and_evaluate(trainer: Trainer, data: "VideoData", workdir: pathlib.Pa
     if config.features.dir is not None:
         data = CachedData(data, task, trainer.mesh, trainer.initial_state().variables())
     evaluators = make_evaluators(task, trainer.mesh, data) if config.data.test else []
-    labels = data.train.label_names if task.model.num_classes else None
     best, scalar = None, config.checkpoint.best
     if scalar:
         best = Best(workdir / BEST, scalar, more_is_better(config, task))

@@ -11,7 +11,12 @@ from data_pipelines.reading.geometry import Box
 # (height, width, resolution, rng) -> box in source pixels, resized to resolution x resolution
 Crop = Callable[[int, int, int, np.random.Generator], Box]
 
-_SCALES = (1.0, 0.875, 0.75, 0.66)  # of the short side; TSN's, TSM's and FFN's
+_SCALES = (
+    1.0,
+    0.875,
+    0.75,
+    0.66,
+)  # of the short side; TSN's, and so TSM's, FFN's, VideoMAE's and UMT's
 # Places of a crop in quarters of what is left over, (right, down): corners, centre, and eight more.
 _PLACES = (
     (0, 0), (4, 0), (0, 4), (4, 4), (2, 2), (0, 2), (4, 2), (2, 4), (2, 0), (1, 1), (3, 1), (1, 3),
@@ -61,19 +66,29 @@ def multi_scale_crop(height: int, width: int, resolution: int, rng: np.random.Ge
       ValueError: if the frame is empty.
     """
     check_frame(height, width)
-    short = min(height, width)
-    sides = [max(int(short * scale), 1) for scale in _SCALES]
-    if resolution <= short:
-        sides = [resolution if abs(side - resolution) < 3 else side for side in sides]
-    pairs = [
+    sizes = crop_sizes(height, width, resolution)
+    rows, columns = sizes[rng.integers(len(sizes))]
+    rows, columns = min(rows, height), min(columns, width)  # near the resolution may be larger
+    places = crop_places(height, width, rows, columns)
+    return Box(*places[rng.integers(len(places))], rows, columns)
+
+
+def crop_sizes(height: int, width: int, resolution: int) -> list[tuple[int, int]]:
+    """(rows, columns) that `multi_scale_crop` may have: shares of the short side, nearly square."""
+    sides = [max(int(min(height, width) * scale), 1) for scale in _SCALES]
+    sides = [resolution if abs(side - resolution) < 3 else side for side in sides]
+    return [
         (rows, columns)
         for i, rows in enumerate(sides)
         for j, columns in enumerate(sides)
         if abs(i - j) <= 1
     ]
-    rows, columns = pairs[rng.integers(len(pairs))]
-    right, down = _PLACES[rng.integers(len(_PLACES))]
-    return Box(down * ((height - rows) // 4), right * ((width - columns) // 4), rows, columns)
+
+
+def crop_places(height: int, width: int, rows: int, columns: int) -> list[tuple[int, int]]:
+    """The 13 (top, left) of a crop of that size."""
+    across, down = (width - columns) // 4, (height - rows) // 4
+    return [(y * down, x * across) for x, y in _PLACES]
 
 
 def short_side_crop(

@@ -69,14 +69,13 @@ def load(
     """Builds the model that an InternVideo2 state dict belongs to, and its variables.
 
     Finetuned, distilled, stage-1 and stage-2 (`vision_encoder.*`) checkpoints are read. One without
-    a head gives a backbone, unless `head_key` asks for a new head. An image teacher, whose position
-    table is of one frame, is read with `num_frames=1`.
+    a head gives a backbone, unless `head_key` asks for a new head.
 
     Args:
       state: torch name -> array, see `fluxjax.convert.states.state_of`.
       source: the file that it comes from, named in the log.
       num_heads: of the transformer; default: the released model's of that width and depth.
-      num_frames: frames of the checkpoint's position table; default 8, at stage 2 4.
+      num_frames: of the checkpoint's position table; default 8, at stage 2 4; image teachers: 1.
       image_size: pixels a side, or (height, width), of the checkpoint's position table.
       pool_num_heads: heads of the pooling projector; default 16.
       gelu: "tanh", as the released weights were trained (default), "exact" or "quick".
@@ -91,14 +90,13 @@ def load(
     kind = InternVideo2Student if student else InternVideo2
     check_fields(load, kind, fields, (*_INFERRED, *(STUDENT_FIELDS if student else ())))
     stage_2 = any(name.startswith(_STAGE_2) for name in state)
-    state = vision_part(state)
-    fields |= student_fields(state) if student else {}
-    state = state if student else {n: v for n, v in state.items() if not _LEFT_OUT.match(n)}
-    width, patch = trunk_width(state, "an InternVideo2"), patch_size(state)
+    state, told = _of_kind(vision_part(state), student)
+    width = trunk_width(state, "an InternVideo2")
+    patch = patch_size(state)
     untold = Untold(f"InternVideo2 of width {width}", source=source)
     if num_frames is None and image_size is None and "pos_embed" in state:
         num_frames = _released_frames(state, stage_2, untold)
-    state, num_classes = _with_head(state, num_classes, label_map, head_key)
+    state, num_classes = _heads_for(state, num_classes, label_map, head_key)
     model = kind(
         num_classes=num_classes,
         grid=_stored_grid(state, patch, num_frames, image_size, untold),
@@ -106,19 +104,31 @@ def load(
         separate_positions="pos_embed_spatial" in state,
         attentive_probe=any(name.startswith("extra_mlp.") for name in state),
         **trunk_fields(state, width, untold, num_heads, pool_num_heads, gelu),
-        **fields,
+        **(told | fields),
     )
     untold.say()
     return shapes.on_grid(model, _variables(model, state, head_key), grid)
 
 
-def _with_head(state, num_classes, label_map, head_key):
-    """The state with the head that is asked for, and its number of classes; None: a backbone."""
+def _of_kind(state: Mapping[str, Any], student: bool) -> tuple[Mapping[str, Any], dict[str, Any]]:
+    """What a student or a video model has of a state, and the fields that the rest tells."""
+    if student:
+        return state, student_fields(state)
+    return {name: value for name, value in state.items() if not _LEFT_OUT.match(name)}, {}
+
+
+def _heads_for(
+    state: Mapping[str, Any],
+    num_classes: int | None,
+    label_map: Sequence[int] | None,
+    head_key: jax.Array | None,
+) -> tuple[Mapping[str, Any], int | None]:
+    """The state with the heads that are asked for, and their classes; none for a backbone."""
     if head_key is not None or num_classes is not None or any(name in state for name in _HEAD):
         return label_sets.heads_for(state, _HEAD, num_classes, label_map, head_key)
     if label_map is not None:
         raise ValueError("label_map= needs a checkpoint with a head; this one has none")
-    return state, num_classes
+    return state, None
 
 
 def _variables(

@@ -22,9 +22,10 @@ from fluxjax.models.layers import (
     check_headless,
     linear_init,
 )
+from fluxjax.models.placing import PositionTable, prepend_cls
 from fluxjax.tokens.grids import PATCH
 from fluxjax.tokens.merging import check_schedule
-from fluxjax.tokens.positions import positions_of, resample_table, sincos_3d
+from fluxjax.tokens.positions import sincos_3d
 from fluxjax.tokens.selection import SELECTIONS, Ranking, rank_tokens, select, selection_scores
 from fluxjax.tokens.tokens import IMAGENET_PIXELS, Tokens, check_patch, normalize_pixels
 
@@ -167,7 +168,7 @@ class FluxViT(nn.Module):
         embedded, positions = self.embed(video_or_tokens)
         return self._all_budgets(embedded, positions, budgets, train)
 
-    def embed(self, video_or_tokens: jax.Array | Tokens) -> tuple[Tokens, "PositionTable"]:
+    def embed(self, video_or_tokens: jax.Array | Tokens) -> tuple[Tokens, PositionTable]:
         """Clips as in `__call__` -> tokens [B, N, C] without positions, and the table of these."""
         if isinstance(video_or_tokens, Tokens):
             tokens = video_or_tokens
@@ -244,7 +245,7 @@ class FluxViT(nn.Module):
     def _trunk_inputs(
         self,
         embedded: Tokens,
-        positions: "PositionTable",
+        positions: PositionTable,
         budgets: Sequence[int | None],
         selection: str = "group_dynamic",
     ) -> list[tuple[jax.Array, jax.Array | None]]:
@@ -286,26 +287,3 @@ class FluxViT(nn.Module):
             return None, features.astype(jnp.float32)
         logits = self.heads[head](self.fc_norm(features))
         return logits.astype(jnp.float32), features.astype(jnp.float32)
-
-
-def prepend_cls(cls: jax.Array, tokens: Tokens) -> tuple[jax.Array, jax.Array | None]:
-    """cls [C] before tokens of [B, N, C] -> [B, 1+N, C], and which are valid; None: all are."""
-    x = tokens.values
-    x = jnp.concatenate([jnp.broadcast_to(cls, (x.shape[0], 1, x.shape[2])), x], axis=1)
-    mask = jnp.pad(tokens.valid, ((0, 0), (1, 0)), constant_values=True)
-    return x, mask if tokens.padded else None
-
-
-class PositionTable(NamedTuple):
-    """The learned table and what is static about the grids it is looked up on."""
-
-    table: jax.Array  # [T0, H0, W0, C]
-    static_grid: tuple[int, int, int] | None
-    bound: tuple[int, int, int]
-
-    def look_up(self, tokens: Tokens) -> jax.Array:
-        """Position codes [B or 1, N, C] float32 of all tokens, each on its clip's grid."""
-        if self.static_grid is None:
-            return positions_of(self.table, tokens.position, tokens.grid, self.bound)
-        codes = resample_table(self.table, self.static_grid, self.static_grid)
-        return codes.reshape(1, -1, codes.shape[-1])  # in the order of the tokens

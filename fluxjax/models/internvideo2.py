@@ -14,7 +14,6 @@ import jax.numpy as jnp
 import numpy as np
 
 from fluxjax.models.blocks import make_blocks
-from fluxjax.models.fluxvit import PositionTable, prepend_cls
 from fluxjax.models.layers import (
     AttentionPool,
     LayerNorm,
@@ -23,6 +22,7 @@ from fluxjax.models.layers import (
     linear_init,
     uniform_init,
 )
+from fluxjax.models.placing import PositionTable, prepend_cls
 from fluxjax.tokens.grids import PATCH
 from fluxjax.tokens.positions import sincos_1d, sincos_3d
 from fluxjax.tokens.selection import SELECTIONS, rank_tokens, select, selection_scores

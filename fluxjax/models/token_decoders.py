@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 
 from fluxjax.models.alignment import AlignmentDecoder
-from fluxjax.models.fluxvit import PositionTable
+from fluxjax.models.placing import PositionTable
 from fluxjax.tokens.positions import sincos_3d
 from fluxjax.tokens.tokens import Tokens
 

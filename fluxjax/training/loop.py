@@ -226,8 +226,7 @@ def train(
     if first >= total:
         log.info("nothing to train: step %d of %d is reached", first, total)
         return state
-    prepare = lambda: (trainer.compile_steps(), trainer.step_constants)  # noqa: E731
-    programs, constants = stop.call(prepare, first)
+    programs, constants = stop.call(trainer.compile_steps, first), trainer.step_constants
     progress = Progress(first, total, config.batch_size)
     watch = NonFiniteWatch(gradient_paths(state.params), config.max_skipped_steps)
     feed = device_batches(batches(first), trainer.mesh, trainer.task.batch_spec(config.batch_size))

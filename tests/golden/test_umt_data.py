@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from data_pipelines.clips.interval_sampling import intervals, rate_frames
-from data_pipelines.clips.multi_scale_crops import crop_places, crop_sizes, multi_scale_crop
 from data_pipelines.clips.sampling import frame_sampler, ssv2_train_frames
+from data_pipelines.clips.training_crops import crop_places, crop_sizes, multi_scale_crop
 from fluxjax.evaluation.retrieval_metrics import ranks, summary
 from fluxjax.training.schedules import warmup_cosine
 from tests.golden import fixture
@@ -94,7 +94,7 @@ def test_multi_scale_crops():
         places = [[(x, y) for y, x in crop_places(height, width, *size)] for size in sizes]
         np.testing.assert_array_equal(places, case.outputs[f"{name}/offsets_xy"])
         rng = np.random.default_rng(0)
-        boxes = {multi_scale_crop(height, width, rng, meta["output"]) for _ in range(2000)}
+        boxes = {multi_scale_crop(height, width, meta["output"], rng) for _ in range(2000)}
         assert {(box.height, box.width) for box in boxes} == set(sizes)
         assert all(box.top + box.height <= height for box in boxes)
 
