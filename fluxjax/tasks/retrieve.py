@@ -15,7 +15,6 @@ from fluxjax.models import create_model
 from fluxjax.models.umt import Umt
 from fluxjax.tasks.base import Batch, LossOutput, Plan, batch_spec
 from fluxjax.tasks.parameter_groups import layer_decay
-from fluxjax.tasks.umt_losses import similarity
 from fluxjax.tasks.umt_terms import Texts, retrieval_terms
 from fluxjax.tokens import grids
 from fluxjax.tokens.examples import ClipSpec, ExampleSpec, TextSpec
@@ -98,7 +97,7 @@ class RetrieveTask:
     def eval_example(self, grid: grids.Grid) -> ExampleSpec:
         """As `example`, on a grid."""
         clip = ClipSpec((grid,), patch=self.model.patch)
-        text = TextSpec(self.own.length, self.own.vocabulary, kind="bert")
+        text = TextSpec(self.own.length, self.own.vocabulary, "bert", self.model.vocabulary)
         return ExampleSpec((clip,), text, targets=("group",))
 
     def batch_spec(self, batch_size: int) -> dict[str, jax.ShapeDtypeStruct]:
@@ -110,8 +109,8 @@ class RetrieveTask:
         return (Plan("retrieve", grid=self.grid),)
 
     def evaluators(self) -> tuple[str, ...]:
-        """Ranks of the right partners, and the held-out loss."""
-        return ("retrieval", "held_out")
+        """Ranks of the right partners."""
+        return ("retrieval",)
 
     def eval_plans(self, grid: grids.Grid) -> dict[None, Plan]:
         """One plan a grid."""
@@ -143,16 +142,6 @@ class RetrieveTask:
         temperature = self.model.apply(variables, method="clamped_temperature")
         weighted = {name: (value, 1.0) for name, value in terms.items()}
         return LossOutput(weighted, {"temperature": temperature}, {})
-
-    def losses(self, variables: Any, batch: Batch, plan: Plan) -> dict[str, jax.Array]:
-        """vtc: contrast of each pair with the others of its batch, [B] float32."""
-        video, text = (f(variables, batch, plan) for f in (self.embed_video, self.embed_text))
-        temperature = self.model.apply(variables, method="clamped_temperature")
-        scores = similarity(video, text, temperature)
-        same = batch["group"][:, None] == batch["group"][None]
-        scores = jnp.where(same & ~jnp.eye(len(same), dtype=bool), -jnp.inf, scores)
-        directions = (jnp.diagonal(jax.nn.log_softmax(x, axis=1)) for x in (scores, scores.T))
-        return {"vtc": -sum(directions) / 2}
 
     def embed_video(self, variables: Any, batch: Batch, plan: Plan) -> jax.Array:
         """Clips in the space that they share with captions: [B, E] float32, unit norm."""

@@ -37,6 +37,7 @@ def flux_umt(config: ConfigDict, videos: int = VIDEOS, scaled: bool = False) -> 
 
     config.data.train = config.data.test = ""  # to be given on the command line
     config.data.workers = 16
+    config.data.crop = "multi_scale"  # as the ancestor pre-trains
     config.data.unflipped = ("ssv2",)  # of a mix:LIST, where the lines name their data set
 
     config.optim.lr = 1e-3 if scaled else 1e-3 * 256 / BATCH
@@ -48,6 +49,7 @@ def flux_umt(config: ConfigDict, videos: int = VIDEOS, scaled: bool = False) -> 
     config.optim.weight_decay = 0.05
     config.optim.clip_norm = 5.0
 
+    config.eval.every_steps = 0
     config.eval.grids = ("8x224",)
     config.eval.batch_size = 64
     return config
