@@ -67,7 +67,7 @@ def published(fill: Callable[[ConfigDict, DataSet], None], model: str, variant: 
     config.data.train = config.data.test = ""  # to be given on the command line
     config.data.frames, config.data.flip = data_set.images, data_set.flip
     config.data.workers = 16
-    config.eval.batch_size = 16
+    config.eval.batch_size, config.eval.every_steps = 16, 0
     fill(config, data_set)
     if separate:
         config.grids.frames = (int(number),)
