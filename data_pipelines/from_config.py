@@ -178,10 +178,10 @@ class VideoData:
         Raises:
           OSError, ValueError: if the vocabulary cannot be read, or used.
         """
-        from data_pipelines.text.tokenizer import Tokenizer  # only where there is text
+        from data_pipelines.text.kinds import tokenizer  # only where there is text
 
-        tokenizer = Tokenizer.open(spec.tokenizer)
-        ids, lengths = zip(*(tokenizer.encode(text, spec.length) for text in texts), strict=True)
+        encode = tokenizer(spec.kind, spec.tokenizer).encode
+        ids, lengths = zip(*(encode(text, spec.length) for text in texts), strict=True)
         return {"text": np.stack(ids), "text_length": np.stack(lengths)}
 
     def catalog(self, split: str) -> Catalog:

@@ -63,8 +63,16 @@ def _encode(text: str, encoding: str) -> bytes:
     return text.encode("latin-1")
 
 
+def _no_bytes(*given: Any) -> bytes:
+    """How protocol 2 writes bytes of length 0."""
+    if given:
+        raise pickle.UnpicklingError("bytes() with arguments is refused")
+    return b""
+
+
 _STAND_INS = {
     ("_codecs", "encode"): _encode,
+    ("__builtin__", "bytes"): _no_bytes,
     ("numpy", "dtype"): _Dtype,
     ("numpy", "ndarray"): _Array,
     **{(module, "_reconstruct"): _Array for module in _ARRAYS},

@@ -61,7 +61,8 @@ class ClipTokenizer(Tokenizer):
 
     def decode(self, ids: np.ndarray) -> str:
         """The cleaned text of ids [N] up to the first of the largest, which ends it."""
-        return super().decode(ids[: int(np.argmax(ids))])
+        ids = ids[: int(np.argmax(ids))]
+        return super().decode(ids) if len(ids) > 1 else ""  # the first begins every text
 
 
 def _read_merges(path: str) -> list[tuple[str, str]]:

@@ -201,6 +201,13 @@ def preprocessing(model: nn.Module, sampling: str, places: ViewPlaces = WHOLE) -
         f"max(D - {stride}, 0) / 2, where the video lasts D seconds",
         "ssv2": "frame i is floor(n / T * (i + 1 / 2))",
         "ffn_2d": "frame i is floor(n / T * (i + 1 / 2)) if n > T, else 0",
+        "uniform": "frame i is floor(n / T * (i + 1 / 2))",
+        "interval": "K = min(n, T), e(j) = floor(n / K * j); frame i is "
+        "e(j) + (e(j + 1) - 1 - e(j)) // 2 for j = min(i, K - 1)",
+        "fps": f"frame i is the one on display nearest to (i + 1 / 2) / {stride} seconds after the "
+        "first, and behind the video's end the last such one",
+        "jittered": f"s = max(n - {stride} * T, 0) // 2; frame i is (s + {stride} * i) mod n",
+        "window": f"s = max(n - {stride} * T, 0) // 2; frame i is min(s + {stride} * i, n - 1)",
         "tsm_dense": "s = max(n - 64, 0) // 2; frame i is (s + 64 // T * i) mod n",
     }
     where = {"centre": "middle", "start": "left or upper"}[places.single]

@@ -74,7 +74,7 @@ def methods_of(model: nn.Module) -> tuple[str, ...]:
     """
     if takes_frames(model):
         return (FRAMES,)
-    if not hasattr(model, "selections"):
+    if not hasattr(model, "head_for"):
         raise ValueError(
             f"a {type(model).__name__} has no token budgets; train a FluxViT from it "
             "(config.init_from)"

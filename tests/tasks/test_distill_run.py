@@ -39,6 +39,7 @@ def teacher_config():
     config.grids.min_tokens = config.grids.max_tokens = 16
     config.eval.grids, config.eval.budgets, config.eval.batch_size = ("4x28",), (16,), 8
     config.batch_size, config.log_every, config.data.flip = 8, 1, False
+    config.eval.every_steps = 0
     return config
 
 
