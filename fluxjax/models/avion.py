@@ -40,8 +40,9 @@ class Avion(VideoTowerFields, kw_only=True):
       train_temperature: False freezes the scale of the similarities, as AVION's pre-training does.
       vocab_size, context_length, text_width, text_depth, text_heads, text_epsilon, causal: of the
         text tower, see `ClipText`.
-      The rest is of the video tower, see `VideoTowerFields`; the text tower has the same GELU,
-      MLP ratio and remat.
+
+    The rest is of the video tower, see `VideoTowerFields`; the text tower has the same GELU,
+    MLP ratio and remat.
     """
 
     num_classes: int | None = None

@@ -25,7 +25,8 @@ class ClipImage(TowerFields, kw_only=True):
         [B, width].
       train_tower: False freezes the tower: only the norm and the head (or projection) are trained.
       gelu: of the tower, see `ClipTower`.
-      The rest is of the tower, too, see `TowerFields`.
+
+    The rest is of the tower, too, see `TowerFields`.
     """
 
     num_classes: int | None = None

@@ -44,7 +44,8 @@ class Evl(TowerFields, kw_only=True):
       tower_dtype: of the tower's computation and of the features, such as "bfloat16"; None: dtype.
       tower_gelu: of the image tower; the decoder's is always "quick".
       dtype: of the decoder's computation; parameters stay float32.
-      The rest is of the image tower, see `fluxjax.models.clip.TowerFields`.
+
+    The rest is of the image tower, see `fluxjax.models.clip.TowerFields`.
     """
 
     num_classes: int | None = 400

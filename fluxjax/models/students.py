@@ -63,7 +63,8 @@ class InternVideo2Student(InternVideo2):
       hidden: decoders have a hidden layer, as in distillation; False: as in stage 1.
       mae_layers: the last blocks that are aligned with a VideoMAE teacher; 0: none is.
       mae_width: Cm, of that teacher's tokens.
-      The rest is of `InternVideo2`.
+
+    The rest is of `InternVideo2`.
     """
 
     num_classes: int | None = None
@@ -131,7 +132,8 @@ class FluxStudent(FluxViT):
         one; with flexible grids it is resampled like the first.
       final_decoders: of the pooled features, "shared" by all budgets, as the projectors before
         them are one a budget already, or "per_budget".
-      The rest is of `FluxViT`.
+
+    The rest is of `FluxViT`.
     """
 
     num_classes: int | None = None

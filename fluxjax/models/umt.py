@@ -35,7 +35,8 @@ class Umt(UmtFields, kw_only=True):
         is none.
       token_head: the text encoder predicts masked tokens.
       taught_layers, taught_interval, taught_width: see `UmtVision`.
-      The rest is of the video encoder, see `UmtFields`.
+
+    The rest is of the video encoder, see `UmtFields`.
     """
 
     num_classes: int | None = None

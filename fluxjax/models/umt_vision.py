@@ -66,7 +66,8 @@ class UmtVision(UmtFields, kw_only=True):
       taught_interval: from one decoded block to the next, see `return_layers`.
       taught_width: E, of the teacher's features.
       decoder_epsilon: of the decoders' norms: 1e-6 pre-trained alone, 1e-5 with text.
-      The rest is of the encoder, too, see `UmtFields`.
+
+    The rest is of the encoder, too, see `UmtFields`.
     """
 
     num_classes: int | None = None
@@ -179,8 +180,9 @@ class UmtClassifier(UmtFields, kw_only=True):
 
     Attributes:
       num_classes: K; None: no head, the normed mean is returned.
-      The rest is of the encoder, too, see `UmtFields`. The position table is never trained: the
-      official code cuts its gradient, also where it is stored as a parameter.
+
+    The rest is of the encoder, too, see `UmtFields`. The position table is never trained: the
+    official code cuts its gradient, also where it is stored as a parameter.
     """
 
     num_classes: int | None = 400

@@ -27,7 +27,8 @@ class VideoMae(VideoMaeFields, kw_only=True):
         "mean_of_normed" the mean of the encoder's normed tokens, as it was pre-trained to give;
         "first" the first of these.
       head_dropout: rate before the head.
-      The rest is of the encoder, see `fluxjax.models.videomae_encoder.VideoMaeFields`.
+
+    The rest is of the encoder, see `fluxjax.models.videomae_encoder.VideoMaeFields`.
     """
 
     num_classes: int | None = 400

@@ -44,7 +44,8 @@ class VideoMaePretraining(VideoMaeFields, kw_only=True):
       decoder_mlp_ratio: likewise; None: the encoder's.
       mask_ratio: share of a frame's patches that a mask hides, where it is not known while tracing
         how many that are, see `__call__`.
-      The rest is of the encoder, see `fluxjax.models.videomae_encoder.VideoMaeFields`.
+
+    The rest is of the encoder, see `fluxjax.models.videomae_encoder.VideoMaeFields`.
     """
 
     num_classes: int | None = None

@@ -52,7 +52,8 @@ class ResidualBlock(Branched, kw_only=True):
       width: of the inner convolutions.
       stride: of the block.
       shortcut: project the input for the sum.
-      The rest is of `Branched`.
+
+    The rest is of `Branched`.
     """
 
     width: int

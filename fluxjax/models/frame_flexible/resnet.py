@@ -21,7 +21,8 @@ class FrameResNet(FrameNetwork):
       widths: of the inner convolutions of each stage's blocks.
       stem: width of the first convolution.
       dropout: rate before the classifier.
-      The rest is of `FrameNetwork`.
+
+    The rest is of `FrameNetwork`.
     """
 
     widths: tuple[int, ...] = (64, 128, 256, 512)

@@ -33,7 +33,8 @@ class SlowFast(FrameNetwork):
       alpha: the fast pathway's frames for each of the slow one's.
       beta_inv: the slow pathway's channels for each of the fast one's.
       dropout: rate before the classifier.
-      The rest is of `FrameNetwork`.
+
+    The rest is of `FrameNetwork`.
     """
 
     frames: tuple[int, ...] = (16, 32, 64)

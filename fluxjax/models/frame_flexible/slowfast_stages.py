@@ -29,7 +29,8 @@ class Stem(Branched, kw_only=True):
     Attributes:
       width: of the pathway.
       frames: that the kernel sees.
-      The rest is of `Branched`.
+
+    The rest is of `Branched`.
     """
 
     width: int
@@ -50,7 +51,8 @@ class Fuse(Branched, kw_only=True):
       ratio: channels given, for each of the fast pathway's.
       frames: that the kernel sees.
       alpha: the fast pathway's frames for each of the slow one's.
-      The rest is of `Branched`.
+
+    The rest is of `Branched`.
     """
 
     ratio: int
@@ -76,7 +78,8 @@ class Block(Branched, kw_only=True):
       width: of the inner convolutions.
       frames: that the first kernel sees.
       stride: along height and width.
-      The rest is of `Branched`.
+
+    The rest is of `Branched`.
     """
 
     width: int

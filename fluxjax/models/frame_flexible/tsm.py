@@ -53,7 +53,8 @@ class Tsm(FrameResNet):
       shift: "clip" shifts within every clip. "leak" does as the released training code: in
         training clips of all branches shift in runs of the largest frame number, so that those of
         smaller ones leak into one another; each B*T must be a multiple of it.
-      The rest is of `FrameResNet`.
+
+    The rest is of `FrameResNet`.
     """
 
     bottleneck: bool = True

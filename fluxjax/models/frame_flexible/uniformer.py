@@ -34,7 +34,8 @@ class UniFormer(FrameNetwork):
       channel_order: of the colours that the weights were trained on. Videos are RGB always; the
         weights that the release trained on Something-Something saw "BGR".
       attention: how it is computed, see `fluxjax.models.attention`.
-      The rest is of `FrameNetwork`.
+
+    The rest is of `FrameNetwork`.
     """
 
     layers: tuple[int, ...] = (3, 4, 8, 3)

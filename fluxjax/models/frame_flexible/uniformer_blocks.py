@@ -23,7 +23,8 @@ class PatchEmbed(Branched, kw_only=True):
     Attributes:
       width: of the result.
       kernel, stride, padding: of the convolution.
-      The rest is of `Branched`.
+
+    The rest is of `Branched`.
     """
 
     width: int
@@ -47,7 +48,8 @@ class Block(Branched):
     Attributes:
       mlp_ratio: hidden width of the MLP over the block's.
       drop_path: rate at which each of the two residual branches is dropped.
-      The rest is of `Branched`.
+
+    The rest is of `Branched`.
     """
 
     mlp_ratio: float = 4.0
@@ -92,7 +94,8 @@ class AttentionBlock(Block, kw_only=True):
     Attributes:
       heads: of the attention.
       attention: how it is computed, see `fluxjax.models.attention`.
-      The rest is of `Block`.
+
+    The rest is of `Block`.
     """
 
     heads: int
