@@ -25,7 +25,7 @@ def chain(folder):
     for config in (finetune, student, teacher):
         config.total_steps, config.optim.warmup_steps, config.checkpoint.every_steps = 2, 0, 100
         config.data.train = config.data.test = str(folder / "list.txt")
-        config.data.root = str(folder)
+        config.data.root, config.eval.every_steps = str(folder), 0
     student.pretrain = teacher
     finetune.pretrain = student
     return finetune
@@ -39,7 +39,6 @@ def teacher_config():
     config.grids.min_tokens = config.grids.max_tokens = 16
     config.eval.grids, config.eval.budgets, config.eval.batch_size = ("4x28",), (16,), 8
     config.batch_size, config.log_every, config.data.flip = 8, 1, False
-    config.eval.every_steps = 0
     return config
 
 
