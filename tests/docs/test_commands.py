@@ -1,6 +1,5 @@
 """Every command of the documentation is run here, or says what it needs and is parsed here."""
 
-import json
 import os
 import pathlib
 import shutil
@@ -66,13 +65,7 @@ _FLUX_UMT = [
     *(option.replace("--config.", "--config.pretrain.") for option in _STUDENT),
     *(option.replace("--config.", "--config.pretrain.pretrain.") for option in _TEACHER),
 ]
-_AVION = [
-    *_TOWER, "--config.model.text_width=16", "--config.model.text_depth=1",
-    "--config.model.text_heads=2", "--config.eval.evaluators=('retrieval',)",
-    "--config.data.train=captions.jsonl", "--config.data.test=captions.jsonl",
-]  # fmt: skip
 CONFIGS = {
-    "configs/avion_demo.py": _AVION,
     "configs/fluxvit_ti.py": _FLUXVIT,
     "configs/fluxvit_s.py": _FLUXVIT,
     "configs/finetune.py:cpu": _FLUXVIT,
@@ -145,9 +138,6 @@ def world(tmp_path_factory):
         shutil.copy(videos, folder / name)
     for name in ("clip.mp4", "other.mp4", "long.mp4"):
         shutil.copy(folder / "videos" / "0.mp4", folder / name)
-    captions = [{"video": f"{i}.mp4", "caption": f"the digit {i} goes left"} for i in range(8)]
-    lines = "".join(json.dumps(line) + "\n" for line in captions)
-    (folder / "captions.jsonl").write_text(lines)
     paths = [f"videos/{line}\n" for line in videos.read_text().splitlines()]
     (folder / "all.txt").write_text("".join(paths))
     np.save(folder / "clips.npy", np.zeros((2, 4, 28, 28, 3), np.uint8))
