@@ -7,8 +7,8 @@ python -m fluxjax.main --config configs/ffn_demo.py:st8
     The plain network trained at 8 frames (:st2, :st4 likewise) and evaluated at the same numbers:
     what FFN is compared with.
 
-Time: 2.5 minutes on 2 CPU cores shared with other work; the corpus made before.
-Score: 100 % held-out top-1 at 2 to 4 frames, 99.8 % at 5 to 10 (512 videos; chance 25 %).
+Time: 1.5 minutes on 2 CPU cores; the corpus made before.
+Score: 100 % held-out top-1 at 2 to 10 frames (512 videos; chance 25 %).
 """
 
 from fluxjax.config.keys import base_config
