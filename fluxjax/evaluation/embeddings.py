@@ -4,10 +4,10 @@ from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
 from fluxjax.evaluation.passes import Passes, mean_over_views
+from fluxjax.models.layers import unit
 from fluxjax.tasks.base import Plan
 from fluxjax.tokens.grids import Grid
 
@@ -75,13 +75,8 @@ class EmbeddingReader:
     def _embed_videos(self, variables: Any, batch: Mapping[str, jax.Array], plan: Plan) -> tuple:
         clips, videos, views = self._passes.merged(batch)
         values = self._passes.task.embed_video(variables, clips, plan)
-        values = mean_over_views(_unit(values), videos, views)
-        return batch["weight"] > 0, batch["readable"], _unit(values)
+        values = mean_over_views(unit(values), videos, views)
+        return batch["weight"] > 0, batch["readable"], unit(values)
 
     def _embed_texts(self, variables: Any, batch: Mapping[str, jax.Array], plan: Plan) -> jax.Array:
-        return _unit(self._passes.task.embed_text(variables, batch, plan))
-
-
-def _unit(x: jax.Array) -> jax.Array:
-    x = x.astype(jnp.float32)
-    return x / jnp.maximum(jnp.linalg.norm(x, axis=-1, keepdims=True), 1e-12)
+        return unit(self._passes.task.embed_text(variables, batch, plan))

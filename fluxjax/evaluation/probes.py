@@ -15,6 +15,7 @@ from fluxjax.evaluation.base import BUDGET, Column, EvalData, Table, scalar_name
 from fluxjax.evaluation.compute import wilson_interval
 from fluxjax.evaluation.features import FeatureReader, Features
 from fluxjax.evaluation.passes import Passes
+from fluxjax.models.layers import unit
 from fluxjax.tasks.base import Task
 from fluxjax.tokens.grids import parse_grid
 
@@ -131,7 +132,7 @@ def knn_classes(
 
     @jax.jit
     def votes(train, one_hot, test):
-        similar, nearest = jax.lax.top_k(_unit(test) @ _unit(train).T, min(k, len(train)))
+        similar, nearest = jax.lax.top_k(unit(test) @ unit(train).T, min(k, len(train)))
         weight = jnp.exp((similar - 1.0) / temperature)  # at most 1: no overflow
         return jnp.einsum("mk,mkc->mc", weight, one_hot[nearest])
 
@@ -139,10 +140,6 @@ def knn_classes(
     parts = [test[i : i + QUERIES] for i in range(0, len(test), QUERIES)]
     with jax.default_matmul_precision("highest"):
         return np.concatenate([np.argmax(votes(train, one_hot, part), axis=1) for part in parts])
-
-
-def _unit(x: jax.Array) -> jax.Array:
-    return x / jnp.maximum(jnp.linalg.norm(x, axis=-1, keepdims=True), 1e-12)
 
 
 def linear_classes(

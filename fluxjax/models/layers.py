@@ -240,3 +240,10 @@ def masked_mean(x: jax.Array, valid: jax.Array | None) -> jax.Array:
         return jnp.mean(x, axis=1)
     weight = valid.astype(jnp.float32)[..., None]
     return jnp.sum(x * weight, axis=1) / jnp.maximum(jnp.sum(weight, axis=1), 1.0)
+
+
+def unit(x: jax.Array, smallest: float = 1e-12) -> jax.Array:
+    """Vectors of 2-norm 1, [.., E] -> [.., E] float32; norms below `smallest` count as that."""
+    x = x.astype(jnp.float32)
+    norm = jnp.linalg.norm(x, axis=-1, keepdims=True)
+    return x / (jnp.maximum(norm, smallest) if smallest else norm)

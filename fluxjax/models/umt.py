@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 
 from fluxjax.models.bert import Bert
-from fluxjax.models.layers import linear_init
+from fluxjax.models.layers import linear_init, unit
 from fluxjax.models.umt_encoder import UmtFields, encoder_fields, encoder_layer_id
 from fluxjax.models.umt_vision import Student, UmtVision
 from fluxjax.tokens.tokens import Tokens
@@ -183,11 +183,11 @@ class Umt(UmtFields, kw_only=True):
 
     def project_video(self, pooled: jax.Array) -> jax.Array:
         """Unit vectors [.., E] float32 of pooled videos [.., C]."""
-        return _unit(self.vision_proj(pooled))
+        return unit(self.vision_proj(pooled))
 
     def project_text(self, text: jax.Array) -> jax.Array:
         """Unit vectors [B, E] float32 of texts [B, L, C], from their first token."""
-        return _unit(self.text_proj(text[:, 0]))
+        return unit(self.text_proj(text[:, 0]))
 
     def clamped_temperature(self) -> jax.Array:
         """The temperature [] float32 that similarities are divided by in training."""
@@ -254,8 +254,3 @@ class Umt(UmtFields, kw_only=True):
     def layer_id(self, path: Sequence[str]) -> int:
         """0 for the video's embedding, i + 1 for its block i, depth + 1 for everything else."""
         return encoder_layer_id(path[1:] if path[0] == "vision" else path, self.depth)
-
-
-def _unit(x: jax.Array) -> jax.Array:
-    x = x.astype(jnp.float32)
-    return x / jnp.maximum(jnp.linalg.norm(x, axis=-1, keepdims=True), 1e-12)
