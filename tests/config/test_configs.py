@@ -31,6 +31,8 @@ CONFIGS = [
     pytest.param("avion_ego4d", None, marks=pytest.mark.slow),
     pytest.param("avion_ego4d", "l14_lavila", marks=pytest.mark.slow),
     pytest.param("avion_ek100_mir", None, marks=pytest.mark.slow),
+    pytest.param("avion_ek100_cls", None, marks=pytest.mark.slow),
+    pytest.param("avion_ek100_cls", "l14", marks=pytest.mark.slow),
     ("videomae_demo", None), ("videomae_demo", "scratch"),
     pytest.param("videomae_b16_k400", "pretrain", marks=pytest.mark.slow),
     pytest.param("videomae_b16_k400", "finetune", marks=pytest.mark.slow),
