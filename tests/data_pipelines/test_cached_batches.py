@@ -103,7 +103,8 @@ def test_wrong_values_are_errors_before_anything_is_read(videos, tmp_path):
     config.data.cache_gib = 0.0
     with pytest.raises(ValueError, match=r"config\.data\.cache_gib=0\.0 must be positive"):
         check_config(config)
-    config.data.cache_gib, config.features.dir = 1.0, str(tmp_path)
+    config = tiny.evl_config()
+    config.task, config.data.cache, config.features.dir = "classify_features", "memory", "/f"
     with pytest.raises(ValueError, match=r"config\.data\.cache='memory' must be ''"):
         check_config(config)
     for value in ("", "memory", str(tmp_path), "./frames"):
