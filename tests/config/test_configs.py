@@ -28,7 +28,7 @@ CONFIGS = [
     ("finetune", "cpu"), pytest.param("finetune", "gpu24", marks=pytest.mark.slow),
     pytest.param("finetune", "gpu80", marks=pytest.mark.slow),
     ("evl_demo", None), ("evl_demo", "frame"),
-    pytest.param("avion_ego4d", None, marks=pytest.mark.slow),
+    ("avion_demo", None), pytest.param("avion_ego4d", None, marks=pytest.mark.slow),
     pytest.param("avion_ego4d", "l14_lavila", marks=pytest.mark.slow),
     pytest.param("avion_ek100_mir", None, marks=pytest.mark.slow),
     pytest.param("avion_ek100_cls", None, marks=pytest.mark.slow),
