@@ -1,6 +1,7 @@
-"""One frame flexible network against separately trained ones: same width, corpus, seeds and steps.
+r"""One frame flexible network against separately trained ones: same width, corpus, seeds and steps.
 
-    python -m benchmarks.ffn_versus_separate --work runs/ffn_study -- --config.total_steps=150
+    python -m benchmarks.ffn_versus_separate --work runs/ffn_study -- \
+        "--config.data.train_split=train[:256]"
 
 "ffn" is configs/ffn_demo.py, "st2", "st4" and "st8" its variants, plain networks at one frame
 number. Each is trained once a seed and evaluated at 2 to 10 frames. "separate" takes at every
