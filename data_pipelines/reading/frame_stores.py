@@ -118,7 +118,7 @@ def _write(file, stamp: Stamp, kept: KeptFrames) -> None:
     np.lib.format.write_array_header_1_0(
         head, np.lib.format.header_data_from_array_1_0(kept.pixels)
     )
-    facts = {"stamp": stamp, "kind": kept.kind, "siting": kept.siting, "about": kept.about}
+    facts = {"stamp": stamp, "kind": kept.kind, "about": kept.about}
     checksum = 0
     for part in (head.getvalue(), kept.pixels.data, json.dumps(facts).encode()):
         file.write(part)
@@ -144,4 +144,4 @@ def _read(path: pathlib.Path, stamp: Stamp) -> KeptFrames | None:
         if facts["stamp"] != stamp:
             return None
         pixels = np.asarray(np.memmap(file, dtype, "r", start, shape))
-    return KeptFrames(pixels, PictureKind(*facts["kind"]), facts["siting"], facts["about"])
+    return KeptFrames(pixels, PictureKind(*facts["kind"]), facts["about"])

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from data_pipelines.reading import frame_cache, frame_stores
+from data_pipelines.reading import frame_cache, frame_stores, kept_frames
 from data_pipelines.reading.folders import FrameFolder
 from data_pipelines.reading.frame_cache import GIB, open_cache
 from data_pipelines.reading.video import Box, VideoError, open_video
@@ -84,6 +84,27 @@ def test_frames_are_those_of_the_file(folder, tmp_path, name):
             assert kept(again) == (name not in NOT_KEPT)
             assert_same(described(path, again, square_pixels=square), expected)
             assert again._hits == (name not in NOT_KEPT)
+
+
+@pytest.mark.parametrize("siting", [0, 1, 2, 3])
+def test_frames_are_those_of_the_file_wherever_its_chroma_samples_lie(tmp_path, siting):
+    options = files.x264(f"keyint=12:chromaloc={siting}")
+    path = files.write_video(tmp_path / "a.mp4", 8, options=options)
+    cache = open_cache("memory", 1.0)
+    for _ in range(2):
+        assert_same(described(path, cache), described(path))
+    assert (kept(cache), cache._hits) == (1, 1)
+
+
+def test_frames_that_would_be_others_are_not_kept(video, monkeypatch):
+    def without_tags(picture, kind):
+        picture.colorspace, picture.color_range = 1, kind.color_range  # BT.709
+        return picture
+
+    cache = open_cache("memory", 1.0)
+    monkeypatch.setattr(kept_frames, "tagged", without_tags)
+    assert_same(described(video, cache), described(video))
+    assert kept(cache) == 0
 
 
 def test_bytes_are_known_by_their_content(video, tmp_path):
