@@ -40,7 +40,7 @@ def caches(tmp_path, gib=1.0):
 
 
 def kept(cache):
-    return cache._videos
+    return cache.videos
 
 
 def described(source, cache=None, seed=0, **options):
