@@ -1,6 +1,7 @@
 """Frames from a cache are those of the file, whatever has become of the cache."""
 
 import concurrent.futures
+import fractions
 import logging
 import os
 import signal
@@ -17,6 +18,7 @@ from data_pipelines.reading.frame_cache import GIB, open_cache
 from data_pipelines.reading.video import Box, VideoError, open_video
 from tests.data_pipelines import odd_files
 from tests.data_pipelines import video_files as files
+from tests.data_pipelines.reading.test_streams import write_wide
 
 NOT_KEPT = {"10 bit", "10 bit.mp4", "prores.mov"}  # more than 8 bits a component
 
@@ -105,6 +107,16 @@ def test_frames_that_would_be_others_are_not_kept(video, monkeypatch):
     monkeypatch.setattr(kept_frames, "tagged", without_tags)
     assert_same(described(video, cache), described(video))
     assert kept(cache) == 0
+
+
+def test_pixels_in_two_shapes_are_two_videos(tmp_path):
+    path = tmp_path / "wide.mp4"
+    write_wide(path, fractions.Fraction(4, 3))
+    for _, cache in caches(tmp_path):
+        for square in (False, True, False):
+            expected = described(path, square_pixels=square)
+            assert_same(described(path, cache(), square_pixels=square), expected)
+        assert kept(cache()) == 2
 
 
 def test_bytes_are_known_by_their_content(video, tmp_path):
