@@ -5,8 +5,8 @@
 Every row reads the same videos through the whole pipeline (decode, crop, scale, patchify, batch):
 the originals, and what `python -m data_pipelines.prepare` makes of them with its own settings. With
 a cache, figures are those of later epochs. Without --videos, clips of Kinetics' size are encoded
-first, with a key frame every 250 frames. The CPU's time is that of the whole process and does not
-depend on what else the machine does; the rate does.
+first, with a key frame every 250 frames. The CPU's time is that of the whole process and hardly
+depends on what else the machine does; the rate and the lock's share do.
 
 The share of time that the interpreter lock is held is measured by py-spy, where it is installed: it
 looks at the process 200 times a second and counts how often a thread holds the lock. A process can
