@@ -1,8 +1,8 @@
 """Where a cache keeps frames: in memory, or in a folder with a file for each video.
 
 A file of the folder is an array as NumPy writes it (uint8 [frames, bytes of a picture]), a JSON
-object, the object's length and a checksum of all. It is written under another name and then renamed, so that a process
-that dies leaves no half of one.
+object, the object's length and a checksum of all. It is written under another name and then
+renamed, so that a process that dies leaves no half of one.
 """
 
 import io
