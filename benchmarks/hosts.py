@@ -4,12 +4,14 @@
 
 Every row reads the same videos through the whole pipeline (decode, crop, scale, patchify, batch):
 the originals, and what `python -m data_pipelines.prepare` makes of them with its own settings. With
-a cache, the rate is that of later epochs. Without --videos, clips of Kinetics' size are encoded
-first, with a key frame every 250 frames.
+a cache, figures are those of later epochs. Without --videos, clips of Kinetics' size are encoded
+first, with a key frame every 250 frames. The CPU's time is that of the whole process and hardly
+depends on what else the machine does; the rate and the lock's share do.
 
 The share of time that the interpreter lock is held is measured by py-spy, where it is installed: it
 looks at the process 200 times a second and counts how often a thread holds the lock. A process can
-read no faster than its rate divided by that share, with any number of threads.
+read no faster than its rate divided by that share, with any number of threads. py-spy stops the
+process for each look: its run is one more, and none of those that are timed.
 """
 
 import contextlib
@@ -39,6 +41,7 @@ from fluxjax.tokens.grids import parse_grid
 
 SAMPLES = 200  # a second, of py-spy
 CACHES = ("off", "memory", "folder")
+FOREVER = 10**9  # steps
 
 
 class Pipeline:
@@ -49,7 +52,8 @@ class Pipeline:
         listed = pathlib.Path(work) / f"{folder.name}.txt"
         listed.write_text("".join(f"{name} 0\n" for name in names))
         where = {"off": "", "memory": "memory", "folder": f"{work}/frames/{folder.name}"}[cache]
-        self._batch, self._step = arguments.batch, 0
+        self._step, self._seconds = 0, arguments.seconds
+        self._cache = open_cache(where, arguments.cache_gib)
         self._examples = TrainExamples(
             open_catalog(str(listed), split="train", root=str(folder), num_classes=2),
             packed((grid,), grid.tokens(), 14),
@@ -57,23 +61,28 @@ class Pipeline:
             videos_per_batch=arguments.batch,
             bad=BadVideos(0.0),
             seconds=60.0,
-            cache=open_cache(where, arguments.cache_gib),
+            cache=self._cache,
         )
-        if cache != "off":  # the epoch in which it is filled
-            self.rate(max(1, -(-len(names) // arguments.batch)), 2)
+        for position in range(len(names) if cache != "off" else 0):  # an epoch fills it
+            self._examples.item(position)
+        self._kept = 0 if self._cache is None else self._cache.videos
+        if cache != "off" and self._kept < len(names):
+            print(f"{folder.name}, {cache}: {self._kept} of {len(names)} videos are kept")
 
-    def rate(self, steps: int, workers: int) -> float:
-        """Clips a second over so many batches, after one that starts the pipeline."""
-        first, self._step = self._step, self._step + steps + 1
-        batches = loader.train_batches(self._examples, first, self._step, workers=workers)
+    def run(self, workers: int) -> tuple[float, float]:
+        """(clips a second, CPU seconds a clip) over some seconds, once the pipeline has started."""
+        batches = loader.train_batches(self._examples, self._step, FOREVER, workers=workers)
         with contextlib.closing(batches):
-            next(batches)
-            start = time.perf_counter()
-            count = sum(len(batch["label"]) for batch in batches)
-        return count / (time.perf_counter() - start)
+            for _ in range(1 + loader.PREFETCH_BATCHES):
+                next(batches)
+            start, used, count = time.perf_counter(), time.process_time(), 0
+            while (spent := time.perf_counter() - start) < self._seconds:
+                count += len(next(batches)["label"])
+                self._step += 1
+            return count / spent, (time.process_time() - used) / count
 
 
-def lock_share(pipeline: Pipeline, steps: int, workers: int) -> float | None:
+def lock_share(pipeline: Pipeline, workers: int) -> float | None:
     """Share of time in which a thread of this process holds the interpreter lock."""
     if shutil.which("py-spy") is None:
         return None
@@ -88,7 +97,7 @@ def lock_share(pipeline: Pipeline, steps: int, workers: int) -> float | None:
         if "Sampling" not in said:
             raise RuntimeError(f"py-spy cannot look at this process: {said}")
         start = time.perf_counter()
-        pipeline.rate(steps, workers)
+        pipeline.run(workers)
         seconds = time.perf_counter() - start
         watcher.send_signal(signal.SIGINT)  # it writes what it has
         watcher.communicate(timeout=60)
@@ -125,45 +134,47 @@ def measured(arguments) -> list[dict[str, Any]]:
             for name, place in found.items()
             for cache in CACHES
         }
-        rates = {(key, n): [] for key in pipelines for n in workers}
+        runs = {(key, n): [] for key in pipelines for n in workers}
         for repeat in range(arguments.repeats + 1):
-            for key, n in rates:
-                rate = pipelines[key].rate(arguments.steps, n)
+            for key, n in runs:
+                found_now = pipelines[key].run(n)
                 if repeat:  # the first turn warms up
-                    rates[key, n].append(rate)
+                    runs[key, n].append(found_now)
         for key, pipeline in pipelines.items():
             row = {"videos": key[0], "cache": key[1]}
             for n in workers:
-                row[f"clips/s, threads: {n}"] = spread(rates[key, n])
-            share = lock_share(pipeline, arguments.steps, workers[-1])
-            rate = statistics.median(rates[key, workers[-1]])
-            row["lock held"] = "py-spy is not installed" if share is None else f"{share:.0%}"
-            row["at most, clips/s"] = "" if not share else f"{rate / share:.0f}"
+                row[f"clips/s, threads: {n}"] = spread([rate for rate, _ in runs[key, n]])
+            last = runs[key, workers[-1]]
+            row["CPU ms a clip"] = spread([1e3 * used for _, used in last])
+            share = lock_share(pipeline, workers[-1])
+            rate = statistics.median(rate for rate, _ in last)
+            row["lock held"] = "not measured" if share is None else f"{share:.1%}"
+            row["at most, clips/s"] = f"{rate / share:.0f}" if share else ""
             rows.append(row)
     return rows
 
 
 def spread(rates: list[float]) -> str:
     """Median and range."""
-    return f"{statistics.median(rates):.1f} ({min(rates):.1f} to {max(rates):.1f})"
+    return f"{statistics.median(rates):.3g} ({min(rates):.3g} to {max(rates):.3g})"
 
 
 def main() -> None:
     """Measures and prints."""
     parser = OptionParser(description=__doc__.splitlines()[0])
     parser.add_argument("--videos", default=None, help="folder; default: made on the spot")
-    parser.add_argument("--count", type=int, default=16, help="videos that are made")
+    parser.add_argument("--count", type=int, default=8, help="videos that are made")
     parser.add_argument("--grid", default="8x224")
     parser.add_argument("--workers", default="1,2", help="threads")
     parser.add_argument("--batch", type=int, default=8)
-    parser.add_argument("--steps", type=int, default=6, help="batches a run")
+    parser.add_argument("--seconds", type=float, default=2.0, help="of a run")
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--cache-gib", type=float, default=4.0)
     parser.add_argument("--json", default=None, help="file to write")
     arguments = parser.parse_args()
     title = (
         f"{arguments.videos or f'{arguments.count} generated videos'} at {arguments.grid}, "
-        f"{arguments.repeats} interleaved runs of {arguments.steps} batches of {arguments.batch}; "
+        f"{arguments.repeats} interleaved runs of {arguments.seconds:g} s; "
         f"load of the machine {os.getloadavg()[0]:.1f} at the start"
     )
     publish(title, measured(arguments), arguments.json)

@@ -37,12 +37,15 @@ class FrameCache:
     damage of any kind, whose reading is then what it is without a cache, those with more than 8
     bits a component, and those of which the whole takes more than `FILL_SECONDS`. Thread-safe; two
     threads that meet in a new video both decode it.
+
+    Attributes:
+      videos: how many are kept.
     """
 
     def __init__(self, store: MemoryStore | FolderStore, limit: int, sharers: int = 1):
         """Keeps up to `limit` bytes in `store`, to which so many processes add."""
         self._store, self._lock = store, threading.Lock()
-        self._videos, self._used = store.found
+        self.videos, self._used = store.found
         self._limit = self._used + max(limit - self._used, 0) // sharers
         self._left_out: set[tuple[str, str]] = set()  # they cannot be kept
         self._full = False
@@ -67,7 +70,7 @@ class FrameCache:
                 return
             share = self._hits / self._readings
             text = (
-                f"frame cache: {self._videos} videos in {self._used / GIB:.2f} GiB; {share:.1%} of "
+                f"frame cache: {self.videos} videos in {self._used / GIB:.2f} GiB; {share:.1%} of "
                 f"{self._readings} readings decoded nothing"
             )
             self._readings = self._hits = 0
@@ -114,7 +117,7 @@ class FrameCache:
                 log.warning("frames are no longer kept: %s", error)
             return
         with self._lock:
-            self._videos += replaced is None
+            self.videos += replaced is None
             self._used += taken - size - (replaced or 0)
 
     def _reserve(self, size: int) -> bool:
@@ -123,7 +126,7 @@ class FrameCache:
             fits = self._used + size <= self._limit
             self._used += size if fits else 0
             told, self._full = self._full, self._full or not fits
-            videos, used = self._videos, self._used
+            videos, used = self.videos, self._used
         if not fits and not told:
             log.info(
                 "the frame cache is full (config.data.cache_gib): %d videos fit, in %.2f GiB; "

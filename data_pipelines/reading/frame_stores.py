@@ -1,8 +1,8 @@
 """Where a cache keeps frames: in memory, or in a folder with a file for each video.
 
 A file of the folder is an array as NumPy writes it (uint8 [frames, bytes of a picture]), a JSON
-object and a checksum of both. It is written under another name and then renamed, so that a process
-that dies leaves no half of one.
+object, the object's length and a checksum of all. It is written under another name and then
+renamed, so that a process that dies leaves no half of one.
 """
 
 import io
@@ -118,9 +118,12 @@ def _write(file, stamp: Stamp, kept: KeptFrames) -> None:
     np.lib.format.write_array_header_1_0(
         head, np.lib.format.header_data_from_array_1_0(kept.pixels)
     )
-    facts = {"stamp": stamp, "kind": kept.kind, "siting": kept.siting, "about": kept.about}
+    # NumPy parses its own header with `ast`, which fails in several threads at once (Python 3.11).
+    array = {"start": head.tell(), "shape": kept.pixels.shape}
+    facts = {"stamp": stamp, "kind": kept.kind, "about": kept.about, "array": array}
+    text = json.dumps(facts).encode()
     checksum = 0
-    for part in (head.getvalue(), kept.pixels.data, json.dumps(facts).encode()):
+    for part in (head.getvalue(), kept.pixels.data, text, len(text).to_bytes(4, "little")):
         file.write(part)
         checksum = zlib.crc32(part, checksum)
     file.write(checksum.to_bytes(4, "little"))
@@ -136,12 +139,12 @@ def _check(path: pathlib.Path) -> None:
 def _read(path: pathlib.Path, stamp: Stamp) -> KeptFrames | None:
     """What `_write` has written, mapped; None under another stamp."""
     with path.open("rb") as file:
-        np.lib.format.read_magic(file)
-        shape, _, dtype = np.lib.format.read_array_header_1_0(file)
-        start = file.tell()
-        file.seek(start + int(np.prod(shape)))
-        facts = json.loads(file.read()[:-4])
+        end = file.seek(-8, os.SEEK_END)
+        length = int.from_bytes(file.read(4), "little")
+        file.seek(end - length)
+        facts = json.loads(file.read(length))
         if facts["stamp"] != stamp:
             return None
-        pixels = np.asarray(np.memmap(file, dtype, "r", start, shape))
-    return KeptFrames(pixels, PictureKind(*facts["kind"]), facts["siting"], facts["about"])
+        start, shape = facts["array"]["start"], tuple(facts["array"]["shape"])
+        pixels = np.asarray(np.memmap(file, np.uint8, "r", start, shape))
+    return KeptFrames(pixels, PictureKind(*facts["kind"]), facts["about"])

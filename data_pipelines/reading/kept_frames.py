@@ -9,8 +9,6 @@ import numpy as np
 from data_pipelines.reading.geometry import Box, Geometry
 from data_pipelines.reading.pictures import Converter
 
-_SITINGS = ("", "left", "center", "topleft", "top", "bottomleft", "bottom")
-
 
 class PictureKind(NamedTuple):
     """What conversion to RGB depends on, beside the samples.
@@ -80,13 +78,11 @@ class KeptFrames:
     Attributes:
       pixels: uint8 `[num_frames, Layout.size]`, in memory or mapped from a file.
       kind: of every frame.
-      siting: where chroma samples lie, see `chroma_siting`.
       about: what else `kept_video.KeptVideo` tells of the video, JSON values.
     """
 
     pixels: np.ndarray
     kind: PictureKind
-    siting: str
     about: dict[str, Any]
 
 
@@ -97,32 +93,27 @@ def keepable(pixel_format: str) -> bool:
     return plain and all(component.bits == 8 for component in known.components)
 
 
-def chroma_siting(picture: av.VideoFrame) -> str | None:
-    """Where the chroma samples of a decoded picture lie, as FFmpeg's scale filter names it.
+def converts_alike(picture: av.VideoFrame, layout: Layout) -> bool:
+    """Whether a picture made from bytes becomes the same RGB as the decoder's own.
 
-    The decoder notes it in the picture, scaling obeys it, PyAV does not tell it. So the picture is
-    filled with noise, and the noise converted under every name until the outcome is the picture's.
+    Decoders note more in a picture than PyAV tells, such as where chroma samples lie; if a release
+    of FFmpeg comes to heed that in scaling, kept frames must not be used.
 
     Args:
-      picture: its samples are lost.
-
-    Returns:
-      "" where it is not said, or there is no chroma to lie anywhere; None if nothing gives the
-      picture's own outcome.
+      picture: a decoder's; its samples give way to noise.
+      layout: of it.
     """
     kind = PictureKind.of(picture)
-    layout = Layout(*kind[:3])
     noise = np.random.default_rng(0).integers(0, 256, layout.size, np.uint8)
     picture.make_writable()
     layout.fill(picture, noise)
     geometry = Geometry((kind.height, kind.width))
     box = Box(0, 0, min(kind.height, 32), min(kind.width, 32))
-    truth = Converter(geometry, box, (23, 23), False)(picture)
-    for siting in _SITINGS:
-        converter = Converter(geometry, box, (23, 23), False, siting)
-        if np.array_equal(converter(tagged(layout.picture(noise), kind)), truth):
-            return siting
-    return None
+    ours, theirs = (
+        Converter(geometry, box, (23, 23), False)(one)
+        for one in (tagged(layout.picture(noise), kind), picture)
+    )
+    return np.array_equal(ours, theirs)
 
 
 def tagged(picture: av.VideoFrame, kind: PictureKind) -> av.VideoFrame:

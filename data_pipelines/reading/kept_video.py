@@ -12,7 +12,7 @@ from data_pipelines.reading.kept_frames import (
     KeptFrames,
     Layout,
     PictureKind,
-    chroma_siting,
+    converts_alike,
     tagged,
 )
 from data_pipelines.reading.pictures import Converter
@@ -47,8 +47,7 @@ def decode_all(video: CodedVideo, layout: Layout, seconds: float) -> KeptFrames 
         count += 1
     if count < video.num_frames or video.damage():
         return None
-    siting = chroma_siting(picture)
-    return None if siting is None else KeptFrames(pixels, kind, siting, _about(video))
+    return KeptFrames(pixels, kind, _about(video)) if converts_alike(picture, layout) else None
 
 
 def _about(video: CodedVideo) -> dict:
@@ -129,7 +128,7 @@ class KeptVideo(BaseVideo):
         kept = self._open()
         indices = self.check_request(indices, box, size)
         layout = Layout(*kept.kind[:3])
-        converter = Converter(self._geometry, box, size, flip, kept.siting)
+        converter = Converter(self._geometry, box, size, flip)
         out = np.empty((len(indices), *converter.size, 3), np.uint8)
         for index in np.unique(indices).tolist():
             picture = tagged(layout.picture(kept.pixels[index]), kept.kind)

@@ -77,10 +77,10 @@ def test_two_epochs_are_bitwise_the_same(videos, tmp_path, caplog, where):
     reports = [text for text in caplog.messages if text.startswith("frame cache: ")]
     assert len(reports) == 4, "after each of two epochs, twice"
     bound = config.data.cache_gib * 2**30
-    assert 0 < data.cache._videos < 16 and data.cache._used <= bound
+    assert 0 < data.cache.videos < 16 and data.cache._used <= bound
     assert data.cache._readings and data.cache._hits, "the evaluations, after the last report"
     if where == "folder":
-        assert data.cache._videos == 8 + 2 + 3, "eight, the rotated one, images, three chunks"
+        assert data.cache.videos == 8 + 2 + 3, "eight, the rotated one, images, three chunks"
     assert (tmp_path / "a/quarantine.jsonl").read_text().count("bad.mp4") == 1
     lines = [len((tmp_path / w / "quarantine.jsonl").read_text().splitlines()) for w in "ab"]
     assert lines[0] == lines[1] == len((tmp_path / "quarantine.jsonl").read_text().splitlines())
@@ -106,6 +106,7 @@ def test_wrong_values_are_errors_before_anything_is_read(videos, tmp_path):
         check_config(config)
     config = tiny.evl_config()
     config.task, config.data.cache, config.features.dir = "classify_features", "memory", "/f"
+    config.data.crop_scale = config.data.crop_ratio = (1.0, 1.0)
     with pytest.raises(ValueError, match=r"config\.data\.cache='memory' must be ''"):
         check_config(config)
     for value in ("", "memory", str(tmp_path), "./frames"):

@@ -1,6 +1,7 @@
 """Frames from a cache are those of the file, whatever has become of the cache."""
 
 import concurrent.futures
+import fractions
 import logging
 import os
 import signal
@@ -11,12 +12,13 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from data_pipelines.reading import frame_cache, frame_stores
+from data_pipelines.reading import frame_cache, frame_stores, kept_frames
 from data_pipelines.reading.folders import FrameFolder
 from data_pipelines.reading.frame_cache import GIB, open_cache
 from data_pipelines.reading.video import Box, VideoError, open_video
 from tests.data_pipelines import odd_files
 from tests.data_pipelines import video_files as files
+from tests.data_pipelines.reading.test_streams import write_wide
 
 NOT_KEPT = {"10 bit", "10 bit.mp4", "prores.mov"}  # more than 8 bits a component
 
@@ -40,7 +42,7 @@ def caches(tmp_path, gib=1.0):
 
 
 def kept(cache):
-    return cache._videos
+    return cache.videos
 
 
 def described(source, cache=None, seed=0, **options):
@@ -84,6 +86,37 @@ def test_frames_are_those_of_the_file(folder, tmp_path, name):
             assert kept(again) == (name not in NOT_KEPT)
             assert_same(described(path, again, square_pixels=square), expected)
             assert again._hits == (name not in NOT_KEPT)
+
+
+@pytest.mark.parametrize("siting", [0, 1, 2, 3])
+def test_frames_are_those_of_the_file_wherever_its_chroma_samples_lie(tmp_path, siting):
+    options = files.x264(f"keyint=12:chromaloc={siting}")
+    path = files.write_video(tmp_path / "a.mp4", 8, options=options)
+    cache = open_cache("memory", 1.0)
+    for _ in range(2):
+        assert_same(described(path, cache), described(path))
+    assert (kept(cache), cache._hits) == (1, 1)
+
+
+def test_frames_that_would_be_others_are_not_kept(video, monkeypatch):
+    def without_tags(picture, kind):
+        picture.colorspace, picture.color_range = 1, kind.color_range  # BT.709
+        return picture
+
+    cache = open_cache("memory", 1.0)
+    monkeypatch.setattr(kept_frames, "tagged", without_tags)
+    assert_same(described(video, cache), described(video))
+    assert kept(cache) == 0
+
+
+def test_pixels_in_two_shapes_are_two_videos(tmp_path):
+    path = tmp_path / "wide.mp4"
+    write_wide(path, fractions.Fraction(4, 3))
+    for _, cache in caches(tmp_path):
+        for square in (False, True, False):
+            expected = described(path, square_pixels=square)
+            assert_same(described(path, cache(), square_pixels=square), expected)
+        assert kept(cache()) == 2
 
 
 def test_bytes_are_known_by_their_content(video, tmp_path):
