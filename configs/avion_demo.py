@@ -44,7 +44,7 @@ def motions():
     """The tower, with a classifier."""
     config = small("classify")
     config.method, config.model.head_dropout = "cross_entropy", 0.0
-    config.total_steps, config.optim.lr, config.optim.warmup_steps = 300, 8e-3, 40
+    config.total_steps, config.optim.lr, config.optim.warmup_steps = 500, 8e-3, 40
     return config
 
 
