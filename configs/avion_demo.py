@@ -44,7 +44,7 @@ def motions():
     """The tower, with a classifier."""
     config = small("classify")
     config.method, config.model.head_dropout = "cross_entropy", 0.0
-    config.total_steps, config.optim.lr, config.optim.warmup_steps = 300, 8e-3, 40
+    config.total_steps, config.optim.lr, config.optim.warmup_steps = 500, 8e-3, 40
     return config
 
 
@@ -53,7 +53,7 @@ def get_config():
     config.model.update({"text_depth": 2, "vocab_size": 400, "context_length": 32})
     config.contrast.vocabulary, config.contrast.tokenizer = "demo:captions", "file"
     config.data.test = "demo:captions_easy?distinct=label,digit,photo"
-    config.total_steps, config.optim.lr, config.optim.warmup_steps = 1000, 6e-3, 40
+    config.total_steps, config.optim.lr, config.optim.warmup_steps = 2000, 6e-3, 40
     config.eval.evaluators = ("retrieval", "zero_shot")
     config.eval.prompts = tuple(
         f"the digit {digit} {{}} over a {photo} photo"

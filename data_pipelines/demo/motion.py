@@ -115,7 +115,7 @@ CAPTIONS_EASY = dataclasses.replace(
     num_examples=(3072, 512),
     size=(64.0, 80.0),
     centre=(2.0, 8.0),
-    growth=(0.45, 0.6),
+    growth=(0.53, 0.6),
     captioned=True,
 )
 
