@@ -77,6 +77,8 @@ class VideoData:
             root=data.root,
             separator=data.separator,
             frames=data.frames,
+            paragraphs=data.paragraphs,
+            first_seconds=data.first_seconds,
             classes=tuple(data.classes),
             label_names=label_names or tuple(data.class_names) or None,
         )

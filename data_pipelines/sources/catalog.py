@@ -9,7 +9,7 @@ imported for TFDS and remote paths only.
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from data_pipelines.sources.annotations import AnnotationFile, is_annotation_file
@@ -38,6 +38,8 @@ def open_catalog(
     root: str = "",
     separator: str | None = None,
     frames: str | None = None,
+    paragraphs: bool = False,
+    first_seconds: float | None = None,
     num_classes: int | None = None,
     label_names: Sequence[str] | None = None,
     classes: Sequence[str | int] = (),
@@ -68,6 +70,8 @@ def open_catalog(
       separator: between the fields of a list file, white space by default, or of a .csv.
       frames: the list names folders of images called so, such as ``{:05d}.jpg``, a line
         ``path num_frames label``; None: it names videos.
+      paragraphs: captions of one entry of an annotation file are the sentences of one text.
+      first_seconds: that are used of each video of an annotation file; None: all.
       num_classes: checked against what the source says; for numbers in a file None is the largest
         label plus one.
       label_names: names of the classes, replacing those of the source; labels that are names are
@@ -83,7 +87,10 @@ def open_catalog(
     if isinstance(training, ClassSubset):
         training = training.whole
     whole = None if classes else num_classes
-    lists = {"root": root, "separator": separator, "frames": frames}
+    lists = {
+        "root": root, "separator": separator, "frames": frames, "paragraphs": paragraphs,
+        "first_seconds": first_seconds,
+    }  # fmt: skip
     catalog = _open(source, split, data_dir, lists, whole, label_names, training)
     if not classes:
         return catalog
@@ -100,9 +107,7 @@ def opens_at_once(source: str) -> bool:
 def _open(source, split, data_dir, lists, num_classes, label_names, training) -> Catalog:
     kind, _, rest = source.partition(":")
     if kind in ("demo", "dummy", "tfds"):
-        for option, value in lists.items():
-            if value and (option, kind) != ("root", "tfds"):
-                raise ValueError(f"{option}={value!r} has no meaning for {source!r}; leave it out")
+        _refuse(source, {n: x for n, x in lists.items() if (n, kind) != ("root", "tfds")})
         if training is not None and num_classes is None:
             num_classes = training.num_classes or None
     if kind == "demo":
@@ -112,6 +117,7 @@ def _open(source, split, data_dir, lists, num_classes, label_names, training) ->
     elif kind == "tfds":
         catalog = open_tfds(rest, split, data_dir, lists["root"], num_classes, label_names)
     elif kind == "mix":
+        _refuse(source, {name: lists[name] for name in ("paragraphs", "first_seconds")})
         return MixedList(
             rest.replace("{split}", split), root=lists["root"], separator=lists["separator"],
             num_classes=num_classes, label_names=label_names, training=training,
@@ -134,24 +140,38 @@ def open_path(
     root: str = "",
     separator: str | None = None,
     frames: str | None = None,
+    paragraphs: bool = False,
+    first_seconds: float | None = None,
     **known: Any,
 ) -> PathCatalog:
-    """A list or annotation file, a class folder, tar files; `known` of classes: `open_catalog`.
+    """A list or annotation file, a class folder, tar files; options as of `open_catalog`.
 
     Raises:
       ValueError, OSError: see `open_catalog`.
     """
+    of_lists = {"root": root, "separator": separator}
+    of_captions = {"paragraphs": paragraphs, "first_seconds": first_seconds}
     own = TarShards if is_tar(path) else None
     if own is None and is_folder(os.path.expanduser(path)):
         own = ClassFolder
     if own is not None:
-        for option, value in (("root", root), ("separator", separator), ("frames", frames)):
-            if value:
-                raise ValueError(f"{option}={value!r} has no meaning for {path!r}; leave it out")
+        _refuse(path, of_lists | of_captions | {"frames": frames})
         return own(path, **known)
     if frames is not None:
-        return FrameList(path, frames, root=root, separator=separator, **known)
-    return _kind_of_file(path)(path, root=root, separator=separator, **known)
+        _refuse(path, of_captions)
+        return FrameList(path, frames, **of_lists, **known)
+    kind = _kind_of_file(path)
+    if kind is AnnotationFile:
+        return AnnotationFile(path, **of_lists, **of_captions, **known)
+    _refuse(path, of_captions)
+    return kind(path, **of_lists, **known)
+
+
+def _refuse(source: str, options: Mapping[str, Any]) -> None:
+    """Raises ValueError for options that a kind of source does not have."""
+    for option, value in options.items():
+        if value:
+            raise ValueError(f"{option}={value!r} has no meaning for {source!r}; leave it out")
 
 
 def _kind_of_file(path: str) -> type[PathCatalog]:

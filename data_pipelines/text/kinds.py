@@ -16,6 +16,7 @@ DEMO = "demo:captions"
 _KINDS = {
     "file": ("data_pipelines.text.tokenizer", "Tokenizer"),  # as the tokenizer.json says
     "bert": ("data_pipelines.text.bert", "BertTokenizer"),
+    "bert_answer": ("data_pipelines.text.bert", "BertAnswers"),
     "clip": ("data_pipelines.text.clip", "ClipTokenizer"),
 }
 
@@ -24,8 +25,8 @@ def tokenizer(kind: str, vocabulary: str | os.PathLike[str]) -> Tokenizer:
     """The tokenizer of a kind: call it with captions for ids [B, context].
 
     Args:
-      kind: "bert" and "clip" clean captions as UMT and CLIP do; "file" does what a
-        `tokenizer.json` says.
+      kind: "bert" and "clip" clean captions as UMT and CLIP do, "bert_answer" is for answers to
+        questions, as UMT has them; "file" does what a `tokenizer.json` says.
       vocabulary: path of a vocabulary; BERT's vocab.txt, CLIP's bpe_simple_vocab_16e6.txt.gz, or a
         `tokenizer.json`; "demo:captions" is one of the demo corpus's captions.
 

@@ -5,6 +5,8 @@ from collections.abc import Callable
 from ml_collections import ConfigDict
 
 from fluxjax.models.registry import takes_patches
+from fluxjax.tasks.answer import AnswerTask
+from fluxjax.tasks.answer import keys as answer_keys
 from fluxjax.tasks.base import Task
 from fluxjax.tasks.classify import ClassifyTask
 from fluxjax.tasks.classify_dense import ClassifyDenseTask
@@ -27,6 +29,7 @@ def _classify(config: ConfigDict) -> Task:
 
 
 _TASKS: dict[str, Callable[[ConfigDict], Task]] = {
+    "answer": AnswerTask,
     "classify": _classify,
     "classify_features": ClassifyFeaturesTask,
     "contrast": ContrastTask,
@@ -36,6 +39,7 @@ _TASKS: dict[str, Callable[[ConfigDict], Task]] = {
     "retrieve": RetrieveTask,
 }
 _KEYS: dict[str, Callable[[], ConfigDict]] = {
+    "answer": answer_keys,
     "contrast": contrast_keys,
     "distill": distill_keys,
     "frame_flexible": frame_flexible_keys,
