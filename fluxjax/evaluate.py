@@ -1,7 +1,8 @@
 """Evaluates a trained model: python -m fluxjax.evaluate --checkpoint runs/mine --data val.txt
 
 Prints the tables that training prints; what an option leaves open is the run's. Nothing in the run
-changes; --output DIR writes the tables as JSON and CSV. Several processes: the same command on each
+changes; --output DIR writes the tables as JSON and CSV. A checkpoint of no run is evaluated as a
+recipe says (--config), official weights as well (--family). Several processes: the same command on each
 with --coordinator, --num-processes and --process-id, or under a launcher, as for training.
 """
 
@@ -16,10 +17,13 @@ from ml_collections import ConfigDict
 
 from fluxjax.checkpoints.paths import path_argument
 from fluxjax.config.keys import check_config
+from fluxjax.config.names import set_key
 from fluxjax.config.ranges import check_devices
+from fluxjax.config.recipe_files import load_recipe
+from fluxjax.convert.load import FAMILIES, load_torch
 from fluxjax.evaluation.registry import make_evaluators, splits_read
 from fluxjax.evaluation.writer import format_table, write_predictions, write_tables
-from fluxjax.serving.checkpoint import CONFIG, open_checkpoint
+from fluxjax.serving.checkpoint import CONFIG, Checkpoint, open_checkpoint
 from fluxjax.serving.command import (
     add_process_options,
     add_sampling_option,
@@ -52,6 +56,10 @@ def parser() -> argparse.ArgumentParser:
     add("--data-dir", type=os.path.expanduser, help="cache of the demo corpus and TFDS")
     add("--root", type=os.path.expanduser, help="joined to relative paths of list files")
     add("--separator", help="of list files; default: white space")
+    add("--config", metavar="RECIPE", help="that says how, in the place of the run's config")
+    add("--family", help=f"--checkpoint is a file of official weights: {', '.join(FAMILIES)}")
+    add("--set", action="append", default=[], metavar="KEY=VALUE",
+        help="a key of the config, such as eval.rerank=16; may be given several times")  # fmt: skip
     add("--grids", help="FRAMESxPIXELS, comma-separated")
     add("--budgets", help="tokens, comma-separated")
     add("--evaluators", help="classification, held_out, knn, linear_probe, comma-separated; "
@@ -99,6 +107,19 @@ def apply_options(config: ConfigDict, options: argparse.Namespace) -> None:
         config.eval.budgets = numbers(options.budgets, "budgets")
     if options.evaluators:
         config.eval.evaluators = tuple(options.evaluators.split(","))
+    for text in options.set:
+        set_key(config, text)
+
+
+def _opened(options: argparse.Namespace) -> Checkpoint:
+    """A run, an inference checkpoint, or official weights."""
+    if not options.family:
+        return open_checkpoint(options.checkpoint)
+    if not options.config:
+        raise ValueError(f"--family={options.family} needs --config, the recipe that says how")
+    model, variables = load_torch(options.family, options.checkpoint)
+    path = pathlib.Path(options.checkpoint)
+    return Checkpoint(path, model, variables, labels=None, usage=None, run=None, config=None)
 
 
 def _check_output(folder: pathlib.Path, overwrite: bool) -> None:
@@ -126,12 +147,14 @@ def run(options: argparse.Namespace) -> int:
     from data_pipelines.from_config import VideoData  # needs PyAV, and TensorFlow for tf.data
 
     hosts.start(options.distributed, options.coordinator, options.num_processes, options.process_id)
-    checkpoint = open_checkpoint(options.checkpoint)
-    config = config_of(checkpoint)
+    checkpoint = _opened(options)
+    recipe = load_recipe(options.config) if options.config else None
+    config = config_of(checkpoint, recipe)
     apply_options(config, options)
     if options.output:
         _check_output(pathlib.Path(options.output), options.overwrite)
-    config.data.sampling = checkpoint.sampling(options.sampling)
+    if recipe is None or options.sampling:
+        config.data.sampling = checkpoint.sampling(options.sampling)
     if not config.data.test:
         raise ValueError(f"{checkpoint.folder} is of no run with test videos; pass --data")
     if not config.eval.grids:

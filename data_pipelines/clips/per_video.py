@@ -28,8 +28,9 @@ class PerVideo:
     def arrays(
         self, record: Record | None, index: int, rng: np.random.Generator | None = None
     ) -> Item:
-        """text [L] int32, text_length, answers, and targets, scalars; of no record: no tokens, and -1
-        (but a relevancy of 0).
+        """text [L] int32, text_length, answers, and targets, scalars.
+
+        Of no record: no tokens, and targets of -1 (but a relevancy of 0).
 
         Args:
           record: None for padding, and for a video that cannot be read.
@@ -62,8 +63,8 @@ class PerVideo:
         """See `AnswersSpec.arrays`; of equally frequent answers those that were given first."""
         if record is not None and not record.answers:
             raise ValueError(
-                f"{record.name} has no answer, and the task needs one; name an annotation file with "
-                "the keys question and answer"
+                f"{record.name} has no answer, and the task needs one; name an annotation file "
+                "with the keys question and answer"
             )
         given = () if record is None else record.answers
         spec = self._spec.answers

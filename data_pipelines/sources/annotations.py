@@ -36,8 +36,8 @@ class AnnotationFile(PathCatalog):
     Captions lose white space around them. Those that are empty, no text, or twice in one entry are
     left out, and so is an entry that has no caption left and no label.
 
-    A question has an answer, or a list of those that people gave. Captions whose `answer` is a number
-    are options of multiple choice; it is the number of the right one, from 0.
+    A question has an answer, or a list of those that people gave. Captions whose `answer` is a
+    number are options of multiple choice; it is the number of the right one, from 0.
     """
 
     def __init__(

@@ -154,7 +154,7 @@ def base_config(model: str = "fluxvit_ti14", task: str = "classify") -> ConfigDi
     config.eval.clips = 1  # temporal views a video
     config.eval.crops = 1  # spatial views a video
     config.eval.crop_share = 1.0  # side of a view / short side, e.g. 224 / 256
-    config.eval.crop_place = "centre"  # of a single crop; start: the left or top end
+    config.eval.crop_place = "centre"  # of a single crop; start: left or top end; whole: squeezed
     config.eval.batch_size = 16  # videos
     # 0: only after training; None: once an epoch, or ten times a run where that is less often.
     config.eval.every_steps = placeholder(int)

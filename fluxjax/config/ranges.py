@@ -102,7 +102,7 @@ RANGES: dict[str, tuple[_Check, str]] = {
     "eval.clips": _AT_LEAST_1,
     "eval.crops": _AT_LEAST_1,
     "eval.crop_share": (lambda x: 0 < x <= 1, "must be a share above 0 and up to 1"),
-    "eval.crop_place": _one_of("centre", "start"),
+    "eval.crop_place": _one_of("centre", "start", "whole"),
     "eval.batch_size": _AT_LEAST_1,
     "eval.every_steps": _NOT_NEGATIVE,
     "eval.dual_softmax": _POSITIVE,

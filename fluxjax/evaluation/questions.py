@@ -97,8 +97,8 @@ class AnswerAccuracy(_Accuracy):
         self._given = data.catalog("test").answers()
         if missing := [i for i, answers in enumerate(self._given) if not answers]:
             raise ValueError(
-                f"test video {missing[0]} has no answer; evaluator 'answers' needs annotations with "
-                "the keys question and answer"
+                f"test video {missing[0]} has no answer; evaluator 'answers' needs annotations "
+                "with the keys question and answer"
             )
         self._choices = _choices(task.config.answer.choices, self._given)
         encoded = data.encode(self._choices, task.answer_spec())

@@ -18,7 +18,7 @@ from fluxjax.tasks.base import Batch, LossOutput, Plan
 from fluxjax.tasks.umt_task import UmtTask, text_keys, texts_of
 from fluxjax.tasks.umt_terms import Applied, Texts, answer_terms
 from fluxjax.tokens import grids
-from fluxjax.tokens.examples import AnswersSpec, ClipSpec, ExampleSpec
+from fluxjax.tokens.examples import AnswersSpec, ClipSpec, ExampleSpec, TextSpec
 
 _LAYER = re.compile(r"layers_(\d+)/(.*)")
 
@@ -61,7 +61,7 @@ class AnswerTask(UmtTask):
         clip = ClipSpec((grid,), patch=self.model.patch)
         return ExampleSpec((clip,), self.text_spec("bert", self.own.length), (), answers)
 
-    def answer_spec(self):
+    def answer_spec(self) -> TextSpec:
         """How answers become token ids."""
         return self.text_spec("bert_answer", self.own.answer_length)
 
@@ -72,8 +72,8 @@ class AnswerTask(UmtTask):
     def start_from(self, directory: str, variables: Any) -> dict[str, Any]:
         """Fresh variables with the parameters of an inference checkpoint in their places.
 
-        A checkpoint without a decoder of answers starts it as the release does: with the embeddings,
-        the layers that fuse, and the head of its text encoder.
+        A checkpoint without a decoder of answers starts it as the release does: with the
+        embeddings, the layers that fuse, and the head of its text encoder.
         """
         model, stored = load(directory)
         started = start_from(model, stored, self.model, variables, directory)
