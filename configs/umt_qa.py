@@ -24,7 +24,7 @@ def get_config(variant="msrvtt"):
     name = variant.removeprefix("l16_")
     if name not in QUESTIONS:
         raise ValueError(
-            f"unknown variant {variant!r} of umt_qa; known: {', '.join(QUESTIONS)}, each also after "
-            "l16_"
+            f"unknown variant {variant!r} of umt_qa; known: {', '.join(QUESTIONS)}, each also "
+            "after l16_"
         )
     return questions(base_config("umt_l16" if name != variant else "umt_b16", "answer"), name)

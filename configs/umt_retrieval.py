@@ -30,8 +30,8 @@ def get_config(variant="msrvtt"):
     name = variant.removeprefix("l16_").removesuffix("_zeroshot")
     if name not in RETRIEVAL:
         raise ValueError(
-            f"unknown variant {variant!r} of umt_retrieval; known: {', '.join(RETRIEVAL)}, each also "
-            "after l16_ and before _zeroshot"
+            f"unknown variant {variant!r} of umt_retrieval; known: {', '.join(RETRIEVAL)}, each "
+            "also after l16_ and before _zeroshot"
         )
     config = base_config("umt_l16" if large else "umt_b16", "retrieve")
     return retrieval(config, name, zero_shot)

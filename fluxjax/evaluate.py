@@ -2,8 +2,8 @@
 
 Prints the tables that training prints; what an option leaves open is the run's. Nothing in the run
 changes; --output DIR writes the tables as JSON and CSV. A checkpoint of no run is evaluated as a
-recipe says (--config), official weights as well (--family). Several processes: the same command on each
-with --coordinator, --num-processes and --process-id, or under a launcher, as for training.
+recipe says (--config), official weights as well (--family). Several processes: the same command on
+each with --coordinator, --num-processes and --process-id, or under a launcher, as for training.
 """
 
 import argparse
@@ -111,13 +111,15 @@ def apply_options(config: ConfigDict, options: argparse.Namespace) -> None:
         set_key(config, text)
 
 
-def _opened(options: argparse.Namespace) -> Checkpoint:
-    """A run, an inference checkpoint, or official weights."""
+def _opened(options: argparse.Namespace, recipe: ConfigDict | None) -> Checkpoint:
+    """A run, an inference checkpoint, or official weights, whose heads the recipe may know."""
     if not options.family:
         return open_checkpoint(options.checkpoint)
-    if not options.config:
+    if recipe is None:
         raise ValueError(f"--family={options.family} needs --config, the recipe that says how")
-    model, variables = load_torch(options.family, options.checkpoint)
+    heads = {name: recipe.model.get(name) for name in ("num_heads", "text_heads")}
+    heads = {name: count for name, count in heads.items() if count is not None}
+    model, variables = load_torch(options.family, options.checkpoint, **heads)
     path = pathlib.Path(options.checkpoint)
     return Checkpoint(path, model, variables, labels=None, usage=None, run=None, config=None)
 
@@ -147,8 +149,12 @@ def run(options: argparse.Namespace) -> int:
     from data_pipelines.from_config import VideoData  # needs PyAV, and TensorFlow for tf.data
 
     hosts.start(options.distributed, options.coordinator, options.num_processes, options.process_id)
-    checkpoint = _opened(options)
-    recipe = load_recipe(options.config) if options.config else None
+    recipe = None
+    if options.config:
+        recipe = load_recipe(options.config)
+        for text in options.set:
+            set_key(recipe, text)
+    checkpoint = _opened(options, recipe)
     config = config_of(checkpoint, recipe)
     apply_options(config, options)
     if options.output:
