@@ -16,6 +16,8 @@ from fluxjax.tasks.contrast import keys as contrast_keys
 from fluxjax.tasks.distill import DistillTask
 from fluxjax.tasks.distill_keys import distill_keys
 from fluxjax.tasks.frame_flexible import FrameFlexibleTask, frame_flexible_keys
+from fluxjax.tasks.pretrain_umt import PretrainTask
+from fluxjax.tasks.pretrain_umt import keys as pretrain_umt_keys
 from fluxjax.tasks.reconstruct import ReconstructTask
 from fluxjax.tasks.reconstruct import keys as reconstruct_keys
 from fluxjax.tasks.retrieve import RetrieveTask
@@ -35,6 +37,7 @@ _TASKS: dict[str, Callable[[ConfigDict], Task]] = {
     "contrast": ContrastTask,
     "distill": DistillTask,
     "frame_flexible": FrameFlexibleTask,
+    "pretrain_umt": PretrainTask,
     "reconstruct": ReconstructTask,
     "retrieve": RetrieveTask,
 }
@@ -43,6 +46,7 @@ _KEYS: dict[str, Callable[[], ConfigDict]] = {
     "contrast": contrast_keys,
     "distill": distill_keys,
     "frame_flexible": frame_flexible_keys,
+    "pretrain_umt": pretrain_umt_keys,
     "reconstruct": reconstruct_keys,
     "retrieve": retrieve_keys,
 }

@@ -13,6 +13,7 @@ from data_pipelines.sources.records import Catalog
 from fluxjax.config.keys import base_config
 from fluxjax.evaluation.questions import AnswerAccuracy, MultipleChoice
 from fluxjax.tasks import create_task
+from fluxjax.tasks.answer_ranking import rank_answers
 from fluxjax.tasks.umt_terms import Texts
 from fluxjax.training.mesh import make_mesh
 from tests.models.test_umt import SIZES, TEXT
@@ -153,7 +154,7 @@ def test_answers_in_parts_are_those_of_all_at_once():
     tokens, _ = apply("encode_video", batch["video"], merge=task.merge)
     mask = (np.arange(6) < batch["text_length"][:, None]).astype(np.int32)
     states = apply("encode_question", batch["text"], mask, tokens)
-    rank = functools.partial(fluxjax.tasks.answer_ranking.rank_answers, task.model, variables)
+    rank = functools.partial(rank_answers, task.model, variables)
     whole = rank(states, mask, *choices, 3)
     for chunk in (1, 2):
         part = rank(states, mask, *choices, 3, chunk=chunk)
