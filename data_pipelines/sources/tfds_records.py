@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from data_pipelines.sources.demo_questions import DemoQuestions, kinds_of
 from data_pipelines.sources.records import Catalog, Record, class_count
 from data_pipelines.sources.remote import join, source_of
 
@@ -37,7 +38,8 @@ class TfdsCatalog(Catalog):
         keys: Keys = _PLAIN,
         root: str = "",
     ):
-        """Wraps a data source."""
+        """Wraps a data source, which is then `examples`."""
+        self.examples = source
         self._source, self._name, self._keys = source, name, keys
         self._root = os.path.expanduser(root)
         self.num_classes, self.label_names = num_classes, label_names
@@ -79,15 +81,26 @@ def open_demo(
     data_dir: str | os.PathLike[str] | None,
     num_classes: int | None,
     label_names: Sequence[str] | None,
-) -> TfdsCatalog:
-    """Opens a split of ``[VARIANT][?label=KEY]``, a demo corpus; it is made on first use."""
+) -> Catalog:
+    """Opens a split of ``[VARIANT][?label=KEY]``, a demo corpus; it is made on first use.
+
+    ``captions?ask=KIND`` has questions in the place of captions, see `demo.questions`.
+    """
     from data_pipelines import demo
 
-    variant, keys = _keys_of(f"demo:{spec}", spec or "easy")
+    name, _, kinds = (spec or "easy").partition("?ask=")
+    variant, keys = _keys_of(f"demo:{spec}", name)
     builder = demo.load(variant or "easy", data_dir)
     if keys.captions is None and "captions" in builder.info.features:
         keys = keys._replace(captions="captions")
-    return _from_builder(builder, f"demo:{spec}", split, num_classes, label_names, keys=keys)
+    clips = _from_builder(builder, f"demo:{spec}", split, num_classes, label_names, keys=keys)
+    if not kinds:
+        return clips
+    features = builder.info.features
+    if "photo" not in features:
+        raise ValueError(f"demo:{spec}: questions are asked about demo:captions")
+    names = (features["label"].names, features["photo"].names)
+    return DemoQuestions(clips, clips.examples, kinds_of(kinds), *names)
 
 
 def open_tfds(

@@ -7,7 +7,7 @@ import importlib
 import os
 import tempfile
 
-from data_pipelines.text.demo import write_vocabulary
+from data_pipelines.text.demo import write_vocabulary, write_words
 from data_pipelines.text.tokenizer import Tokenizer
 
 DEMO = "demo:captions"
@@ -43,6 +43,7 @@ def tokenizer(kind: str, vocabulary: str | os.PathLike[str]) -> Tokenizer:
     if os.fspath(vocabulary) != DEMO:
         return opened(vocabulary)
     with tempfile.TemporaryDirectory() as folder:
-        path = os.path.join(folder, "tokenizer.json")
-        write_vocabulary(path)
+        words = kind.startswith("bert")
+        path = os.path.join(folder, "vocab.txt" if words else "tokenizer.json")
+        (write_words if words else write_vocabulary)(path)
         return opened(path)

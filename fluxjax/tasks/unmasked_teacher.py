@@ -71,8 +71,8 @@ class UnmaskedTeacher:
             note_hash(self._own, self._section)
         if not isinstance(model, ClipImage) or model.embedding is None:
             raise ValueError(
-                f"config.{self._section}.teacher={self._own.teacher!r} must be CLIP's image encoder "
-                f"with its projection, not a {type(model).__name__}"
+                f"config.{self._section}.teacher={self._own.teacher!r} must be CLIP's image "
+                f"encoder with its projection, not a {type(model).__name__}"
             )
         self.model = model.clone(num_classes=None, dtype=jnp.dtype(self._own.teacher_dtype))
 
