@@ -15,7 +15,7 @@ from fluxjax.tasks.teacher import COLLECTION
 from fluxjax.tasks.umt_losses import mask_words
 from fluxjax.tasks.umt_task import text_keys, texts_of
 from fluxjax.tasks.umt_terms import Applied, Masked, pretraining_terms
-from fluxjax.tasks.unmasked_teacher import UnmaskedTeacher, add_teacher_keys
+from fluxjax.tasks.unmasked_teacher import UnmaskedTeacher, add_teacher_keys, frame_draws
 
 
 def keys() -> ConfigDict:
@@ -77,9 +77,9 @@ class PretrainTask(RetrieveTask):
         del plan
         see, hide, draw, drop = jax.random.split(key, 4)
         student = {name: x for name, x in variables.items() if name != COLLECTION}
-        model, texts = self.model, texts_of(batch)
+        model, texts, video = self.model, texts_of(batch), batch["video"]
         lesson = self.teacher.teach(
-            variables, batch["video"], see, model.taught_layers, model.patch
+            variables, video, frame_draws(see, video, model.patch), model.taught_layers, model.patch
         )
         shown = mask_words(
             hide, *texts, model.vocabulary, self.own.mask_id, self.own.words

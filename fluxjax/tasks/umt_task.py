@@ -56,17 +56,7 @@ class UmtTask:
                 f"umt_b16; config.model.name={name!r} has none"
             )
         self.model = self.model.clone(**fields)
-        every = [
-            grids.Grid(frames, side)
-            for frames in config.grids.frames
-            for side in config.grids.resolutions
-        ]
-        if len(every) != 1:
-            raise ValueError(
-                f"{name} trains on one sampling grid, config.grids gives {len(every)}: leave one "
-                "frame number and one resolution"
-            )
-        (self.grid,) = every
+        self.grid = grids.only_grid(config.grids.frames, config.grids.resolutions, name)
         self.merge = check_schedule(tuple(self.own.get("merge", ())), self.model.depth)
 
     def check(self) -> None:
@@ -81,11 +71,7 @@ class UmtTask:
                 f"config.{task}.vocabulary='' must name BERT's vocab.txt or a tokenizer.json"
             )
         for grid in (self.grid, *map(grids.parse_grid, self.config.eval.grids)):
-            if grid.resolution % self.model.patch:
-                raise ValueError(
-                    f"grid {grid} must have pixels that are a multiple of the patch of "
-                    f"{self.model.patch}"
-                )
+            grids.check_patch(grid, self.model.patch)
         for key, off in (("mixing", "prob"), ("erasing", "prob")):
             if self.config[key][off]:
                 raise ValueError(

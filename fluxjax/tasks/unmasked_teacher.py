@@ -17,7 +17,7 @@ from fluxjax.models.clip_teacher import teach
 from fluxjax.models.internvideo2 import return_layers
 from fluxjax.tasks.base import Constants
 from fluxjax.tasks.teacher import COLLECTION, note_hash, teacher_constants
-from fluxjax.tokens.attention_masking import draw_visible
+from fluxjax.tokens.attention_masking import race, visible_per_frame, visible_tokens
 from fluxjax.tokens.resizing import resize_bicubic
 from fluxjax.tokens.tokens import IMAGENET_PIXELS, normalize_pixels
 
@@ -93,9 +93,9 @@ class UnmaskedTeacher:
         return teacher_constants(self._own, self.model, self._section)
 
     def teach(
-        self, variables: Any, video: jax.Array, key: jax.Array, layers: int, patch: int
+        self, variables: Any, video: jax.Array, draws: jax.Array, layers: int, patch: int
     ) -> Lesson:
-        """Draws what the student sees, by the teacher's attention to every frame.
+        """What the student sees, drawn by the teacher's attention to every frame.
 
         The teacher sees all tokens of frames of the student's pixels, resized so that both have as
         many tokens.
@@ -103,7 +103,7 @@ class UnmaskedTeacher:
         Args:
           variables: of the task.
           video: [B, T, H, W, 3] uint8, or floats that are normalised.
-          key: of the draws.
+          draws: [B*T, K] of the unit exponential distribution, a number for each token.
           layers: L that are taught.
           patch: of the student, pixels.
         """
@@ -116,6 +116,14 @@ class UnmaskedTeacher:
             method=teach,
         )
         taught = jax.lax.stop_gradient(taught)
-        visible = draw_visible(key, taught.attention, video.shape[1], self._own.hidden)
+        area = taught.attention.shape[1]
+        order = race(taught.attention, draws, visible_per_frame(area, self._own.hidden))
+        visible = visible_tokens(order, video.shape[1], area)
         seen = jnp.take_along_axis(taught.features, visible[None, ..., None], axis=2)
         return Lesson(video, visible, seen)
+
+
+def frame_draws(key: jax.Array, video: jax.Array, patch: int) -> jax.Array:
+    """Draws [B*T, K] for `UnmaskedTeacher.teach` of clips [B, T, H, W, 3]."""
+    clips, frames, height, width, _ = video.shape
+    return jax.random.exponential(key, (clips * frames, (height // patch) * (width // patch)))
