@@ -41,6 +41,8 @@ CONFIGS = [
     pytest.param("umt_retrieval", "l16_didemo_zeroshot", marks=pytest.mark.slow),
     pytest.param("umt_qa", "msvd", marks=pytest.mark.slow),
     pytest.param("umt_mc", None, marks=pytest.mark.slow),
+    pytest.param("umt_pretrain", None, marks=pytest.mark.slow),
+    pytest.param("umt_pretrain", "l16_text", marks=pytest.mark.slow),
     ("ffn_demo", None), ("ffn_demo", "st4"),
     pytest.param("ffn_tsm_ssv1", None, marks=pytest.mark.slow),
     pytest.param("ffn_tsm_ssv1", "k400", marks=pytest.mark.slow),
@@ -70,7 +72,10 @@ def test_configs_are_closed_and_their_states_have_a_shape(name, variant):
         config.data.train = "dummy"  # what a frozen tower needs no weights for
     if "vocabulary" in config.get(config.task, {}):
         config[config.task].vocabulary = config[config.task].vocabulary or "vocab.txt"
-    config.dry_run = config.task == "distill"  # what a teacher needs no weights for
+    config.dry_run = config.task in (
+        "distill",
+        "pretrain_umt",
+    )  # what a teacher needs no weights for
     check_config(config)
     config.num_classes = config.num_classes or 4
     resolve_lengths(config, videos=1000)
@@ -294,6 +299,15 @@ def test_umts_recipes_are_the_releases():
     assert (questions.answer.length, questions.answer.answer_length) == (25, 5)
     _, choice = load("umt_mc", None)
     assert choice.eval.evaluators == ("multiple_choice",) and choice.retrieve.merge == ()
-    for name in ("umt_retrieval", "umt_qa", "umt_mc"):
+    for name in ("umt_retrieval", "umt_qa", "umt_mc", "umt_pretrain"):
         with pytest.raises(ValueError, match="unknown variant 'kinetics'"):
             load(name, "kinetics")
+    _, stage = load("umt_pretrain", None)
+    epoch = 658_000 // 2048
+    assert (stage.batch_size, stage.total_steps) == (2048, 201 * epoch)
+    schedule = learning_rate(stage)
+    assert float(schedule(40 * epoch)) == pytest.approx(1.2e-3, rel=1e-3)
+    assert (stage.pretrain_umt.hidden, stage.grids.frames, stage.optim.b2) == (0.8, (8,), 0.95)
+    _, text = load("umt_pretrain", "text")
+    assert text.optim.lr * text.batch_size / 256 == pytest.approx(1e-4)
+    assert text.pretrain_umt.words == 0.5 and text.grids.frames == (4,)

@@ -1,7 +1,7 @@
-"""UMT's published recipes of retrieval, question answering and multiple choice.
+"""UMT's published recipes: both stages of pre-training, retrieval, questions, multiple choice.
 
-Sources: multi_modality/exp of OpenGVLab/unmasked_teacher (12 frames, 8 GPUs of 32 clips); merge
-schedules of mlvlab/vid-TLDR, which need no training.
+Sources: OpenGVLab/unmasked_teacher, single_modality/exp and multi_modality/exp (fine-tuning: 12
+frames, 8 GPUs of 32 clips); merge schedules of mlvlab/vid-TLDR, which need no training.
 """
 
 from typing import NamedTuple
@@ -96,31 +96,74 @@ def multiple_choice(config: ConfigDict) -> ConfigDict:
     return config
 
 
+def pretrain(config: ConfigDict, videos: int = 658_000) -> ConfigDict:
+    """Stage 1: 201 epochs of Kinetics-710, 8 frames, of which the student sees a fifth.
+
+    Args:
+      config: of task pretrain_umt and a student; filled in place, and returned.
+      videos: of an epoch.
+    """
+    batch = 32 * 64
+    steps = videos // batch
+    _grid(config, frames=8)
+    config.model.drop_path = 0.2 if config.model.name.endswith("l16") else 0.1
+    config.batch_size, config.total_steps = batch, 201 * steps
+    config.data.sampling, config.data.crop = "ssv2", "multi_scale"
+    config.optim.lr, config.optim.end_lr, config.optim.warmup_lr = 1.5e-4, 1e-5, 0.0
+    config.optim.warmup_steps = 40 * steps
+    config.optim.b1, config.optim.b2, config.optim.weight_decay = 0.9, 0.95, 0.05
+    return config
+
+
+def pretrain_with_text(config: ConfigDict, pairs: int = 5_000_000) -> ConfigDict:
+    """Stage 2: 10 epochs of videos with captions, 4 frames; the release trains on images, too.
+
+    Args:
+      config: of task pretrain_umt and a model of video and text; filled in place, and returned.
+      pairs: of an epoch.
+    """
+    batch = 16 * 128
+    _grid(config, frames=4)
+    config.model.drop_path = 0.1
+    config.batch_size, config.total_steps = batch, 10 * (pairs // batch)
+    config.data.sampling, config.data.crop_scale = "interval", (0.5, 1.0)
+    rate = 1e-4 * 256 / batch  # not scaled with the batch
+    config.optim.lr, config.optim.end_lr, config.optim.warmup_lr = rate, 0.01 * rate, 0.01 * rate
+    config.optim.warmup_steps = pairs // batch
+    config.optim.b1, config.optim.b2, config.optim.weight_decay = 0.9, 0.999, 0.02
+    return config
+
+
 def _schedule(config: ConfigDict, name: str) -> tuple[int, ...]:
     """vid-TLDR's, of the model's size; none where none is published."""
     return MERGE_SCHEDULES.get(name, {}).get(config.model.name.removeprefix("umt_"), ())
 
 
 def _umt(config: ConfigDict, data: DataSet, frames: int) -> None:
-    config.model.dtype = "bfloat16"
+    _grid(config, frames)
     config.model.drop_path = 0.4 if config.model.name == "umt_l16" else data.drop_path
+    config.batch_size = BATCH
+    config.total_steps, config.epochs = None, data.epochs
+    config.data.sampling = "interval"
+    config.data.paragraphs, config.data.first_seconds = data.paragraphs, data.first_seconds
+    config.data.crop_scale, config.data.flip = (0.5, 1.0), data.flip
+
+    config.optim.lr = data.lr
+    config.optim.end_lr = config.optim.warmup_lr = 0.01 * data.lr
+    config.optim.warmup_steps = None if data.warmup else 0
+    config.optim.b1, config.optim.b2, config.optim.weight_decay = 0.9, 0.999, 0.02
+
+
+def _grid(config: ConfigDict, frames: int) -> None:
+    """Clips of 224 pixels, in training and evaluation, on accelerators."""
+    config.model.dtype = "bfloat16"
     config.grids.frames, config.grids.resolutions = (frames,), (SIDE,)
     config.budgets, config.eval.budgets = (), (frames * (SIDE // 16) ** 2,)
     config.eval.grids = (f"{frames}x{SIDE}",)
     config.eval.crop_place = "whole"
     config.eval.batch_size = 32
     config.eval.every_steps = 0
-    config.batch_size, config.log_every = BATCH, 100
-    config.total_steps, config.epochs = None, data.epochs
+    config.log_every = 100
     config.checkpoint.every_steps = 500
-
     config.data.train = config.data.test = ""  # to be given on the command line
-    config.data.sampling = "interval"
-    config.data.paragraphs, config.data.first_seconds = data.paragraphs, data.first_seconds
-    config.data.crop_scale, config.data.flip = (0.5, 1.0), data.flip
     config.data.workers = 16
-
-    config.optim.lr = data.lr
-    config.optim.end_lr = config.optim.warmup_lr = 0.01 * data.lr
-    config.optim.warmup_steps = None if data.warmup else 0
-    config.optim.b1, config.optim.b2, config.optim.weight_decay = 0.9, 0.999, 0.02
