@@ -4,8 +4,7 @@ from collections.abc import Callable
 
 from ml_collections import ConfigDict
 
-from fluxjax.models.registry import model_class, takes_patches
-from fluxjax.models.umt import Umt
+from fluxjax.models.registry import takes_patches
 from fluxjax.tasks.answer import AnswerTask
 from fluxjax.tasks.answer import keys as answer_keys
 from fluxjax.tasks.base import Task
@@ -19,7 +18,6 @@ from fluxjax.tasks.distill_keys import distill_keys
 from fluxjax.tasks.frame_flexible import FrameFlexibleTask, frame_flexible_keys
 from fluxjax.tasks.pretrain_umt import PretrainTask
 from fluxjax.tasks.pretrain_umt import keys as pretrain_umt_keys
-from fluxjax.tasks.pretrain_video import PretrainVideoTask
 from fluxjax.tasks.reconstruct import ReconstructTask
 from fluxjax.tasks.reconstruct import keys as reconstruct_keys
 from fluxjax.tasks.retrieve import RetrieveTask
@@ -32,12 +30,6 @@ def _classify(config: ConfigDict) -> Task:
     return kind(config)
 
 
-def _pretrain_umt(config: ConfigDict) -> Task:
-    """UMT's pre-training of a model of video and text, or of a video encoder alone."""
-    kind = PretrainTask if model_class(config.model.name) is Umt else PretrainVideoTask
-    return kind(config)
-
-
 _TASKS: dict[str, Callable[[ConfigDict], Task]] = {
     "answer": AnswerTask,
     "classify": _classify,
@@ -45,7 +37,7 @@ _TASKS: dict[str, Callable[[ConfigDict], Task]] = {
     "contrast": ContrastTask,
     "distill": DistillTask,
     "frame_flexible": FrameFlexibleTask,
-    "pretrain_umt": _pretrain_umt,
+    "pretrain_umt": PretrainTask,
     "reconstruct": ReconstructTask,
     "retrieve": RetrieveTask,
 }

@@ -1,4 +1,4 @@
-"""Whole tasks on fixtures: pre-training of videos alone (u05), and with text."""
+"""A whole task on a fixture: pre-training with text."""
 
 import jax
 import numpy as np
@@ -6,8 +6,7 @@ import numpy as np
 from fluxjax.config.keys import base_config
 from fluxjax.convert.load import load_torch, to_torch
 from fluxjax.tasks import create_task, pretrain_umt, umt_terms, unmasked_teacher
-from fluxjax.tasks.umt_losses import Negatives, unit, uta_loss
-from fluxjax.tokens.attention_masking import hidden_mask
+from fluxjax.tasks.umt_losses import Negatives
 from tests.golden import fixture
 
 
@@ -20,35 +19,6 @@ def task_of(name, case, student, teacher, hidden):
     task = create_task(config)
     (task.model, variables), (task.teacher.model, taught) = student, teacher
     return task, variables | {"teacher": taught["params"]}
-
-
-def test_a_step_of_videos_alone():
-    case = fixture("umt", "u05")
-    own, other = case.meta["student"], case.meta["teacher"]
-    part = lambda prefix: {  # noqa: E731
-        n.removeprefix(prefix): v for n, v in case.params.items() if n.startswith(prefix)
-    }
-    task, variables = task_of(
-        "umt_student_ti8", case,
-        load_torch("umt", part("student/"), num_heads=own["encoder_num_heads"]),
-        load_torch("clip", part("teacher/"), num_heads=other["heads"], gelu="quick"),
-        case.meta["mask_ratio"],
-    )  # fmt: skip
-
-    @jax.jit
-    def run(variables, video, draws):
-        lesson = task.lesson(variables, video, draws)
-        student = task.decoded(variables, lesson)
-        return lesson, student, uta_loss(student, unit(lesson.features))
-
-    draws = case.inputs["exponential_draws0"]
-    video = case.video("video0")
-    lesson, student, loss = run(variables, video, draws)
-    hidden = hidden_mask(lesson.visible, draws.size // len(video))
-    np.testing.assert_array_equal(hidden, case.outputs["step0/mask"])
-    case.check("step0/targets", unit(lesson.features))
-    case.check("step0/student", student)
-    case.check("step0/loss_l2", loss)
 
 
 def test_a_step_with_text(monkeypatch):

@@ -1,7 +1,7 @@
-"""UMT's published recipes: both stages of pre-training, retrieval, questions, multiple choice.
+"""UMT's published recipes: pre-training with text, retrieval, questions, multiple choice.
 
-Sources: OpenGVLab/unmasked_teacher, single_modality/exp and multi_modality/exp (fine-tuning: 12
-frames, 8 GPUs of 32 clips); merge schedules of mlvlab/vid-TLDR, which need no training.
+Sources: OpenGVLab/unmasked_teacher, multi_modality/exp (fine-tuning: 12 frames, 8 GPUs of 32
+clips); merge schedules of mlvlab/vid-TLDR, which need no training.
 """
 
 from typing import NamedTuple
@@ -96,27 +96,8 @@ def multiple_choice(config: ConfigDict) -> ConfigDict:
     return config
 
 
-def pretrain(config: ConfigDict, videos: int = 658_000) -> ConfigDict:
-    """Stage 1: 201 epochs of Kinetics-710, 8 frames, of which the student sees a fifth.
-
-    Args:
-      config: of task pretrain_umt and a student; filled in place, and returned.
-      videos: of an epoch.
-    """
-    batch = 32 * 64
-    steps = videos // batch
-    _grid(config, frames=8)
-    config.model.drop_path = 0.2 if config.model.name.endswith("l16") else 0.1
-    config.batch_size, config.total_steps = batch, 201 * steps
-    config.data.sampling, config.data.crop = "ssv2", "multi_scale"
-    config.optim.lr, config.optim.end_lr, config.optim.warmup_lr = 1.5e-4, 1e-5, 0.0
-    config.optim.warmup_steps = 40 * steps
-    config.optim.b1, config.optim.b2, config.optim.weight_decay = 0.9, 0.95, 0.05
-    return config
-
-
 def pretrain_with_text(config: ConfigDict, pairs: int = 5_000_000) -> ConfigDict:
-    """Stage 2: 10 epochs of videos with captions, 4 frames; the release trains on images, too.
+    """10 epochs of videos with captions, 4 frames; the release trains on images, too.
 
     Args:
       config: of task pretrain_umt and a model of video and text; filled in place, and returned.
