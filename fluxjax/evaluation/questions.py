@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from fluxjax.evaluation.base import Column, EvalData, Table, names_on_grids, scalar_name
+from fluxjax.evaluation.base import BUDGET, Column, EvalData, Table, names_on_grids, scalar_name
 from fluxjax.evaluation.compute import wilson_interval
 from fluxjax.evaluation.embeddings import EmbeddingReader
 from fluxjax.evaluation.matching import Matcher, Pairs
@@ -20,6 +20,7 @@ from fluxjax.tasks.umt_terms import Texts
 from fluxjax.tokens.grids import Grid
 
 _COLUMNS = (
+    BUDGET,
     Column("grid", lambda row: row["grid"]),
     Column(
         "accuracy (95 % interval)",
@@ -30,7 +31,7 @@ _COLUMNS = (
 
 
 class _Accuracy:
-    """What both kinds of questions have in common: a row a grid, scalar accuracy."""
+    """What both kinds of questions have in common: rows of grids and budgets, scalar accuracy."""
 
     name, splits, title = "", ("test",), ""
     columns = _COLUMNS
@@ -46,24 +47,26 @@ class _Accuracy:
         return names_on_grids(task, "accuracy")
 
     def run(self, variables: Any) -> Table:
-        """A row for every grid; a video that cannot be read is answered wrongly."""
+        """A row for every budget on every grid; a video that cannot be read is answered wrongly."""
         rows, unreadable = [], np.zeros(0, np.int64)
         for grid in self._passes.grids():
-            (plan,) = self._task.eval_plans(grid).values()
-            right, bad, told = self._right(variables, grid, plan)
-            low, high = wilson_interval(int(right.sum()), len(right))
-            rows.append(
-                {"budget": None, "grid": str(grid), "accuracy": float(right.mean()), "low": low,
-                 "high": high, **told, "videos": len(right)}
-            )  # fmt: skip
-            unreadable = np.union1d(unreadable, bad)
+            for budget, plan in self._task.eval_plans(grid).items():
+                right, bad, told = self._right(variables, grid, plan)
+                low, high = wilson_interval(int(right.sum()), len(right))
+                rows.append(
+                    {"budget": budget, "grid": str(grid), "accuracy": float(right.mean()),
+                     "low": low, "high": high, **told, "videos": len(right)}
+                )  # fmt: skip
+                unreadable = np.union1d(unreadable, bad)
         return Table(
             name=self.name,
             file=self.name,
             title=f"{self.title} about {len(right)} videos",
             columns=self.columns,
             rows=tuple(rows),
-            scalars={scalar_name("accuracy", None, row["grid"]): row["accuracy"] for row in rows},
+            scalars={
+                scalar_name("accuracy", row["budget"], row["grid"]): row["accuracy"] for row in rows
+            },
             videos=len(right),
             unreadable=self._passes.names("test", unreadable),
         )

@@ -1,4 +1,4 @@
-"""Re-ranked retrieval on a toy space, against what NumPy says of every pair."""
+"""Re-ranked retrieval and multiple choice on a toy space, against what NumPy says of every pair."""
 
 import logging
 
@@ -7,9 +7,19 @@ import pytest
 
 from fluxjax.evaluation import matching, progress
 from fluxjax.evaluation.matching import Pairs
+from fluxjax.evaluation.questions import MultipleChoice
 from fluxjax.evaluation.reranked import Reranked, nearest, reorder
 from fluxjax.training.mesh import make_mesh
-from tests.evaluation.toy_space import BAD, CAPTIONS, TEXTS, VIDEOS, WIDTH, ToyData, ToyTask
+from tests.evaluation.toy_space import (
+    BAD,
+    CAPTIONS,
+    LABELS,
+    TEXTS,
+    VIDEOS,
+    WIDTH,
+    ToyData,
+    ToyTask,
+)
 
 TASK, DATA, COUNT = ToyTask(), ToyData(), 4
 
@@ -71,6 +81,23 @@ def test_the_nearest_are_ordered_by_the_matching_head(monkeypatch, budget, texts
     asked = {(v, t) for v in range(12) for t in np.argsort(-cosines[v])[:COUNT]}
     asked |= {(v, t) for t in range(9) for v in np.argsort(-cosines[:, t])[:COUNT]}
     assert matched["pairs"] == len(asked) < 12 * COUNT + 9 * COUNT, "each pair once"
+
+
+@pytest.mark.parametrize("budget", [2, 1])
+def test_multiple_choice_weighs_matching_and_contrast(budget):
+    table = MultipleChoice(TASK, make_mesh(), DATA).run({})
+    assert set(MultipleChoice.scalars(TASK)) == set(table.scalars)
+    cosines, logits = tables_by_hand(budget)
+    options = np.array([[TEXTS.index(t) for t in said] for said in DATA.catalog("test").options()])
+    asked = lambda table: np.take_along_axis(table, options, axis=1)  # noqa: E731
+    near = np.exp(asked(cosines) / 0.5)
+    scores = 0.7 / (1 + np.exp(-2 * asked(logits))) + 0.3 * near / near.sum(axis=1, keepdims=True)
+    right = scores.argmax(axis=1) == LABELS
+    right[BAD] = False
+    assert table.scalars[f"accuracy_{budget}@2x28"] == right.mean() and 0 < right.mean() < 1
+    (row,) = [row for row in table.rows if row["budget"] == budget]
+    assert row["low"] < right.mean() < row["high"] and row["options"] == 4
+    assert table.unreadable == (f"video {BAD}",) and table.videos == VIDEOS
 
 
 def test_nearest_and_new_order_of_equals():

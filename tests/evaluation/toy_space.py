@@ -37,6 +37,9 @@ class ToyCatalog(Catalog):
     def captions(self):
         return CAPTIONS
 
+    def options(self):
+        return [tuple(TEXTS[(i + 2 * j) % 9] for j in range(4)) for i in range(VIDEOS)]
+
     def relevancy(self):
         values = np.random.default_rng(5).choice([0.0, 0.3, 1.0], (VIDEOS, len(TEXTS)))
         return Relevancy(tuple(TEXTS), values.astype(np.float32))
@@ -110,6 +113,9 @@ class ToyTask:
         said = jnp.sum(text * mask[..., None], axis=1).reshape(len(video), -1, WIDTH)
         logit = jnp.einsum("brc,bc->br", jnp.tanh(said), jnp.mean(video, axis=1)).reshape(-1)
         return jnp.stack([-logit, logit], axis=-1)
+
+    def temperature(self, variables):
+        return 0.5
 
     def predict(self, variables, batch, plan):
         return 3 * batch["video"] @ self.head
