@@ -71,14 +71,11 @@ class VideoData:
           FileNotFoundError: if a list file or data set does not exist.
         """
         data = config.data
+        files = ("root", "separator", "frames", "paragraphs", "first_seconds")
         open_source = functools.partial(
             open_catalog,
             data_dir=data.dir,
-            root=data.root,
-            separator=data.separator,
-            frames=data.frames,
-            paragraphs=data.paragraphs,
-            first_seconds=data.first_seconds,
+            **{name: data[name] for name in files},
             classes=tuple(data.classes),
             label_names=label_names or tuple(data.class_names) or None,
         )

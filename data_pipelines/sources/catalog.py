@@ -4,6 +4,23 @@
 list files, annotation files, class folders and tar files. A catalog knows nothing of decoding: a
 record's source is the path of a local file, or bytes where there is no local file. TensorFlow is
 imported for TFDS and remote paths only.
+
+A source is one of
+
+- ``demo``, ``demo:easy``, ``demo:hard``, ``demo:captions``: the bundled corpus, made on
+  first use; its labels are motions, those of ``demo:easy?label=digit`` the digits (set
+  num_classes to 10); ``demo:captions?ask=all`` has three questions about each clip;
+- ``dummy``, ``dummy:COUNT``: blank videos that need no decoding, to measure the rest;
+- ``tfds:NAME[/CONFIG]``: a TFDS data set prepared as array_record. The features are called
+  `video` and `label` unless ``tfds:NAME?video=KEY&label=KEY`` says otherwise; captions are
+  read where ``captions=KEY`` names a feature of one or several texts;
+- ``mix:PATH[?SOURCE=WEIGHT&..]``: several data sets without labels, see `mixed_lists`;
+- the path (local or gs://) of a list file, of an annotation file (.jsonl; .json with a list
+  of objects; .csv with a heading that names `video` or `path`), or of a folder with a
+  folder of videos for each class; ``{split}`` in it is replaced by the split;
+- the path of narrations as LaViLa publishes them (.pkl), or of annotations of
+  EPIC-KITCHENS-100 (.csv);
+- tar files of videos, WebDataset's: ``a.tar``, ``train-{0000..0063}.tar``, ``train/*.tar``.
 """
 
 from __future__ import annotations
@@ -48,21 +65,7 @@ def open_catalog(
     """Opens a catalog by its name.
 
     Args:
-      source: one of
-        - ``demo``, ``demo:easy``, ``demo:hard``, ``demo:captions``: the bundled corpus, made on
-          first use; its labels are motions, those of ``demo:easy?label=digit`` the digits (set
-          num_classes to 10); ``demo:captions?ask=all`` has three questions about each clip;
-        - ``dummy``, ``dummy:COUNT``: blank videos that need no decoding, to measure the rest;
-        - ``tfds:NAME[/CONFIG]``: a TFDS data set prepared as array_record. The features are called
-          `video` and `label` unless ``tfds:NAME?video=KEY&label=KEY`` says otherwise; captions are
-          read where ``captions=KEY`` names a feature of one or several texts;
-        - ``mix:PATH[?SOURCE=WEIGHT&..]``: several data sets without labels, see `mixed_lists`;
-        - the path (local or gs://) of a list file, of an annotation file (.jsonl; .json with a list
-          of objects; .csv with a heading that names `video` or `path`), or of a folder with a
-          folder of videos for each class; ``{split}`` in it is replaced by the split;
-        - the path of narrations as LaViLa publishes them (.pkl), or of annotations of
-          EPIC-KITCHENS-100 (.csv);
-        - tar files of videos, WebDataset's: ``a.tar``, ``train-{0000..0063}.tar``, ``train/*.tar``.
+      source: one of the forms above.
       split: e.g. "train". A path without ``{split}`` is its own split, whatever it is called.
       data_dir: where TFDS and the demo corpus are kept. None: TFDS's own default, and
         `data_pipelines.demo.default_data_dir`. Paths have no use for it.

@@ -125,7 +125,9 @@ def test_hidden_words_are_hidden_as_the_task_says(teacher):
 
 @pytest.mark.slow
 def test_it_starts_from_a_student_of_videos_alone(teacher, tmp_path):
-    student = fluxjax.create_model("umt_student_ti8", None, **SIZES, taught_layers=2)
+    student = fluxjax.create_model(
+        "umt_student_ti8", None, **SIZES, taught_layers=2, taught_width=8
+    )
     clip = pairs()["video"][:1]
     stored = jax.jit(student.init)(jax.random.key(5), clip)
     fluxjax.save(tmp_path / "model", student, stored)
