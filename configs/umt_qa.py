@@ -11,7 +11,7 @@ python -m fluxjax.main --config configs/umt_qa.py:msrvtt --config.init_from=mode
 
 python -m fluxjax.evaluate --config configs/umt_qa.py:msrvtt --family umt \
     --checkpoint b16_25m_msrvtt_qa.pth --data msrvtt_qa_test.json --root videos \
-    --set answer.vocabulary=vocab.txt --set answer.choices=msrvtt_qa_answer_list.json
+    --vocabulary vocab.txt --set answer.choices=msrvtt_qa_answer_list.json
     Evaluates released weights. Needs those, the test annotations and their videos.
 """
 

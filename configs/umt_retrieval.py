@@ -10,13 +10,13 @@ python -m fluxjax.main --config configs/umt_retrieval.py:msrvtt --config.init_fr
 
 python -m fluxjax.evaluate --config configs/umt_retrieval.py:msrvtt --family umt \
     --checkpoint b16_25m_msrvtt.pth --data msrvtt_ret_test1k.json --root videos \
-    --set retrieve.vocabulary=vocab.txt
+    --vocabulary vocab.txt
     Ranks by the matching head, of released weights as they are. Needs those, the test annotations
     and their videos; videos that are missing count as wrong and are listed.
 
 python -m fluxjax.evaluate --config configs/umt_retrieval.py:msrvtt_zeroshot --family umt \
     --checkpoint b16_25m.pth --data msrvtt_ret_test1k.json --root videos \
-    --set retrieve.vocabulary=vocab.txt
+    --vocabulary vocab.txt
     Zero-shot: a pre-trained model on 4 frames, without merging. Needs the same.
 """
 

@@ -10,6 +10,7 @@ import argparse
 import os
 import pathlib
 import sys
+import tempfile
 from collections.abc import Sequence
 
 import jax
@@ -20,7 +21,7 @@ from fluxjax.config.keys import check_config
 from fluxjax.config.names import set_key
 from fluxjax.config.ranges import check_devices
 from fluxjax.config.recipe_files import load_recipe
-from fluxjax.convert.load import FAMILIES, load_torch
+from fluxjax.convert.command import convert
 from fluxjax.evaluation.registry import make_evaluators, splits_read
 from fluxjax.evaluation.writer import format_table, write_predictions, write_tables
 from fluxjax.serving.checkpoint import CONFIG, Checkpoint, open_checkpoint
@@ -28,14 +29,14 @@ from fluxjax.serving.command import (
     add_process_options,
     add_sampling_option,
     add_view_options,
+    add_vocabulary_option,
     command_parser,
     numbers,
     run_command,
 )
-from fluxjax.serving.run_config import config_of
+from fluxjax.serving.run_config import config_of, evaluate_on, set_vocabulary
 from fluxjax.tasks import create_task
 from fluxjax.tasks.base import constants_of
-from fluxjax.tokens.grids import parse_grid
 from fluxjax.training import hosts
 from fluxjax.training.mesh import batch_shards, make_mesh, shardings
 
@@ -57,13 +58,15 @@ def parser() -> argparse.ArgumentParser:
     add("--root", type=os.path.expanduser, help="joined to relative paths of list files")
     add("--separator", help="of list files; default: white space")
     add("--config", metavar="RECIPE", help="that says how, in the place of the run's config")
-    add("--family", help=f"--checkpoint is a file of official weights: {', '.join(FAMILIES)}")
+    add("--family", help="--checkpoint is a file of official weights of this family, such as avion "
+        "(see fluxjax.convert)")  # fmt: skip
     add("--set", action="append", default=[], metavar="KEY=VALUE",
         help="a key of the config, such as eval.rerank=16; may be given several times")  # fmt: skip
     add("--grids", help="FRAMESxPIXELS, comma-separated")
     add("--budgets", help="tokens, comma-separated")
-    add("--evaluators", help="classification, held_out, knn, linear_probe, comma-separated; "
-        "default: the task's")  # fmt: skip
+    add("--evaluators", help="classification, held_out, retrieval, zero_shot, ek100_mir, "
+        "knn and others, comma-separated; default: the task's")  # fmt: skip
+    add_vocabulary_option(options)
     add("--batch-size", type=int, help="videos")
     add("--workers", type=int, help="decoding threads")
     add("--max-bad-share", type=float, help="of unreadable videos that is accepted")
@@ -88,8 +91,8 @@ _KEYS = {
 }
 
 
-def apply_options(config: ConfigDict, options: argparse.Namespace) -> None:
-    """Puts the options into the config.
+def apply_options(config: ConfigDict, checkpoint: Checkpoint, options: argparse.Namespace) -> None:
+    """Puts the options into the checkpoint's config.
 
     Raises:
       ValueError: naming an option that cannot be read.
@@ -102,26 +105,15 @@ def apply_options(config: ConfigDict, options: argparse.Namespace) -> None:
     if options.data is not None:
         config.data.manifests = ()  # of the run's own videos
     if options.grids:
-        config.eval.grids = tuple(str(parse_grid(text)) for text in options.grids.split(","))
+        evaluate_on(config, checkpoint, options.grids.split(","))
     if options.budgets:
         config.eval.budgets = numbers(options.budgets, "budgets")
     if options.evaluators:
         config.eval.evaluators = tuple(options.evaluators.split(","))
+    if options.vocabulary:
+        set_vocabulary(config, options.vocabulary)
     for text in options.set:
         set_key(config, text)
-
-
-def _opened(options: argparse.Namespace, recipe: ConfigDict | None) -> Checkpoint:
-    """A run, an inference checkpoint, or official weights, whose heads the recipe may know."""
-    if not options.family:
-        return open_checkpoint(options.checkpoint)
-    if recipe is None:
-        raise ValueError(f"--family={options.family} needs --config, the recipe that says how")
-    heads = {name: recipe.model.get(name) for name in ("num_heads", "text_heads")}
-    heads = {name: count for name, count in heads.items() if count is not None}
-    model, variables = load_torch(options.family, options.checkpoint, **heads)
-    path = pathlib.Path(options.checkpoint)
-    return Checkpoint(path, model, variables, labels=None, usage=None, run=None, config=None)
 
 
 def _check_output(folder: pathlib.Path, overwrite: bool) -> None:
@@ -140,23 +132,54 @@ def _check_output(folder: pathlib.Path, overwrite: bool) -> None:
         )
 
 
+def how(config: ConfigDict) -> str:
+    """One line on what is measured: length and size of clips, views, frames."""
+    evaluation = config.eval
+    return (
+        f"clips of {', '.join(evaluation.grids)} (frames x pixels), {evaluation.clips} x "
+        f"{evaluation.crops} views, frames {config.data.sampling}"
+    )
+
+
 def run(options: argparse.Namespace) -> int:
     """Evaluates as the options say; the exit code.
 
     Raises:
       ValueError, OSError, VideoError: naming what is wrong.
     """
+    hosts.start(options.distributed, options.coordinator, options.num_processes, options.process_id)
+    recipe = None if options.config is None else _recipe(options)
+    with tempfile.TemporaryDirectory() as folder:
+        if options.family:
+            where = pathlib.Path(folder) / pathlib.Path(options.checkpoint).stem
+            convert(options.family, options.checkpoint, where, **_heads(recipe))
+            return measure(open_checkpoint(where), options, recipe)
+        return measure(open_checkpoint(options.checkpoint), options, recipe)
+
+
+def _recipe(options: argparse.Namespace) -> ConfigDict:
+    """The config that --config names, with the keys of --set."""
+    recipe = load_recipe(options.config)
+    for text in options.set:
+        set_key(recipe, text)
+    return recipe
+
+
+def _heads(recipe: ConfigDict | None) -> dict[str, int]:
+    """What a recipe says of attention heads, which weights of unreleased sizes do not tell."""
+    told = {} if recipe is None else recipe.model
+    heads = {name: told.get(name) for name in ("num_heads", "text_heads")}
+    return {name: count for name, count in heads.items() if count is not None}
+
+
+def measure(
+    checkpoint: Checkpoint, options: argparse.Namespace, recipe: ConfigDict | None = None
+) -> int:
+    """Evaluates a checkpoint, as a recipe says where there is one; see `run`."""
     from data_pipelines.from_config import VideoData  # needs PyAV, and TensorFlow for tf.data
 
-    hosts.start(options.distributed, options.coordinator, options.num_processes, options.process_id)
-    recipe = None
-    if options.config:
-        recipe = load_recipe(options.config)
-        for text in options.set:
-            set_key(recipe, text)
-    checkpoint = _opened(options, recipe)
     config = config_of(checkpoint, recipe)
-    apply_options(config, options)
+    apply_options(config, checkpoint, options)
     if options.output:
         _check_output(pathlib.Path(options.output), options.overwrite)
     if recipe is None or options.sampling:
@@ -186,6 +209,8 @@ def run(options: argparse.Namespace) -> int:
     evaluators = make_evaluators(task, mesh, data)
     variables = {**checkpoint.variables, **constants_of(task).load()}
     variables = jax.device_put(variables, shardings(variables, mesh))
+    if jax.process_index() == 0:
+        print(how(config), file=sys.stderr)
     tables = [evaluator.run(variables) for evaluator in evaluators]
     if jax.process_index() == 0:
         for table in tables:

@@ -38,7 +38,7 @@ def test_released_weights_need_no_training_annotations(tmp_path, capsys):
         "--checkpoint", str(tmp_path / "msrvtt.npz"), "--data", str(tmp_path / "test.json"),
         "--root", str(tmp_path / "videos"), "--grids", "2x16", "--batch-size", "8",
         "--max-bad-share", "0.5", "--output", str(tmp_path / "tables"),
-        "--set", f"retrieve.vocabulary={tmp_path / 'vocab.txt'}", "--set", "retrieve.merge=4,2",
+        "--vocabulary", str(tmp_path / "vocab.txt"), "--set", "retrieve.merge=4,2",
         "--set", "model.num_heads=2", "--set", "model.text_heads=2", "--set", "eval.rerank=3",
     ]  # fmt: skip
     assert evaluate.main(options) == 0
@@ -53,7 +53,6 @@ def test_released_weights_need_no_training_annotations(tmp_path, capsys):
 
 def test_what_it_refuses(tmp_path, capsys):
     for options, message in (
-        (["--family=umt"], "needs --config, the recipe that says how"),
         (["--family=umt", "--config=umt_retrieval:kinetics"], "unknown variant 'kinetics'"),
         (["--family=umt", "--config=umt_mc", "--set=eval.rank=3"], "did you mean"),
         (["--family=umt", "--config=umt_mc", "--set=eval.rerank"], "must be KEY=VALUE"),

@@ -12,6 +12,7 @@ import numpy as np
 from data_pipelines.sources.demo_questions import DemoQuestions, kinds_of
 from data_pipelines.sources.records import Catalog, Record, class_count
 from data_pipelines.sources.remote import join, source_of
+from data_pipelines.sources.rows import Rows
 
 
 class Keys(NamedTuple):
@@ -68,6 +69,13 @@ class TfdsCatalog(Catalog):
         """Of every example; decodes no video."""
         return [self._captions(example) for example in self._source]
 
+    def first_of_each(self, keys: Sequence[str]) -> list[int]:
+        """The first example of every combination of some features; reads all, decodes no video."""
+        first: dict[tuple, int] = {}
+        for index, example in enumerate(self._source):
+            first.setdefault(tuple(int(example[key]) for key in keys), index)
+        return sorted(first.values())
+
     def _captions(self, example: dict[str, Any]) -> tuple[str, ...]:
         if self._keys.captions is None:
             return ()
@@ -82,25 +90,44 @@ def open_demo(
     num_classes: int | None,
     label_names: Sequence[str] | None,
 ) -> Catalog:
-    """Opens a split of ``[VARIANT][?label=KEY]``, a demo corpus; it is made on first use.
+    """Opens a split of ``[VARIANT][?label=KEY&..]``, a demo corpus; it is made on first use.
 
-    ``captions?ask=KIND`` has questions in the place of captions, see `demo.questions`.
+    With ``distinct=label,digit,photo`` it is the first clip of every combination of these. With
+    ``ask=KIND`` questions are in the place of captions, see `demo.questions`.
+
+    Raises:
+      ValueError: on an unknown variant, option or feature.
     """
     from data_pipelines import demo
 
-    name, _, kinds = (spec or "easy").partition("?ask=")
-    variant, keys = _keys_of(f"demo:{spec}", name)
+    spec, own = _own_options(spec)
+    variant, keys = _keys_of(f"demo:{spec}", spec or "easy")
     builder = demo.load(variant or "easy", data_dir)
-    if keys.captions is None and "captions" in builder.info.features:
-        keys = keys._replace(captions="captions")
-    clips = _from_builder(builder, f"demo:{spec}", split, num_classes, label_names, keys=keys)
-    if not kinds:
-        return clips
     features = builder.info.features
+    if keys.captions is None and "captions" in features:
+        keys = keys._replace(captions="captions")
+    catalog = _from_builder(builder, f"demo:{spec}", split, num_classes, label_names, keys=keys)
+    examples, distinct = catalog.examples, tuple(filter(None, own["distinct"].split(",")))
+    known = sorted(set(features) - {"video", "captions", "index"})
+    if unknown := [key for key in distinct if key not in known]:
+        raise ValueError(f"distinct={unknown[0]!r} in demo:{spec}: choose of {', '.join(known)}")
+    if distinct:
+        rows = catalog.first_of_each(distinct)
+        catalog, examples = Rows(catalog, rows), [examples[int(row)] for row in rows]
+    if not own["ask"]:
+        return catalog
     if "photo" not in features:
-        raise ValueError(f"demo:{spec}: questions are asked about demo:captions")
+        raise ValueError(f"ask={own['ask']!r} in demo:{spec}: questions are about demo:captions")
     names = (features["label"].names, features["photo"].names)
-    return DemoQuestions(clips, clips.examples, kinds_of(kinds), *names)
+    return DemoQuestions(catalog, examples, kinds_of(own["ask"]), *names)
+
+
+def _own_options(spec: str) -> tuple[str, dict[str, str]]:
+    """``VARIANT?label=KEY&distinct=A,B&ask=KIND`` -> without the latter two, and these."""
+    variant, _, query = spec.partition("?")
+    options = dict(urllib.parse.parse_qsl(query, keep_blank_values=True))
+    own = {name: options.pop(name, "") for name in ("distinct", "ask")}
+    return "?".join(filter(None, [variant, urllib.parse.urlencode(options)])), own
 
 
 def open_tfds(

@@ -6,6 +6,7 @@ Source: OpenGVLab/unmasked_teacher, multi_modality, tasks/vqa.py and models/umt_
 import re
 from typing import Any
 
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 from flax.traverse_util import flatten_dict, unflatten_dict
@@ -13,6 +14,7 @@ from ml_collections import ConfigDict
 
 from fluxjax.checkpoints.inference import load
 from fluxjax.checkpoints.starting import start_from
+from fluxjax.models.umt import Umt
 from fluxjax.tasks.answer_ranking import Ranked, rank_answers
 from fluxjax.tasks.base import Batch, LossOutput, Plan
 from fluxjax.tasks.umt_task import UmtTask, text_keys, texts_of
@@ -47,6 +49,11 @@ class AnswerTask(UmtTask):
         super().__init__(config)
         layers = self.model.answer_layers or self.model.text_depth - self.model.fusion_layer
         self.model = self.model.clone(embedding=None, answer_layers=layers)
+
+    @staticmethod
+    def runs(model: nn.Module) -> bool:
+        """Whether a model is a UMT that answers questions."""
+        return isinstance(model, Umt) and model.answer_layers > 0
 
     def example(self) -> ExampleSpec:
         """A dense clip, a question, and its answers."""

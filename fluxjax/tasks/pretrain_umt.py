@@ -6,6 +6,7 @@ multi_modality, tasks/pretrain.py. All four terms have weight 1.
 
 from typing import Any
 
+import flax.linen as nn
 import jax
 from ml_collections import ConfigDict
 
@@ -53,6 +54,12 @@ class PretrainTask(RetrieveTask):
                 f"config.model.tubelet={self.model.tubelet}: a teacher of frames needs a token a "
                 "frame; set it to 1"
             )
+
+    @staticmethod
+    def runs(model: nn.Module) -> bool:
+        """No model is evaluated as this task where nothing is known of it, see `RetrieveTask`."""
+        del model
+        return False
 
     def check(self) -> None:
         """See `UmtTask.check`; the teacher has weights, and [MASK] is in the vocabulary.

@@ -6,9 +6,11 @@ wrong partners of each other.
 
 from typing import Any
 
+import flax.linen as nn
 import jax
 from ml_collections import ConfigDict
 
+from fluxjax.models.umt import Umt
 from fluxjax.tasks.base import Batch, LossOutput, Plan
 from fluxjax.tasks.umt_task import UmtTask, text_keys, texts_of
 from fluxjax.tasks.umt_terms import retrieval_terms
@@ -23,6 +25,11 @@ def keys() -> ConfigDict:
 
 class RetrieveTask(UmtTask):
     """Contrast of videos and captions, and matching with hard negatives."""
+
+    @staticmethod
+    def runs(model: nn.Module) -> bool:
+        """Whether a model is a UMT that projects videos and captions into one space."""
+        return isinstance(model, Umt) and model.embedding is not None
 
     def evaluators(self) -> tuple[str, ...]:
         """Ranks of the right partners; "reranked" and "multiple_choice" can join."""
