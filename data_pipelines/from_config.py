@@ -75,13 +75,12 @@ class VideoData:
           FileNotFoundError: if a list file or data set does not exist.
         """
         data = config.data
+        files = ("root", "separator", "frames", "paragraphs", "first_seconds")
         cache = open_cache(data.cache, data.cache_gib, processes)
         open_source = functools.partial(
             open_catalog,
             data_dir=data.dir,
-            root=data.root,
-            separator=data.separator,
-            frames=data.frames,
+            **{name: data[name] for name in files},
             classes=tuple(data.classes),
             label_names=label_names or tuple(data.class_names) or None,
         )

@@ -1,8 +1,9 @@
 """Evaluates a trained model: python -m fluxjax.evaluate --checkpoint runs/mine --data val.txt
 
 Prints the tables that training prints; what an option leaves open is the run's. Nothing in the run
-changes; --output DIR writes the tables as JSON and CSV. Several processes: the same command on each
-with --coordinator, --num-processes and --process-id, or under a launcher, as for training.
+changes; --output DIR writes the tables as JSON and CSV. A checkpoint of no run is evaluated as a
+recipe says (--config), official weights as well (--family). Several processes: the same command on
+each with --coordinator, --num-processes and --process-id, or under a launcher, as for training.
 """
 
 import argparse
@@ -17,7 +18,9 @@ from ml_collections import ConfigDict
 
 from fluxjax.checkpoints.paths import path_argument
 from fluxjax.config.keys import check_config
+from fluxjax.config.names import set_key
 from fluxjax.config.ranges import check_devices
+from fluxjax.config.recipe_files import load_recipe
 from fluxjax.convert.command import convert
 from fluxjax.evaluation.registry import make_evaluators, splits_read
 from fluxjax.evaluation.writer import format_table, write_predictions, write_tables
@@ -54,8 +57,11 @@ def parser() -> argparse.ArgumentParser:
     add("--data-dir", type=os.path.expanduser, help="cache of the demo corpus and TFDS")
     add("--root", type=os.path.expanduser, help="joined to relative paths of list files")
     add("--separator", help="of list files; default: white space")
+    add("--config", metavar="RECIPE", help="that says how, in the place of the run's config")
     add("--family", help="--checkpoint is a file of official weights of this family, such as avion "
         "(see fluxjax.convert)")  # fmt: skip
+    add("--set", action="append", default=[], metavar="KEY=VALUE",
+        help="a key of the config, such as eval.rerank=16; may be given several times")  # fmt: skip
     add("--grids", help="FRAMESxPIXELS, comma-separated")
     add("--budgets", help="tokens, comma-separated")
     add("--evaluators", help="classification, held_out, retrieval, zero_shot, ek100_mir, "
@@ -106,6 +112,8 @@ def apply_options(config: ConfigDict, checkpoint: Checkpoint, options: argparse.
         config.eval.evaluators = tuple(options.evaluators.split(","))
     if options.vocabulary:
         set_vocabulary(config, options.vocabulary)
+    for text in options.set:
+        set_key(config, text)
 
 
 def _check_output(folder: pathlib.Path, overwrite: bool) -> None:
@@ -140,23 +148,42 @@ def run(options: argparse.Namespace) -> int:
       ValueError, OSError, VideoError: naming what is wrong.
     """
     hosts.start(options.distributed, options.coordinator, options.num_processes, options.process_id)
+    recipe = None if options.config is None else _recipe(options)
     with tempfile.TemporaryDirectory() as folder:
         if options.family:
             where = pathlib.Path(folder) / pathlib.Path(options.checkpoint).stem
-            convert(options.family, options.checkpoint, where)
-            return measure(open_checkpoint(where), options)
-        return measure(open_checkpoint(options.checkpoint), options)
+            convert(options.family, options.checkpoint, where, **_heads(recipe))
+            return measure(open_checkpoint(where), options, recipe)
+        return measure(open_checkpoint(options.checkpoint), options, recipe)
 
 
-def measure(checkpoint: Checkpoint, options: argparse.Namespace) -> int:
-    """Evaluates a checkpoint, see `run`."""
+def _recipe(options: argparse.Namespace) -> ConfigDict:
+    """The config that --config names, with the keys of --set."""
+    recipe = load_recipe(options.config)
+    for text in options.set:
+        set_key(recipe, text)
+    return recipe
+
+
+def _heads(recipe: ConfigDict | None) -> dict[str, int]:
+    """What a recipe says of attention heads, which weights of unreleased sizes do not tell."""
+    told = {} if recipe is None else recipe.model
+    heads = {name: told.get(name) for name in ("num_heads", "text_heads")}
+    return {name: count for name, count in heads.items() if count is not None}
+
+
+def measure(
+    checkpoint: Checkpoint, options: argparse.Namespace, recipe: ConfigDict | None = None
+) -> int:
+    """Evaluates a checkpoint, as a recipe says where there is one; see `run`."""
     from data_pipelines.from_config import VideoData  # needs PyAV, and TensorFlow for tf.data
 
-    config = config_of(checkpoint)
+    config = config_of(checkpoint, recipe)
     apply_options(config, checkpoint, options)
     if options.output:
         _check_output(pathlib.Path(options.output), options.overwrite)
-    config.data.sampling = checkpoint.sampling(options.sampling)
+    if recipe is None or options.sampling:
+        config.data.sampling = checkpoint.sampling(options.sampling)
     if not config.data.test:
         raise ValueError(f"{checkpoint.folder} is of no run with test videos; pass --data")
     if not config.eval.grids:

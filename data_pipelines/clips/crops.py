@@ -57,7 +57,8 @@ class ViewPlaces(NamedTuple):
       share: side of a view / short side of the frame: 224 / 256 where the short side is scaled to
         256 pixels and 224 of them are cut.
       single: where a single view lies, "centre", or "start" for the left or top end, which
-        PySlowFast-based releases take for one crop by mistake.
+        PySlowFast-based releases take for one crop by mistake; "whole" for the whole picture,
+        whose aspect is lost, as UMT has it.
     """
 
     share: float = 1.0
@@ -75,7 +76,7 @@ def view_crop(
     resolution: int,
     places: ViewPlaces = WHOLE,
 ) -> Box:
-    """The square box of one of the spatial views of a test clip.
+    """The box of one of the spatial views of a test clip.
 
     FluxViT's release resizes the short side to S = `resolution` (the long side truncated), then
     crops S x S at num_views evenly spaced offsets along the long side, or in its middle for a
@@ -91,10 +92,15 @@ def view_crop(
       resolution: S, side of the square that the box is resized to, pixels.
       places: with a smaller share, views are as much smaller, and centred along the short side.
 
+    Returns:
+      A square, but for a single view of the "whole" picture.
+
     Raises:
       ValueError: if the frame is empty, there is no such view, or S is smaller than 1.
     """
     check_frame(height, width)
+    if places.single == "whole" and num_views == 1:
+        return Box(0, 0, height, width)
     if not 0 <= view < num_views:
         raise ValueError(f"there is no view {view} of {num_views}; views are numbered from 0")
     if resolution < 1:

@@ -13,6 +13,7 @@ import numpy as np
 from data_pipelines.clips import seeding
 from data_pipelines.clips.crops import WHOLE, ViewPlaces
 from data_pipelines.clips.joint import Augmentation, Draws, joint_clips
+from data_pipelines.clips.per_video import Item, PerVideo
 from data_pipelines.clips.sampling import draw_grid
 from data_pipelines.clips.seeding import Stream
 from data_pipelines.clips.views import eval_views, fetch
@@ -25,8 +26,6 @@ from fluxjax.tokens.examples import ClipSpec, ExampleSpec
 from fluxjax.tokens.grids import clip_patches
 
 MAX_REPLACEMENTS = 10  # videos tried for one place of a batch
-
-Item = dict[str, np.ndarray]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -201,73 +200,6 @@ class EvalExamples:
             )
             for spec in self.spec.clips
         ]  # fmt: skip
-
-
-class PerVideo:
-    """What an example has once, whatever its clips: text and targets."""
-
-    def __init__(self, catalog: Catalog, spec: ExampleSpec):
-        """Opens the vocabulary, and numbers equal captions, where the spec asks for them.
-
-        Raises:
-          ValueError: if it asks for text of videos that have no captions.
-          OSError: if the vocabulary cannot be read.
-        """
-        self._spec = spec
-        self._groups = catalog.groups() if "group" in spec.targets else None
-        self._tokenizer = None
-        if spec.text is not None:
-            from data_pipelines.text.kinds import tokenizer  # only where there is text
-
-            self._tokenizer = tokenizer(spec.text.kind, spec.text.tokenizer)
-            if spec.text.ids is not None and self._tokenizer.vocab_size > spec.text.ids:
-                raise ValueError(
-                    f"{spec.text.tokenizer} has {self._tokenizer.vocab_size} ids, the model knows "
-                    f"{spec.text.ids}; give the model's own vocabulary, or set "
-                    "config.model.vocab_size"
-                )
-
-    def arrays(
-        self, record: Record | None, index: int, rng: np.random.Generator | None = None
-    ) -> Item:
-        """text [L] int32, text_length, and targets, scalars; of no record: no tokens, and -1 (but a
-        relevancy of 0).
-
-        Args:
-          record: None for padding, and for a video that cannot be read.
-          index: of the record in the catalog.
-          rng: draws the caption; None takes the first.
-        """
-        item: Item = {}
-        if "label" in self._spec.targets:
-            item["label"] = np.int32(-1 if record is None else record.label)
-        if self._groups is not None:
-            item["group"] = np.int32(-1 if record is None else self._groups[index])
-        if "draw" in self._spec.targets:
-            item["draw"] = np.int32(index)
-        number = (
-            0 if record is None or rng is None else int(rng.integers(max(len(record.captions), 1)))
-        )
-        if self._tokenizer is not None:
-            item["text"], item["text_length"] = self._tokenizer.encode(
-                _caption(record, number), self._spec.text.length
-            )
-        if "relevancy" in self._spec.targets:
-            graded = record is not None and record.relevancies
-            value = record.relevancies[number] if graded else float(record is not None)
-            item["relevancy"] = np.float32(value)
-        return item
-
-
-def _caption(record: Record | None, number: int) -> str:
-    if record is None:
-        return ""
-    if not record.captions:
-        raise ValueError(
-            f"{record.name} has no caption, and the task needs text; name data with captions "
-            "(demo:captions, or an annotation file with the key caption)"
-        )
-    return record.captions[number]
 
 
 def clip_arrays(spec: ClipSpec, clips: Sequence[np.ndarray]) -> Item:

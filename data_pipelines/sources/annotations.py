@@ -14,15 +14,16 @@ from typing import Any
 
 from data_pipelines.sources.labels import known_classes, parse_label
 from data_pipelines.sources.path_catalog import Entry, PathCatalog
+from data_pipelines.sources.questions import answers_of, options_of
 from data_pipelines.sources.records import NO_LABEL, Catalog
 from data_pipelines.sources.text_files import lines_of, read_text
 
 _HELP = (
     "an entry has video (or path: one, or a list of those it is true of), and any of caption, "
-    "captions, start, end, label, weight"
+    "captions, question and answer, start, end, label, weight"
 )
-_VIDEO, _CAPTION = ("video", "path"), ("caption", "captions")
-KEYS = (*_VIDEO, *_CAPTION, "start", "end", "label", "weight")  # that are read
+_VIDEO, _CAPTION = ("video", "path"), ("caption", "captions", "question")
+KEYS = (*_VIDEO, *_CAPTION, "answer", "start", "end", "label", "weight")  # that are read
 
 log = logging.getLogger(__name__)
 
@@ -34,6 +35,9 @@ class AnnotationFile(PathCatalog):
 
     Captions lose white space around them. Those that are empty, no text, or twice in one entry are
     left out, and so is an entry that has no caption left and no label.
+
+    A question has an answer, or a list of those that people gave. Captions whose `answer` is a
+    number are options of multiple choice; it is the number of the right one, from 0.
     """
 
     def __init__(
@@ -45,8 +49,15 @@ class AnnotationFile(PathCatalog):
         num_classes: int | None = None,
         label_names: Sequence[str] | None = None,
         training: Catalog | None = None,
+        paragraphs: bool = False,
+        first_seconds: float | None = None,
     ):
         """Reads and checks the whole file.
+
+        Args:
+          path, root, separator, num_classes, label_names, training: see `open_catalog`.
+          paragraphs: captions of one entry are the sentences of one text.
+          first_seconds: that are used of a video, or of an entry's span.
 
         Raises:
           OSError: no such file, or it cannot be read.
@@ -61,7 +72,7 @@ class AnnotationFile(PathCatalog):
         unread: set[str] = set()
         for place, row in _rows(path, text, separator):
             try:
-                found = entries_of(place, row, counts)
+                found = entries_of(place, row, counts, paragraphs, first_seconds)
             except ValueError as error:
                 problems.append((place, str(error)))
                 continue
@@ -145,8 +156,14 @@ def _csv_rows(path: str, text: str, separator: str) -> Iterator[Row]:
         raise ValueError(f"{path}, line {reader.line_num}: no CSV ({error})") from error
 
 
-def entries_of(place: str, row: dict[str, Any], counts: Counter) -> list[Entry]:
-    """The examples of one entry; counts what is left out of it.
+def entries_of(
+    place: str,
+    row: dict[str, Any],
+    counts: Counter,
+    paragraphs: bool = False,
+    first_seconds: float | None = None,
+) -> list[Entry]:
+    """The examples of one entry; counts what is left out of it. See `AnnotationFile`.
 
     Raises:
       ValueError: saying what is wrong with the entry.
@@ -157,27 +174,40 @@ def entries_of(place: str, row: dict[str, Any], counts: Counter) -> list[Entry]:
     paths = paths if isinstance(paths, list) else [paths]
     if not paths or not all(isinstance(path, str) and path for path in paths):
         raise ValueError(f"video={paths!r} must be a path, or a list of them")
-    said = _one_of(row, _CAPTION)
+    said, options, label = _one_of(row, _CAPTION), (), _label(row.get("label"))
+    answers = answers_of(row)
+    if isinstance(answers, int):
+        options, label = options_of(row, answers), answers
+        said, answers = None, ()
     captions = captions_of(said, counts)
-    label = _label(row.get("label"))
+    if paragraphs:
+        captions = (" ".join(captions),) if captions else ()
     if said is not None and not captions and label == NO_LABEL:
         counts["entries without a usable caption"] += 1
         return []
-    start, end = _number(row, "start"), _number(row, "end")
-    if (start is None) != (end is None) or (start is not None and not 0 <= start < end):
-        raise ValueError(f"span {start} to {end}: seconds, both or neither, and 0 <= start < end")
+    start, end = _span(row, first_seconds)
     weight = _number(row, "weight")
     if weight is not None and weight <= 0:
         raise ValueError(f"weight={weight:g} must be more than 0; leave the entry out instead")
     weight = 1.0 if weight is None else weight
-    distinct = dict.fromkeys(paths)
-    return [Entry(place, path, label, start, end, captions, weight) for path in distinct]
+    about = (label, start, end, captions, weight, answers, options)
+    return [Entry(place, path, *about) for path in dict.fromkeys(paths)]
 
 
-def _one_of(row: dict[str, Any], keys: tuple[str, str]) -> Any:
+def _span(row: dict[str, Any], first: float | None) -> tuple[float | None, float | None]:
+    """Seconds of an entry's span, or of the `first` ones of it."""
+    start, end = _number(row, "start"), _number(row, "end")
+    if (start is None) != (end is None) or (start is not None and not 0 <= start < end):
+        raise ValueError(f"span {start} to {end}: seconds, both or neither, and 0 <= start < end")
+    if first is None:
+        return start, end
+    return (0.0, first) if start is None else (start, min(end, start + first))
+
+
+def _one_of(row: dict[str, Any], keys: tuple[str, ...]) -> Any:
     given = [key for key in keys if row.get(key) is not None]
     if len(given) > 1:
-        raise ValueError(f"both {keys[0]} and {keys[1]} are given; keep one")
+        raise ValueError(f"both {given[0]} and {given[1]} are given; keep one")
     return row[given[0]] if given else None
 
 

@@ -4,12 +4,28 @@
 list files, annotation files, class folders and tar files. A catalog knows nothing of decoding: a
 record's source is the path of a local file, or bytes where there is no local file. TensorFlow is
 imported for TFDS and remote paths only.
+
+A source is one of
+
+- ``demo[:VARIANT]``: the bundled corpus, made on first use; its labels are motions, those
+  of ``demo:easy?label=digit`` the digits (set num_classes to 10); see also `open_demo`;
+- ``dummy``, ``dummy:COUNT``: blank videos that need no decoding, to measure the rest;
+- ``tfds:NAME[/CONFIG]``: a TFDS data set prepared as array_record. The features are called
+  `video` and `label` unless ``tfds:NAME?video=KEY&label=KEY`` says otherwise; captions are
+  read where ``captions=KEY`` names a feature of one or several texts;
+- ``mix:PATH[?SOURCE=WEIGHT&..]``: several data sets without labels, see `mixed_lists`;
+- the path (local or gs://) of a list file, of an annotation file (.jsonl; .json with a list
+  of objects; .csv with a heading that names `video` or `path`), or of a folder with a
+  folder of videos for each class; ``{split}`` in it is replaced by the split;
+- the path of narrations as LaViLa publishes them (.pkl), or of annotations of
+  EPIC-KITCHENS-100 (.csv);
+- tar files of videos, WebDataset's: ``a.tar``, ``train-{0000..0063}.tar``, ``train/*.tar``.
 """
 
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from data_pipelines.sources.annotations import AnnotationFile, is_annotation_file
@@ -38,6 +54,8 @@ def open_catalog(
     root: str = "",
     separator: str | None = None,
     frames: str | None = None,
+    paragraphs: bool = False,
+    first_seconds: float | None = None,
     num_classes: int | None = None,
     label_names: Sequence[str] | None = None,
     classes: Sequence[str | int] = (),
@@ -46,20 +64,7 @@ def open_catalog(
     """Opens a catalog by its name.
 
     Args:
-      source: one of
-        - ``demo[:VARIANT]``: the bundled corpus, made on first use; its labels are motions, those
-          of ``demo:easy?label=digit`` the digits (set num_classes to 10); see also `open_demo`;
-        - ``dummy``, ``dummy:COUNT``: blank videos that need no decoding, to measure the rest;
-        - ``tfds:NAME[/CONFIG]``: a TFDS data set prepared as array_record. The features are called
-          `video` and `label` unless ``tfds:NAME?video=KEY&label=KEY`` says otherwise; captions are
-          read where ``captions=KEY`` names a feature of one or several texts;
-        - ``mix:PATH[?SOURCE=WEIGHT&..]``: several data sets without labels, see `mixed_lists`;
-        - the path (local or gs://) of a list file, of an annotation file (.jsonl; .json with a list
-          of objects; .csv with a heading that names `video` or `path`), or of a folder with a
-          folder of videos for each class; ``{split}`` in it is replaced by the split;
-        - the path of narrations as LaViLa publishes them (.pkl), or of annotations of
-          EPIC-KITCHENS-100 (.csv);
-        - tar files of videos, WebDataset's: ``a.tar``, ``train-{0000..0063}.tar``, ``train/*.tar``.
+      source: one of the forms above.
       split: e.g. "train". A path without ``{split}`` is its own split, whatever it is called.
       data_dir: where TFDS and the demo corpus are kept. None: TFDS's own default, and
         `data_pipelines.demo.default_data_dir`. Paths have no use for it.
@@ -67,6 +72,8 @@ def open_catalog(
       separator: between the fields of a list file, white space by default, or of a .csv.
       frames: the list names folders of images called so, such as ``{:05d}.jpg``, a line
         ``path num_frames label``; None: it names videos.
+      paragraphs: captions of one entry of an annotation file are the sentences of one text.
+      first_seconds: that are used of each video of an annotation file; None: all.
       num_classes: checked against what the source says; for numbers in a file None is the largest
         label plus one.
       label_names: names of the classes, replacing those of the source; labels that are names are
@@ -82,7 +89,10 @@ def open_catalog(
     if isinstance(training, ClassSubset):
         training = training.whole
     whole = None if classes else num_classes
-    lists = {"root": root, "separator": separator, "frames": frames}
+    lists = {
+        "root": root, "separator": separator, "frames": frames, "paragraphs": paragraphs,
+        "first_seconds": first_seconds,
+    }  # fmt: skip
     catalog = _open(source, split, data_dir, lists, whole, label_names, training)
     if not classes:
         return catalog
@@ -99,9 +109,7 @@ def opens_at_once(source: str) -> bool:
 def _open(source, split, data_dir, lists, num_classes, label_names, training) -> Catalog:
     kind, _, rest = source.partition(":")
     if kind in ("demo", "dummy", "tfds"):
-        for option, value in lists.items():
-            if value and (option, kind) != ("root", "tfds"):
-                raise ValueError(f"{option}={value!r} has no meaning for {source!r}; leave it out")
+        _refuse(source, {n: x for n, x in lists.items() if (n, kind) != ("root", "tfds")})
         if training is not None and num_classes is None:
             num_classes = training.num_classes or None
     if kind == "demo":
@@ -111,6 +119,7 @@ def _open(source, split, data_dir, lists, num_classes, label_names, training) ->
     elif kind == "tfds":
         catalog = open_tfds(rest, split, data_dir, lists["root"], num_classes, label_names)
     elif kind == "mix":
+        _refuse(source, {name: lists[name] for name in ("paragraphs", "first_seconds")})
         return MixedList(
             rest.replace("{split}", split), root=lists["root"], separator=lists["separator"],
             num_classes=num_classes, label_names=label_names, training=training,
@@ -133,24 +142,38 @@ def open_path(
     root: str = "",
     separator: str | None = None,
     frames: str | None = None,
+    paragraphs: bool = False,
+    first_seconds: float | None = None,
     **known: Any,
 ) -> PathCatalog:
-    """A list or annotation file, a class folder, tar files; `known` of classes: `open_catalog`.
+    """A list or annotation file, a class folder, tar files; options as of `open_catalog`.
 
     Raises:
       ValueError, OSError: see `open_catalog`.
     """
+    of_lists = {"root": root, "separator": separator}
+    of_captions = {"paragraphs": paragraphs, "first_seconds": first_seconds}
     own = TarShards if is_tar(path) else None
     if own is None and is_folder(os.path.expanduser(path)):
         own = ClassFolder
     if own is not None:
-        for option, value in (("root", root), ("separator", separator), ("frames", frames)):
-            if value:
-                raise ValueError(f"{option}={value!r} has no meaning for {path!r}; leave it out")
+        _refuse(path, of_lists | of_captions | {"frames": frames})
         return own(path, **known)
     if frames is not None:
-        return FrameList(path, frames, root=root, separator=separator, **known)
-    return _kind_of_file(path)(path, root=root, separator=separator, **known)
+        _refuse(path, of_captions)
+        return FrameList(path, frames, **of_lists, **known)
+    kind = _kind_of_file(path)
+    if kind is AnnotationFile:
+        return AnnotationFile(path, **of_lists, **of_captions, **known)
+    _refuse(path, of_captions)
+    return kind(path, **of_lists, **known)
+
+
+def _refuse(source: str, options: Mapping[str, Any]) -> None:
+    """Raises ValueError for options that a kind of source does not have."""
+    for option, value in options.items():
+        if value:
+            raise ValueError(f"{option}={value!r} has no meaning for {source!r}; leave it out")
 
 
 def _kind_of_file(path: str) -> type[PathCatalog]:

@@ -22,7 +22,7 @@ class Entry(NamedTuple):
       path: of the video, as it is written there.
       label: class number, class name, or `NO_LABEL`.
       start, end: seconds of the span; None for the whole video.
-      captions, weight: see `Record`.
+      captions, weight, answers, options: see `Record`.
     """
 
     place: str
@@ -32,6 +32,8 @@ class Entry(NamedTuple):
     end: float | None = None
     captions: tuple[str, ...] = ()
     weight: float = 1.0
+    answers: tuple[str, ...] = ()
+    options: tuple[str, ...] = ()
 
 
 class PathCatalog(Catalog):
@@ -111,6 +113,8 @@ class PathCatalog(Catalog):
             entry.end,
             entry.captions,
             weight=entry.weight,
+            answers=entry.answers,
+            options=entry.options,
         )
 
     def name(self, index: int) -> str:
@@ -129,6 +133,14 @@ class PathCatalog(Catalog):
     def captions(self) -> list[tuple[str, ...]]:
         """Of every example; reads no video."""
         return [entry.captions for entry in self._entries]
+
+    def answers(self) -> list[tuple[str, ...]]:
+        """Of every example; reads no video."""
+        return [entry.answers for entry in self._entries]
+
+    def options(self) -> list[tuple[str, ...]]:
+        """Of every example; reads no video."""
+        return [entry.options for entry in self._entries]
 
     def video_path(self, index: int) -> str:
         """The path of example `index`, `root` included."""

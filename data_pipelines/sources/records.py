@@ -21,10 +21,13 @@ class Record:
       label: class number, 0 .. num_classes - 1; `NO_LABEL` where the data have none.
       name: what messages call it.
       start, end: seconds of the span to use; None where the video is used whole.
-      captions: texts that describe it, without white space around them; none is empty.
+      captions: texts that describe it, without white space around them; none is empty. Where it has
+        answers, the one question that they answer.
       weight: how often it is drawn, relative to the others.
       origin: name of its source in a mix of several.
       relevancies: how well each caption describes it, 0 to 1; () where all do.
+      answers: to the question, as often as people gave them.
+      options: of multiple choice, texts of which the one numbered `label` is right.
     """
 
     source: Any
@@ -36,6 +39,8 @@ class Record:
     weight: float = 1.0
     origin: str = ""
     relevancies: tuple[float, ...] = ()
+    answers: tuple[str, ...] = ()
+    options: tuple[str, ...] = ()
 
 
 class Relevancy(NamedTuple):
@@ -98,6 +103,14 @@ class Catalog(Protocol):
     def captions(self) -> list[tuple[str, ...]]:
         """Right texts of every example, for retrieval; may read the whole data set."""
         return [self[i].captions for i in range(len(self))]
+
+    def answers(self) -> list[tuple[str, ...]]:
+        """Answers of every example, see `Record`; may read the whole data set."""
+        return [self[i].answers for i in range(len(self))]
+
+    def options(self) -> list[tuple[str, ...]]:
+        """Options of every example, see `Record`; may read the whole data set."""
+        return [self[i].options for i in range(len(self))]
 
     def relevancy(self) -> Relevancy | None:
         """How well texts that several examples share fit each of them; None: nobody has said."""

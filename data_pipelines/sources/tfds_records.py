@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from data_pipelines.sources.demo_questions import DemoQuestions, kinds_of
 from data_pipelines.sources.records import Catalog, Record, class_count
 from data_pipelines.sources.remote import join, source_of
 from data_pipelines.sources.rows import Rows
@@ -38,7 +39,8 @@ class TfdsCatalog(Catalog):
         keys: Keys = _PLAIN,
         root: str = "",
     ):
-        """Wraps a data source."""
+        """Wraps a data source, which is then `examples`."""
+        self.examples = source
         self._source, self._name, self._keys = source, name, keys
         self._root = os.path.expanduser(root)
         self.num_classes, self.label_names = num_classes, label_names
@@ -88,35 +90,44 @@ def open_demo(
     num_classes: int | None,
     label_names: Sequence[str] | None,
 ) -> Catalog:
-    """Opens a split of ``[VARIANT][?label=KEY&distinct=KEYS]``, a demo corpus; made on first use.
+    """Opens a split of ``[VARIANT][?label=KEY&..]``, a demo corpus; it is made on first use.
 
-    With ``distinct=label,digit,photo`` it is the first clip of every combination of these.
+    With ``distinct=label,digit,photo`` it is the first clip of every combination of these. With
+    ``ask=KIND`` questions are in the place of captions, see `demo.questions`.
 
     Raises:
       ValueError: on an unknown variant, option or feature.
     """
     from data_pipelines import demo
 
-    spec, distinct = _without_distinct(spec)
+    spec, own = _own_options(spec)
     variant, keys = _keys_of(f"demo:{spec}", spec or "easy")
     builder = demo.load(variant or "easy", data_dir)
-    if keys.captions is None and "captions" in builder.info.features:
+    features = builder.info.features
+    if keys.captions is None and "captions" in features:
         keys = keys._replace(captions="captions")
     catalog = _from_builder(builder, f"demo:{spec}", split, num_classes, label_names, keys=keys)
-    if not distinct:
-        return catalog
-    known = sorted(set(builder.info.features) - {"video", "captions", "index"})
+    examples, distinct = catalog.examples, tuple(filter(None, own["distinct"].split(",")))
+    known = sorted(set(features) - {"video", "captions", "index"})
     if unknown := [key for key in distinct if key not in known]:
         raise ValueError(f"distinct={unknown[0]!r} in demo:{spec}: choose of {', '.join(known)}")
-    return Rows(catalog, catalog.first_of_each(distinct))
+    if distinct:
+        rows = catalog.first_of_each(distinct)
+        catalog, examples = Rows(catalog, rows), [examples[int(row)] for row in rows]
+    if not own["ask"]:
+        return catalog
+    if "photo" not in features:
+        raise ValueError(f"ask={own['ask']!r} in demo:{spec}: questions are about demo:captions")
+    names = (features["label"].names, features["photo"].names)
+    return DemoQuestions(catalog, examples, kinds_of(own["ask"]), *names)
 
 
-def _without_distinct(spec: str) -> tuple[str, tuple[str, ...]]:
-    """``VARIANT?label=KEY&distinct=A,B`` -> without the latter, and (A, B)."""
+def _own_options(spec: str) -> tuple[str, dict[str, str]]:
+    """``VARIANT?label=KEY&distinct=A,B&ask=KIND`` -> without the latter two, and these."""
     variant, _, query = spec.partition("?")
     options = dict(urllib.parse.parse_qsl(query, keep_blank_values=True))
-    keys = tuple(key for key in options.pop("distinct", "").split(",") if key)
-    return "?".join(filter(None, [variant, urllib.parse.urlencode(options)])), keys
+    own = {name: options.pop(name, "") for name in ("distinct", "ask")}
+    return "?".join(filter(None, [variant, urllib.parse.urlencode(options)])), own
 
 
 def open_tfds(

@@ -17,7 +17,7 @@ from tokenizers import decoders, models, normalizers, pre_tokenizers, processors
 from data_pipelines.text.tokenizer import Tokenizer
 
 SPECIAL = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
-# Token ids a caption, by data set; a question has 25, an answer 5.
+# Token ids a caption, by data set.
 CAPTION_LENGTHS = {
     "msrvtt": 32,
     "msvd": 64,
@@ -105,16 +105,23 @@ class BertTokenizer(Tokenizer):
         ids = np.stack([ids for ids, _ in encoded]) if encoded else np.zeros((0, context), np.int32)
         return ids, (np.arange(context) < counts).astype(np.int32)
 
-    def answers(
-        self, texts: Sequence[str], context: int = ANSWER_LENGTH
-    ) -> tuple[np.ndarray, np.ndarray]:
-        """As `masked` for answers, which end in a second [SEP], as UMT was trained on them."""
-        separator = self._library.token_to_id("[SEP]")
-        ids, mask = self.masked(texts, context)
-        rows = np.flatnonzero(mask.sum(axis=1) < context)  # the others have no room, there too
-        places = mask[rows].sum(axis=1)
-        ids[rows, places], mask[rows, places] = separator, 1
-        return ids, mask
+
+class BertAnswers(BertTokenizer):
+    """WordPiece of answers to questions, which are not cleaned and end in a second [SEP].
+
+    So UMT was trained: it writes " [SEP]" behind an answer, and its tokenizer another one.
+    """
+
+    def clean(self, text: str) -> str:
+        """The text as it is."""
+        return text
+
+    def encode(self, text: str, length: int) -> tuple[np.ndarray, np.int32]:
+        """See `Tokenizer.encode`; the second [SEP] is there where it has room."""
+        ids, count = super().encode(text, length)
+        if count < length:
+            ids[count], count = self._library.token_to_id("[SEP]"), count + 1
+        return ids, np.int32(count)
 
 
 def _library_of(path: str) -> tokenizers.Tokenizer:

@@ -7,7 +7,7 @@ import importlib
 import os
 import tempfile
 
-from data_pipelines.text.demo import write_vocabulary
+from data_pipelines.text.demo import write_vocabulary, write_words
 from data_pipelines.text.tokenizer import Tokenizer
 
 DEMO = "demo:captions"
@@ -16,6 +16,7 @@ DEMO = "demo:captions"
 _KINDS = {
     "file": ("data_pipelines.text.tokenizer", "Tokenizer"),  # as the tokenizer.json says
     "bert": ("data_pipelines.text.bert", "BertTokenizer"),
+    "bert_answer": ("data_pipelines.text.bert", "BertAnswers"),
     "clip": ("data_pipelines.text.clip", "ClipTokenizer"),
 }
 
@@ -24,8 +25,8 @@ def tokenizer(kind: str, vocabulary: str | os.PathLike[str]) -> Tokenizer:
     """The tokenizer of a kind: call it with captions for ids [B, context].
 
     Args:
-      kind: "bert" and "clip" clean captions as UMT and CLIP do; "file" does what a
-        `tokenizer.json` says.
+      kind: "bert" and "clip" clean captions as UMT and CLIP do, "bert_answer" is for answers to
+        questions, as UMT has them; "file" does what a `tokenizer.json` says.
       vocabulary: path of a vocabulary; BERT's vocab.txt, CLIP's bpe_simple_vocab_16e6.txt.gz, or a
         `tokenizer.json`; "demo:captions" is one of the demo corpus's captions.
 
@@ -42,6 +43,7 @@ def tokenizer(kind: str, vocabulary: str | os.PathLike[str]) -> Tokenizer:
     if os.fspath(vocabulary) != DEMO:
         return opened(vocabulary)
     with tempfile.TemporaryDirectory() as folder:
-        path = os.path.join(folder, "tokenizer.json")
-        write_vocabulary(path)
+        words = kind.startswith("bert")
+        path = os.path.join(folder, "vocab.txt" if words else "tokenizer.json")
+        (write_words if words else write_vocabulary)(path)
         return opened(path)

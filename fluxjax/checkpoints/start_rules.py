@@ -12,7 +12,8 @@
 - A VideoMAE classifier from another, or from a pre-training model: its decoder is dropped, norm and
   head are fresh. A pre-training model from another.
 - A UMT from a UMT: what only one of them has (projections, matching head, decoders of features,
-  words and answers) is fresh, or left out.
+  words and answers) is fresh, or left out. From a UMT student of videos alone: the text part is
+  fresh. Such a student from another.
 - An AVION from an AVION: a classifier from a dual encoder's video tower, with a fresh head.
 """
 
@@ -36,6 +37,7 @@ from fluxjax.models.frame_flexible.uniformer import UniFormer
 from fluxjax.models.internvideo2 import InternVideo2
 from fluxjax.models.students import FluxStudent, InternVideo2Student
 from fluxjax.models.umt import Umt
+from fluxjax.models.umt_vision import UmtVision
 from fluxjax.models.videomae import VideoMae
 from fluxjax.models.videomae_pretraining import VideoMaePretraining
 
@@ -62,6 +64,9 @@ _AROUND_UMT = re.compile(
     r"(vision_proj|text_proj|match_head|answers|vision/(pool_norm|decoders_\d+)|text/transform\w*)/"
     r"|temperature$|text/token_bias$"
 )
+_UMT_VISION_FIELDS = ("depth", "num_heads", "patch", "tubelet")
+_AROUND_UMT_VISION = re.compile(r"(pool_norm|decoders_\d+)/")
+_NOT_IN_UMT_VISION = re.compile(r"(?!vision/)|vision/(pool_norm|decoders_\d+)/")
 _AROUND_EVL = re.compile(r"(decoder|norm|head)/")
 _VIDEOMAE_FIELDS = (
     *("depth", "num_heads", "patch", "tubelet", "position_scale", "gelu", "epsilon", "pixels"),
@@ -91,6 +96,11 @@ def _as_tower(given: Mapping[str, Any], model: nn.Module) -> dict[str, Any]:
     if model.patch_bias and bias not in given:
         given[bias] = np.zeros(model.width, np.float32)
     return given
+
+
+def _as_umt(given: Mapping[str, Any], model: nn.Module) -> dict[str, Any]:
+    """A video encoder's parameters under the names of the model around it."""
+    return {f"vision/{path}": value for path, value in given.items()}
 
 
 def _without_head(given: Mapping[str, Any]) -> dict[str, Any]:
@@ -176,7 +186,14 @@ register_start(
     VideoMaePretraining,
     Rule(VideoMaePretraining, (*_VIDEOMAE_FIELDS, "decoder_heads"), _NOTHING, _NOTHING),
 )
-register_start(Umt, Rule(Umt, _UMT_FIELDS, _AROUND_UMT, _AROUND_UMT))
+register_start(
+    Umt,
+    Rule(Umt, _UMT_FIELDS, _AROUND_UMT, _AROUND_UMT),
+    Rule(UmtVision, _UMT_VISION_FIELDS, _NOT_IN_UMT_VISION, _AROUND_UMT, _as_umt),
+)
+register_start(
+    UmtVision, Rule(UmtVision, _UMT_VISION_FIELDS, _AROUND_UMT_VISION, _AROUND_UMT_VISION)
+)
 register_start(
     Avion,
     Rule(Avion, (*_TOWER_FIELDS, "gelu", "epsilon", "causal"), _AROUND_AVION, _AROUND_AVION),

@@ -17,7 +17,7 @@ class Usage:
       crops: spatial views of a clip.
       square_pixels: whether non-square pixels were shown in the shape that players do.
       crop_share: side of a view over the frame's short side.
-      crop_place: where a single view lies, "centre" or "start".
+      crop_place: where a single view lies, "centre", "start" or "whole".
       frames: numbers of frames that it was trained on, () where unknown.
     """
 

@@ -86,6 +86,8 @@ def base_config(model: str = "fluxvit_ti14", task: str = "classify") -> ConfigDi
     config.data.sampling = "sparse"
     config.data.square_pixels = False  # True: non-square pixels in the shape that players show
     config.data.frames = placeholder(str)  # lists name folders of such images, e.g. {:05d}.jpg
+    config.data.paragraphs = False  # True: captions of a video are sentences of one text
+    config.data.first_seconds = placeholder(float)  # of a video that are used; None: all
     # multi_scale: TSN's 13 places; short_side:LOW:HIGH: a square of that share of the short side
     config.data.crop = "random_resized"
     config.data.crop_scale = (0.08, 1.0)  # share of the picture's area; of crop random_resized
@@ -155,15 +157,16 @@ def base_config(model: str = "fluxvit_ti14", task: str = "classify") -> ConfigDi
     config.eval.clips = 1  # temporal views a video
     config.eval.crops = 1  # spatial views a video
     config.eval.crop_share = 1.0  # side of a view / short side, e.g. 224 / 256
-    config.eval.crop_place = "centre"  # of a single crop; start: the left or top end
+    config.eval.crop_place = "centre"  # of a single crop; start: left or top end; whole: squeezed
     config.eval.batch_size = 16  # videos
     # 0: only after training; None: once an epoch, or ten times a run where that is less often.
     config.eval.every_steps = placeholder(int)
     # What is measured: classification, held_out, knn, linear_probe, reconstructions, retrieval,
-    # zero_shot, ek100_mir, ek100_cls; (): what the task says.
+    # reranked, multiple_choice, answers, zero_shot, ek100_mir, ek100_cls; (): what the task says.
     config.eval.evaluators = ()
     config.eval.prompts = ("{}",)  # of zero_shot: texts with {} for a class's name, averaged
     config.eval.dual_softmax = placeholder(float)  # of retrieval: temperature; None: plain scores
+    config.eval.rerank = 128  # of reranked: the nearest candidates that the matching head orders
 
     config.probe = ConfigDict()  # of the evaluators knn and linear_probe
     config.probe.videos = 0  # training videos used, evenly spaced; 0: all

@@ -1,5 +1,6 @@
 """What to say of a key that no config has: how it is called here, or which one is near."""
 
+import ast
 import difflib
 
 from ml_collections import ConfigDict
@@ -91,6 +92,27 @@ def unknown_key(key: str, config: ConfigDict) -> str:
             keys = sorted(homes[near[0]], key=lambda k: _section(k) != section)
             return f"{message}; did you mean config.{keys[0]}?"
     return f"{message}; known: {', '.join(sorted(siblings or config))}"
+
+
+def set_key(config: ConfigDict, text: str) -> None:
+    """Sets a key by KEY=VALUE, such as retrieve.merge=600,200,100 or eval.rerank=16.
+
+    Raises:
+      ValueError: on another form, an unknown key, or a value of another type.
+    """
+    key, equals, written = text.partition("=")
+    if not equals:
+        raise ValueError(f"{text!r} must be KEY=VALUE, such as eval.rerank=16")
+    if key not in all_keys(config):
+        raise ValueError(unknown_key(key, config))
+    try:
+        value = ast.literal_eval(written)
+    except (ValueError, SyntaxError):
+        value = written  # a text without quotes
+    try:
+        config.update_from_flattened_dict({key: value})
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"config.{key}={written}: {error}") from error
 
 
 def all_keys(config: ConfigDict, section: str = "") -> list[str]:

@@ -1,8 +1,11 @@
 """Recipes by name: `--config fluxvit_s:k400` finds the file that this package brings."""
 
 import difflib
+import importlib.util
 import os
 import pathlib
+
+from ml_collections import ConfigDict
 
 _PACKAGE = pathlib.Path(__file__).parents[1]  # fluxjax
 
@@ -46,3 +49,16 @@ def recipe_file(value: str) -> str:
         f"--config={value}: there is no such file, and no recipe of that name; {hint}"
         f"Recipes: {', '.join(recipe_names())}"
     )
+
+
+def load_recipe(value: str) -> ConfigDict:
+    """The config that a recipe makes; what `value` may be: `recipe_file`.
+
+    Raises:
+      ValueError: if there is no such recipe, or it knows no such variant.
+    """
+    path, _, variant = recipe_file(value).partition(":")
+    spec = importlib.util.spec_from_file_location(pathlib.Path(path).stem, path)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module.get_config(*([variant] if variant else []))

@@ -11,11 +11,11 @@ import numpy as np
 from jax.experimental import multihost_utils
 
 from fluxjax.evaluation.base import EvalData, HostBatch
+from fluxjax.evaluation.progress import Progress
 from fluxjax.tasks.base import Plan, Task
 from fluxjax.tokens.examples import PER_VIDEO, TextSpec
 from fluxjax.tokens.grids import Grid, parse_grid
 from fluxjax.training import mesh as meshes
-from fluxjax.training.progress import LOG_SECONDS
 
 log = logging.getLogger(__name__)
 
@@ -27,7 +27,7 @@ class Output(NamedTuple):
     """What a program gave for one batch.
 
     Attributes:
-      value: on the host.
+      value: on the host, or left on the devices, see `Passes.run`.
       seconds: of the call.
       clips: that this process put in: its videos x views.
     """
@@ -49,6 +49,11 @@ class Passes:
         """The sampling grids of `config.eval.grids`."""
         return tuple(parse_grid(text) for text in self.task.config.eval.grids)
 
+    @property
+    def shards(self) -> int:
+        """Devices that a batch is cut over."""
+        return meshes.batch_shards(self._mesh)
+
     def run(
         self,
         function: Function,
@@ -57,6 +62,7 @@ class Passes:
         variables: Any,
         split: str = "test",
         videos: int | None = None,
+        on_host: bool = True,
     ) -> "Pass":
         """A pass over a split on one grid; iterate over it.
 
@@ -67,10 +73,14 @@ class Passes:
           variables: of the task's model.
           split: test or train.
           videos: this many, evenly spaced; None: all.
+          on_host: fetch what the function gives; False leaves it on the devices.
         """
         spec = self.task.eval_example(grid)
         batches = self._data.eval_batches(spec, split, videos)
-        return Pass(self, function, plans, grid, variables, batches)
+        there = len(self._data.catalog(split))
+        fetch = jax.device_get if on_host else jax.block_until_ready
+        total = min(videos or there, there)
+        return Pass(self, function, plans, grid, variables, batches, total, fetch)
 
     def texts(
         self, function: Function, plan: Plan, spec: TextSpec, texts: Sequence[str], variables: Any
@@ -86,18 +96,26 @@ class Passes:
         """
         arrays = self._data.encode(texts, spec)
         rows = self.task.config.eval.batch_size
-        own = rows // jax.process_count()
-        first, parts = jax.process_index() * own, []
+        parts, progress = [], Progress("texts", len(texts))
         for start in range(0, len(texts), rows):
-            batch = {}
-            for name, array in arrays.items():
-                part = array[start : start + rows]
-                fill = [(0, rows - len(part))] + [(0, 0)] * (part.ndim - 1)
-                batch[name] = np.pad(part, fill)[first : first + own]
-            placed = self.put(batch)
+            placed = self.put_rows({n: x[start : start + rows] for n, x in arrays.items()}, rows)
             program = self.program(function, plan, variables, placed)
             parts.append(jax.device_get(program(variables, placed)))
+            progress.add(min(rows, len(texts) - start))
         return np.concatenate(parts)[: len(texts)]
+
+    def put_rows(self, batch: HostBatch, rows: int) -> dict[str, jax.Array]:
+        """Rows that every process has, at most `rows`, on the devices: each puts its share.
+
+        Zeros fill the rest.
+        """
+        own = rows // jax.process_count()
+        first = jax.process_index() * own
+        shares = {}
+        for name, array in batch.items():
+            fill = [(0, rows - len(array))] + [(0, 0)] * (array.ndim - 1)
+            shares[name] = np.pad(array, fill)[first : first + own]
+        return self.put(shares)
 
     def merged(self, batch: Mapping[str, jax.Array]) -> tuple[dict[str, jax.Array], int, int]:
         """The clips of a batch [videos * views, ..], and how many videos and views there are."""
@@ -149,15 +167,16 @@ class Pass:
       unreadable: numbers of this process's examples that could not be read.
     """
 
-    def __init__(self, passes: Passes, function, plans, grid: Grid, variables, batches):
-        """See `Passes.run`."""
+    def __init__(self, passes: Passes, function, plans, grid: Grid, variables, batches, total: int,
+                 fetch: Callable[[Any], Any]):  # fmt: skip
+        """See `Passes.run`; `total` videos there are, `fetch` waits for what a program gives."""
         self._passes, self._function, self._plans = passes, function, plans
         self._grid, self._variables, self._batches = grid, variables, batches
+        self._total, self._fetch = total, fetch
         self.views, self.unreadable = 1, np.zeros(0, np.int64)
 
     def __iter__(self) -> Iterator[dict[Any, Output]]:
-        start = logged = time.perf_counter()
-        done = 0
+        progress = Progress(f"{self._grid}: videos", self._total)
         for batch in self._batches:
             placed = self._passes.put(batch)
             _, videos, self.views = self._passes.merged(batch)
@@ -165,20 +184,18 @@ class Pass:
             for key, plan in self._plans.items():
                 program = self._passes.program(self._function, plan, self._variables, placed)
                 began = time.perf_counter()
-                value = jax.device_get(program(self._variables, placed))
+                value = self._fetch(program(self._variables, placed))
                 seconds = time.perf_counter() - began
                 outputs[key] = Output(value, seconds, videos * self.views)
             real = batch["weight"] > 0
             bad = batch["example"][real & ~batch["readable"]]
             self.unreadable = np.concatenate([self.unreadable, bad])
-            done += int(real.sum())
-            if time.perf_counter() - logged > LOG_SECONDS:
-                logged = time.perf_counter()
-                log.info("%s: %d videos, %.1f a second", self._grid, done, done / (logged - start))
             yield outputs
+            rows = len(real) * jax.process_count()  # of all processes
+            progress.add(min(rows, self._total - progress.done))
         log.info(
             "evaluated %d videos on %s%s in %.0f s",
-            done, self._grid, _listed(self._plans), time.perf_counter() - start,
+            progress.done, self._grid, _listed(self._plans), progress.seconds,
         )  # fmt: skip
 
 

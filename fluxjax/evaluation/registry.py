@@ -9,7 +9,9 @@ from fluxjax.evaluation.classification import Classification
 from fluxjax.evaluation.epic_kitchens import MultiInstanceRetrieval, VerbsNounsActions
 from fluxjax.evaluation.held_out import HeldOutLoss
 from fluxjax.evaluation.probes import Knn, LinearProbe
+from fluxjax.evaluation.questions import AnswerAccuracy, MultipleChoice
 from fluxjax.evaluation.reconstructions import Reconstructions
+from fluxjax.evaluation.reranked import Reranked
 from fluxjax.evaluation.retrieval import Retrieval
 from fluxjax.evaluation.zero_shot import ZeroShot
 from fluxjax.tasks.base import Task
@@ -20,8 +22,8 @@ Kind = Callable[[Task, jax.sharding.Mesh, EvalData], Evaluator]
 _KINDS: dict[str, Kind] = {
     kind.name: kind
     for kind in (
-        Classification, HeldOutLoss, Knn, LinearProbe, Reconstructions, Retrieval, ZeroShot,
-        MultiInstanceRetrieval, VerbsNounsActions,
+        Classification, HeldOutLoss, Knn, LinearProbe, Reconstructions, Retrieval, Reranked,
+        AnswerAccuracy, MultipleChoice, ZeroShot, MultiInstanceRetrieval, VerbsNounsActions,
     )
 }  # fmt: skip
 

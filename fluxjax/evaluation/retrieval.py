@@ -1,7 +1,7 @@
 """Retrieval between videos and their captions: R@k, median and mean rank in both directions."""
 
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
@@ -17,7 +17,7 @@ from fluxjax.evaluation.base import (
 from fluxjax.evaluation.embeddings import EmbeddingReader
 from fluxjax.evaluation.passes import Passes
 from fluxjax.evaluation.retrieval_metrics import ranks, summary
-from fluxjax.tasks.base import Task
+from fluxjax.tasks.base import Plan, Task
 from fluxjax.tokens.grids import Grid
 
 COLUMNS = (
@@ -40,7 +40,8 @@ class Retrieval:
     never found, and finds nothing: it counts as wrong, at the last rank.
     """
 
-    name, splits = "retrieval", ("test",)
+    name, splits, columns = "retrieval", ("test",), COLUMNS
+    title = "retrieval"
 
     def __init__(self, task: Task, mesh: jax.sharding.Mesh, data: EvalData):
         """Plans the table; nothing is compiled or read yet."""
@@ -67,47 +68,112 @@ class Retrieval:
         return Table(
             name=self.name,
             file=self.name,
-            title=f"retrieval among {len(captions)} videos and {len(texts)} captions",
-            columns=COLUMNS,
+            title=f"{self.title} among {len(captions)} videos and {len(texts)} captions",
+            columns=self.columns,
             rows=tuple(rows),
             scalars={
-                scalar_name(f"{row['direction']}_r1", row["budget"], row["grid"]): row[
-                    "recall_at_1"
-                ]
+                scalar_name(self._scalar(row), row["budget"], row["grid"]): row["recall_at_1"]
                 for row in rows
             },
             videos=len(captions),
             unreadable=self._passes.names("test", unreadable),
         )
 
+    @staticmethod
+    def _scalar(row: Mapping[str, Any]) -> str:
+        return f"{row['direction']}_r1"
+
     def _run_grid(self, variables: Any, grid: Grid, texts, captions) -> tuple[list, np.ndarray]:
         plans = self._task.eval_plans(grid)
         videos = self._reader.videos(variables, grid, plans)
         embedded = self._reader.texts(variables, grid, next(iter(plans.values())), texts)
-        readable = np.flatnonzero(videos.readable)
-        of_text: list[list[int]] = [[] for _ in texts]  # numbers among the readable videos
-        for place, video in enumerate(readable):
-            for text in captions[video]:
-                of_text[text].append(place)
-        right = [captions[video] for video in readable]
-        temperature = self._task.config.eval.dual_softmax
+        partners = Partners.of(captions, len(texts), videos.readable)
         rows = []
         for budget, values in videos.values.items():
-            values = values[readable]
-            to_videos = ranks(embedded, values, of_text, temperature)
-            to_texts = ranks(values, embedded, right, temperature)
-            lost = np.full(len(captions) - len(readable), len(texts) + 1)
-            to_texts = np.concatenate([to_texts, lost])
-            rows += [
-                {"budget": budget, "grid": str(grid), "direction": direction,
-                 **summary(found), "queries": len(found), "candidates": candidates,
-                 "dual_softmax": temperature, "views": videos.views, "videos": len(captions),
-                 "unreadable": len(lost)}
-                for direction, found, candidates in (
-                    ("text", to_videos, len(captions)), ("video", to_texts, len(texts)),
+            space = Space(grid, plans[budget], values[partners.videos], embedded, texts)
+            for told, found in self._rank(variables, space, partners):
+                rows += partners.rows(
+                    found, {"budget": budget, "grid": str(grid), **told, "views": videos.views}
                 )
-            ]  # fmt: skip
         return rows, videos.unreadable
+
+    def _rank(
+        self, variables: Any, space: "Space", partners: "Partners"
+    ) -> Iterator[tuple[Mapping[str, Any], "Ranks"]]:
+        """What a row says of a way to score, and the ranks by it."""
+        del variables
+        temperature = self._task.config.eval.dual_softmax
+        yield {"dual_softmax": temperature}, contrast_ranks(space, partners, temperature)
+
+
+class Space(NamedTuple):
+    """Videos and texts that are searched.
+
+    Attributes:
+      grid, plan: of the videos.
+      videos: [N, E] float32, unit norm, of those that can be read.
+      embedded: [M, E] float32, unit norm, of texts.
+      texts: M of them.
+    """
+
+    grid: Grid
+    plan: Plan
+    videos: np.ndarray
+    embedded: np.ndarray
+    texts: Sequence[str]
+
+
+class Ranks(NamedTuple):
+    """Of the best right answer, from 1: of texts [M], and of the videos that can be read [N]."""
+
+    text: np.ndarray
+    video: np.ndarray
+
+
+class Partners(NamedTuple):
+    """Which videos and texts belong together.
+
+    Attributes:
+      videos: [N] int, numbers of the videos that can be read among all.
+      right_texts: for each of these, numbers of its texts.
+      right_videos: for every text, places of its videos among these.
+      all_videos: how many there are.
+    """
+
+    videos: np.ndarray
+    right_texts: Sequence[Sequence[int]]
+    right_videos: Sequence[Sequence[int]]
+    all_videos: int
+
+    @classmethod
+    def of(cls, captions: Sequence[Sequence[int]], texts: int, readable: np.ndarray) -> "Partners":
+        """Of every video's texts, how many texts there are, and which videos can be read [bool]."""
+        videos = np.flatnonzero(readable)
+        right_videos: list[list[int]] = [[] for _ in range(texts)]
+        for place, video in enumerate(videos):
+            for text in captions[video]:
+                right_videos[text].append(place)
+        return cls(videos, [captions[video] for video in videos], right_videos, len(captions))
+
+    def rows(self, found: Ranks, told: Mapping[str, Any]) -> list[dict[str, Any]]:
+        """The rows of a table, texts and videos as queries; what cannot be read is found last."""
+        texts, lost = len(self.right_videos), self.all_videos - len(self.videos)
+        of_videos = np.concatenate([found.video, np.full(lost, texts + 1)])
+        return [
+            {**told, "direction": direction, **summary(ranks), "queries": len(ranks),
+             "candidates": candidates, "videos": self.all_videos, "unreadable": lost}
+            for direction, ranks, candidates in (
+                ("text", found.text, self.all_videos), ("video", of_videos, texts),
+            )
+        ]  # fmt: skip
+
+
+def contrast_ranks(space: Space, partners: Partners, temperature: float | None = None) -> Ranks:
+    """Ranks by the similarity of embeddings; `temperature` is of a dual softmax, see `ranks`."""
+    return Ranks(
+        ranks(space.embedded, space.videos, partners.right_videos, temperature),
+        ranks(space.videos, space.embedded, partners.right_texts, temperature),
+    )
 
 
 def number_captions(

@@ -38,12 +38,16 @@ class BertAttention(nn.Module):
     def __call__(
         self, x: jax.Array, others: jax.Array, seen: jax.Array | None, train: bool
     ) -> jax.Array:
-        """x [B, L, C] attends to others [B, M, D] where seen [B, 1 or L, M] -> [B, L, C]."""
+        """x [B, L, C] attends to others [B, M, D] where seen [B, 1 or L, M] -> [B, L, C].
+
+        Others may be [B / R, M, D]: R rows of x in a row share one, whose keys are made once.
+        """
         b, length, width = x.shape
+        groups = len(others)
 
         def project(name, y):
             y = nn.Dense(width, kernel_init=linear_init, dtype=self.dtype, name=name)(y)
-            return y.reshape(b, y.shape[1], self.num_heads, -1)
+            return y.reshape(groups, -1, self.num_heads, width // self.num_heads)
 
         q, k, v = project("query", x), project("key", others), project("value", others)
         logits = jnp.einsum("bnhd,bmhd->bhnm", q, k, preferred_element_type=jnp.float32)
@@ -186,8 +190,8 @@ class Bert(nn.Module, kw_only=True):
         Args:
           text: [B, L, C] from `encode`.
           mask: [B, L], 0 for padding.
-          others: [B, M, D], what is attended to.
-          others_mask: [B, M], 0 for padding; None: no padding.
+          others: [B, M, D], what is attended to; or [B / R, M, D], each shared by R texts in a row.
+          others_mask: as `others`, 0 for padding; None: no padding.
           train: dropout is active.
 
         Returns:

@@ -172,7 +172,7 @@ class Umt(UmtFields, kw_only=True):
         Args:
           text: [B, L, C] from `encode_text`.
           mask: [B, L], 0 for padding.
-          video: [B, N, D] tokens from `encode_video`.
+          video: [B, N, D] tokens from `encode_video`; or [B / R, N, D], each for R texts in a row.
           train: dropout is active.
 
         Returns:
@@ -218,8 +218,8 @@ class Umt(UmtFields, kw_only=True):
         Args:
           ids: [B, A] int32, tokens of answers.
           mask: [B, A], 0 for padding.
-          question: [B, L, C] from `encode_question`.
-          question_mask: [B, L], 0 for padding.
+          question: [B, L, C] from `encode_question`; or [B / R, L, C], each for R answers in a row.
+          question_mask: [B, L] or [B / R, L], 0 for padding.
           train: dropout is active.
 
         Returns:

@@ -16,13 +16,20 @@ from fluxjax.tokens.grids import parse_grid
 from fluxjax.training.workdir import MODEL, PRETRAIN
 
 
-def config_of(checkpoint: Checkpoint) -> ConfigDict:
+def config_of(checkpoint: Checkpoint, recipe: ConfigDict | None = None) -> ConfigDict:
     """The resolved config of the checkpoint's run, or a new one around its model.
 
+    Args:
+      checkpoint: to be evaluated.
+      recipe: a config to put in the place of the run's; its model gets the checkpoint's sizes.
+
     Raises:
-      ValueError: if the run's config cannot be read, or no model name is known for the class.
+      ValueError: if the run's config cannot be read, no model name is known for the class, or the
+        recipe is of another.
     """
-    if checkpoint.run is not None:
+    if recipe is not None:
+        config = _with_fields(recipe, checkpoint)
+    elif checkpoint.run is not None:
         config = stored.get_config(str(checkpoint.run / CONFIG))
     else:
         config = _around(checkpoint)
@@ -40,11 +47,8 @@ def _around(checkpoint: Checkpoint) -> ConfigDict:
     name = next((name for name in list_models() if model_class(name) is type(model)), None)
     if name is None:
         raise ValueError(f"{checkpoint.folder} holds a {type(model).__name__}, which has no name")
-    config = base_config(name, task_for(model))
-    own = {field.name: getattr(model, field.name) for field in dataclasses.fields(model)}
-    for field in model_fields(name):
-        if field in config.model and own[field] is not None:
-            config.model[field] = np.dtype(own[field]).name if field == "dtype" else own[field]
+    config = _with_fields(base_config(name, task_for(model)), checkpoint)
+    config.model.dtype = np.dtype(model.dtype).name
     budgets = getattr(model, "budgets", None)
     config.budgets = tuple(budgets or ())
     config.method = "flux_multi" if budgets else "cross_entropy"
@@ -59,6 +63,21 @@ def _around(checkpoint: Checkpoint) -> ConfigDict:
         evaluation.clips, evaluation.crops = usage.clips, usage.crops
         evaluation.crop_share, evaluation.crop_place = usage.crop_share, usage.crop_place
     config.data.train = config.data.test = ""
+    return config
+
+
+def _with_fields(config: ConfigDict, checkpoint: Checkpoint) -> ConfigDict:
+    """A config whose model has the sizes of the checkpoint's; the dtype stays."""
+    model, name = checkpoint.model, config.model.name
+    if model_class(name) is not type(model):
+        raise ValueError(
+            f"{checkpoint.folder} holds a {type(model).__name__}, the config is of {name}; give "
+            "another --config"
+        )
+    own = {field.name: getattr(model, field.name) for field in dataclasses.fields(model)}
+    for field in model_fields(name):
+        if field in config.model and field != "dtype" and own[field] is not None:
+            config.model[field] = own[field]
     return config
 
 

@@ -13,6 +13,8 @@ import jax.numpy as jnp
 from fluxjax.models.umt import Umt
 from fluxjax.tasks.umt_losses import answer_log_probs
 
+CHUNK = 16
+
 
 class Ranked(NamedTuple):
     """The best answers, the first one first: ids [B, K] int32 and probabilities [B, K] float32."""
@@ -30,6 +32,7 @@ def rank_answers(
     answer_mask: jax.Array,
     count: int,
     first_token_twice: bool = True,
+    chunk: int = CHUNK,
 ) -> Ranked:
     """Ranks answers to encoded questions.
 
@@ -45,6 +48,7 @@ def rank_answers(
       count: K, answers of the second round.
       first_token_twice: the official score, which adds the first word's log-probability of the
         first round to the answer's, of which it is a part. False: the answer's alone.
+      chunk: answers of every question that are decoded at a time; logits of all would be large.
     """
     decode = lambda *x: model.apply(variables, *x, method="answer_logits")  # noqa: E731
     answer_ids, answer_mask = jnp.asarray(answer_ids), jnp.asarray(answer_mask)
@@ -53,9 +57,16 @@ def rank_answers(
     first = jax.nn.log_softmax(decode(start, jnp.ones_like(start), states, mask)[:, 0])
     # Of equal first words the answer earlier in the list: top_k is stable.
     first, chosen = jax.lax.top_k(first[:, answer_ids[:, 1]], count)
-    ids, seen = (x[chosen].reshape(questions * count, -1) for x in (answer_ids, answer_mask))
-    again = [jnp.repeat(x, count, axis=0) for x in (states, mask)]
-    score = answer_log_probs(decode(ids, seen, *again), ids, seen).reshape(questions, count)
+
+    def scored(some: jax.Array) -> jax.Array:
+        """Log-probabilities [B, chunk] of answers, by number."""
+        ids, seen = (x[some].reshape(some.size, -1) for x in (answer_ids, answer_mask))
+        return answer_log_probs(decode(ids, seen, states, mask), ids, seen).reshape(some.shape)
+
+    parts = -(-count // chunk)
+    filled = jnp.pad(chosen, ((0, 0), (0, parts * chunk - count)))
+    score = jax.lax.map(scored, jnp.moveaxis(filled.reshape(questions, parts, chunk), 1, 0))
+    score = jnp.moveaxis(score, 0, 1).reshape(questions, -1)[:, :count]
     if first_token_twice:
         score = score + first
     probabilities, order = jax.lax.top_k(jax.nn.softmax(score), count)

@@ -89,7 +89,8 @@ class Task(Protocol):
 
     Evaluators ask for some of the methods only: `predict` for classification tables, `features`
     for probes, `losses` for held-out loss, `embed_video` and `embed_text` for retrieval and
-    zero-shot classification. A task has those that its `evaluators` need.
+    zero-shot classification, these with `video_states`, `text_states` and `match` for re-ranked
+    retrieval. A task has those that its `evaluators` need.
     """
 
     config: ConfigDict
@@ -149,6 +150,20 @@ class Task(Protocol):
 
     def embed_text(self, variables: Any, batch: Batch, plan: Plan) -> jax.Array:
         """Texts in that space: [B, E] of a batch of text [B, L] and text_length [B] alone."""
+
+    def video_states(self, variables: Any, batch: Batch, plan: Plan) -> jax.Array:
+        """Tokens of clips [B, N, C], which `match` compares with texts; without randomness."""
+
+    def text_states(self, variables: Any, batch: Batch, plan: Plan) -> jax.Array:
+        """Tokens of texts [B, L, C], likewise, of a batch as of `embed_text`."""
+
+    def match(
+        self, variables: Any, text: jax.Array, mask: jax.Array, video: jax.Array, plan: Plan
+    ) -> jax.Array:
+        """Logits [B, 2] that texts and videos match (1).
+
+        Of text [B, L, C], mask [B, L] and video [B / R, N, C], each for R texts in a row.
+        """
 
     def losses(self, variables: Any, batch: Batch, plan: Plan) -> dict[str, jax.Array]:
         """Held-out loss: name -> [B] float32, a value for every example, without randomness."""

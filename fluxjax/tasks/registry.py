@@ -6,6 +6,8 @@ import flax.linen as nn
 from ml_collections import ConfigDict
 
 from fluxjax.models.registry import takes_patches
+from fluxjax.tasks.answer import AnswerTask
+from fluxjax.tasks.answer import keys as answer_keys
 from fluxjax.tasks.base import Task
 from fluxjax.tasks.classify import ClassifyTask
 from fluxjax.tasks.classify_dense import ClassifyDenseTask
@@ -15,6 +17,8 @@ from fluxjax.tasks.contrast import keys as contrast_keys
 from fluxjax.tasks.distill import DistillTask
 from fluxjax.tasks.distill_keys import distill_keys
 from fluxjax.tasks.frame_flexible import FrameFlexibleTask, frame_flexible_keys
+from fluxjax.tasks.pretrain_umt import PretrainTask
+from fluxjax.tasks.pretrain_umt import keys as pretrain_umt_keys
 from fluxjax.tasks.reconstruct import ReconstructTask
 from fluxjax.tasks.reconstruct import keys as reconstruct_keys
 from fluxjax.tasks.retrieve import RetrieveTask
@@ -28,18 +32,22 @@ def _classify(config: ConfigDict) -> Task:
 
 
 _TASKS: dict[str, Callable[[ConfigDict], Task]] = {
+    "answer": AnswerTask,
     "classify": _classify,
     "classify_features": ClassifyFeaturesTask,
     "contrast": ContrastTask,
     "distill": DistillTask,
     "frame_flexible": FrameFlexibleTask,
+    "pretrain_umt": PretrainTask,
     "reconstruct": ReconstructTask,
     "retrieve": RetrieveTask,
 }
 _KEYS: dict[str, Callable[[], ConfigDict]] = {
+    "answer": answer_keys,
     "contrast": contrast_keys,
     "distill": distill_keys,
     "frame_flexible": frame_flexible_keys,
+    "pretrain_umt": pretrain_umt_keys,
     "reconstruct": reconstruct_keys,
     "retrieve": retrieve_keys,
 }

@@ -16,6 +16,17 @@ from fluxjax.models import create_model
 from fluxjax.tasks.base import Constants
 
 COLLECTION = "teacher"  # its parameters among the task's variables
+_SIZES = (
+    "width",
+    "depth",
+    "num_heads",
+    "grid",
+    "pooled",
+    "pool_heads",
+    "embedding",
+    "patch",
+    "gelu",
+)
 
 
 def teacher_model(config: ConfigDict) -> nn.Module:
@@ -60,22 +71,24 @@ def headless_model(config: ConfigDict, **given: Any) -> nn.Module:
     return create_model(name, 0, dtype=dtype, **(given | fields))
 
 
-def teacher_constants(own: ConfigDict, model: nn.Module) -> Constants:
+def teacher_constants(own: ConfigDict, model: nn.Module, section: str = "distill") -> Constants:
     """The teacher's parameters: their shapes, and how they are read.
 
     Args:
-      own: `config.distill`.
+      own: `config.distill`, or of another task `config.<section>` with the keys teacher,
+        teacher_hash and teacher_dtype.
       model: see `teacher_model`.
+      section: what messages call it.
     """
     video = jnp.zeros((1, 2, 2 * model.patch, 2 * model.patch, 3), jnp.float32)
     shapes = jax.eval_shape(model.init, jax.random.key(0), video)["params"]
     dtype = jnp.dtype(own.teacher_dtype)
     shapes = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, dtype), shapes)
-    return Constants({COLLECTION: shapes}, lambda: {COLLECTION: _read(own, model, shapes)})
+    return Constants({COLLECTION: shapes}, lambda: {COLLECTION: _read(own, model, shapes, section)})
 
 
-def note_hash(own: ConfigDict) -> None:
-    """Puts the teacher's hash into `config.distill.teacher_hash`.
+def note_hash(own: ConfigDict, section: str = "distill") -> None:
+    """Puts the teacher's hash into `config.<section>.teacher_hash`.
 
     Raises:
       ValueError: if another one is there.
@@ -84,13 +97,13 @@ def note_hash(own: ConfigDict) -> None:
     found = hashlib.sha256(text).hexdigest()  # the manifest has that of every file
     if own.teacher_hash not in (None, found):
         raise ValueError(
-            f"config.distill.teacher={own.teacher!r} is another model than this run began with: "
-            f"its sha256 is {found}, config.distill.teacher_hash={own.teacher_hash}"
+            f"config.{section}.teacher={own.teacher!r} is another model than this run began with: "
+            f"its sha256 is {found}, config.{section}.teacher_hash={own.teacher_hash}"
         )
     own.teacher_hash = found
 
 
-def _read(own: ConfigDict, model: nn.Module, shapes: Any) -> Any:
+def _read(own: ConfigDict, model: nn.Module, shapes: Any, section: str) -> Any:
     """Its parameters as `shapes` says; heads are left out.
 
     Raises:
@@ -98,20 +111,20 @@ def _read(own: ConfigDict, model: nn.Module, shapes: Any) -> Any:
     """
     if own.teacher is None:
         raise ValueError(
-            "config.distill.teacher=None must name the teacher's run or inference checkpoint; "
+            f"config.{section}.teacher=None must name the teacher's run or inference checkpoint; "
             "python -m fluxjax.convert makes one of released weights"
         )
-    note_hash(own)
+    note_hash(own, section)
     stored, variables = load(model_folder(own.teacher))
     given = variables["params"]
     differing = [
         f"{name}={getattr(stored, name)!r} not {getattr(model, name)!r}"
-        for name in ("width", "depth", "num_heads", "grid", "pooled", "pool_heads", "patch", "gelu")
-        if getattr(stored, name) != getattr(model, name)
+        for name in _SIZES
+        if getattr(stored, name, None) != getattr(model, name, None)
     ]
     if type(stored) is not type(model) or differing:
         raise ValueError(
-            f"config.distill.teacher={own.teacher!r} is a {type(stored).__name__}, with "
+            f"config.{section}.teacher={own.teacher!r} is a {type(stored).__name__}, with "
             f"{', '.join(differing) or 'the same sizes'}, where this run was made for a "
             f"{type(model).__name__}; use another --workdir"
         )

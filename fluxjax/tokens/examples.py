@@ -20,7 +20,8 @@ TARGETS = {
     "relevancy": np.dtype(np.float32),
 }
 # Arrays that a video has once, however many clips or views are cut from it.
-PER_VIDEO = (*TARGETS, "text", "text_length", "weight", "readable", "example")
+_ANSWERS = ("answer", "answer_length", "answer_weight")
+PER_VIDEO = (*TARGETS, "text", "text_length", *_ANSWERS, "weight", "readable", "example")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -97,6 +98,30 @@ class TextSpec:
 
 
 @dataclasses.dataclass(frozen=True)
+class AnswersSpec:
+    """The different answers to the question that is a video's caption.
+
+    Attributes:
+      text: how an answer becomes token ids.
+      count: answers, the most frequent; a question with fewer has some of weight 0.
+    """
+
+    text: TextSpec
+    count: int = 1
+
+    def arrays(self) -> Arrays:
+        """answer [count, length] and answer_length [count] int32, answer_weight [count] float32.
+
+        A weight is the share of people that gave the answer.
+        """
+        return {
+            "answer": ((self.count, self.text.length), np.dtype(np.int32)),
+            "answer_length": ((self.count,), np.dtype(np.int32)),
+            "answer_weight": ((self.count,), np.dtype(np.float32)),
+        }
+
+
+@dataclasses.dataclass(frozen=True)
 class ExampleSpec:
     """One example: all clips share one joint augmentation, each draws its own frames.
 
@@ -108,11 +133,13 @@ class ExampleSpec:
         (1 of others), "draw" a number drawn for what is random on the device: it depends on (seed,
         epoch, example) alone, in evaluation on the example. Soft classes are made of labels on the
         device, where clips are mixed.
+      answers: to the question that is the caption; None for none.
     """
 
     clips: tuple[ClipSpec, ...]
     text: TextSpec | None = None
     targets: tuple[str, ...] = ("label",)
+    answers: AnswersSpec | None = None
 
     def __post_init__(self):
         names = [clip.name for clip in self.clips]
@@ -124,7 +151,8 @@ class ExampleSpec:
 
     def __str__(self) -> str:
         parts = [f"{clip.name}: {clip}" if clip.name else str(clip) for clip in self.clips]
-        return "; ".join([*parts, *(["a caption"] if self.text else [])])
+        text = ["a question" if self.answers else "a caption"] if self.text else []
+        return "; ".join([*parts, *text])
 
     def arrays(self) -> Arrays:
         """Every array of an example."""
@@ -133,6 +161,8 @@ class ExampleSpec:
             arrays |= clip.arrays()
         if self.text is not None:
             arrays |= self.text.arrays()
+        if self.answers is not None:
+            arrays |= self.answers.arrays()
         return arrays | {target: ((), TARGETS[target]) for target in self.targets}
 
 

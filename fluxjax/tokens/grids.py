@@ -85,6 +85,33 @@ def fitting_grids(
     return fitting
 
 
+def only_grid(frames: Iterable[int], resolutions: Iterable[int], model: str) -> Grid:
+    """The grid of a model that trains on one.
+
+    Args:
+      frames, resolutions: candidates, one of each.
+      model: what messages call it.
+
+    Raises:
+      ValueError: if there are several.
+    """
+    every = [Grid(t, r) for t in frames for r in resolutions]
+    if len(every) != 1:
+        raise ValueError(
+            f"{model} trains on one sampling grid, config.grids gives {len(every)}: leave one "
+            "frame number and one resolution"
+        )
+    return every[0]
+
+
+def check_patch(grid: Grid, patch: int) -> None:
+    """Raises ValueError unless a grid's pixels are a multiple of the patch."""
+    if grid.resolution % patch:
+        raise ValueError(
+            f"grid {grid} must have pixels that are a multiple of the patch of {patch}"
+        )
+
+
 def max_grid(grids: Iterable[Grid], patch: int = PATCH) -> tuple[int, int, int]:
     """The smallest (T, H, W) that holds every one of `grids`, space counted in patches."""
     shapes = [grid.shape(patch) for grid in grids]

@@ -39,6 +39,12 @@ CONFIGS = [
     pytest.param("evl_b16_k400", "16", marks=pytest.mark.slow),
     pytest.param("evl_b16_ssv2", None, marks=pytest.mark.slow),
     pytest.param("evl_l14_k400", "336", marks=pytest.mark.slow),
+    pytest.param("umt_retrieval", "msrvtt", marks=pytest.mark.slow),
+    pytest.param("umt_retrieval", "l16_didemo_zeroshot", marks=pytest.mark.slow),
+    pytest.param("umt_qa", "msvd", marks=pytest.mark.slow),
+    pytest.param("umt_mc", None, marks=pytest.mark.slow),
+    pytest.param("umt_pretrain_text", None, marks=pytest.mark.slow),
+    pytest.param("umt_pretrain_text", "l16", marks=pytest.mark.slow),
     ("ffn_demo", None), ("ffn_demo", "st4"),
     pytest.param("ffn_tsm_ssv1", None, marks=pytest.mark.slow),
     pytest.param("ffn_tsm_ssv1", "k400", marks=pytest.mark.slow),
@@ -66,9 +72,12 @@ def test_configs_are_closed_and_their_states_have_a_shape(name, variant):
         config.data[key] = config.data[key] or "list.txt"
     if name.startswith("evl") and config.pretrain is None:
         config.data.train = "dummy"  # what a frozen tower needs no weights for
-    if config.task == "contrast":
-        config.contrast.vocabulary = config.contrast.vocabulary or "vocab.txt"
-    config.dry_run = config.task == "distill"  # what a teacher needs no weights for
+    if "vocabulary" in config.get(config.task, {}):
+        config[config.task].vocabulary = config[config.task].vocabulary or "vocab.txt"
+    config.dry_run = config.task in (
+        "distill",
+        "pretrain_umt",
+    )  # what a teacher needs no weights for
     check_config(config)
     config.num_classes = config.num_classes or 4
     resolve_lengths(config, videos=1000)
@@ -265,3 +274,36 @@ def test_what_a_stored_config_lacks_has_todays_defaults_and_is_named(tmp_path, c
     caplog.clear()
     stored_config.get_config(str(path))
     assert not caplog.messages, "something is named where nothing is lacking"
+
+
+def test_umts_recipes_are_the_releases():
+    """Specification, section 5 and 1.6: rates at 256 clips, lengths, schedules, 12 frames or 4."""
+    for name, rate, epochs, length, merge in (
+        ("msrvtt", 1e-5, 10, 32, (600, 200, 100)), ("msvd", 1e-5, 5, 64, (450, 250, 200)),
+        ("anet", 4e-5, 20, 150, (500,)), ("didemo", 2e-5, 12, 64, (250, 150, 150, 150)),
+        ("lsmdc", 2e-5, 10, 96, (400, 150, 150)), ("ssv2_label", 5e-5, 10, 25, (200,) * 3 + (100,)),
+        ("ssv2_template", 1e-4, 10, 25, (400, 300)),
+    ):  # fmt: skip
+        _, config = load("umt_retrieval", name)
+        assert (config.optim.lr * config.batch_size / 256, config.epochs) == (rate, epochs)
+        assert (config.retrieve.length, config.retrieve.merge) == (length, merge)
+        assert config.grids.frames == (12,) and config.eval.grids == ("12x224",)
+        assert config.data.paragraphs == (name in ("anet", "didemo"))
+        assert config.data.first_seconds == (30.0 if name == "didemo" else None)
+        assert config.data.flip == (not name.startswith("ssv2"))
+        assert (config.eval.crop_place, config.data.sampling) == ("whole", "interval")
+        _, config = load("umt_retrieval", f"{name}_zeroshot")
+        assert config.grids.frames == (4,) and config.retrieve.merge == ()
+    _, large = load("umt_retrieval", "l16_msrvtt")
+    assert large.model.name == "umt_l16" and large.retrieve.merge == (550, 400)
+    _, questions = load("umt_qa", "msvd")
+    assert questions.answer.merge == (600, 200) and questions.answer.first_token_twice
+    assert (questions.answer.length, questions.answer.answer_length) == (25, 5)
+    _, choice = load("umt_mc", None)
+    assert choice.eval.evaluators == ("multiple_choice",) and choice.retrieve.merge == ()
+    for name in ("umt_retrieval", "umt_qa", "umt_mc", "umt_pretrain_text"):
+        with pytest.raises(ValueError, match="unknown variant 'kinetics'"):
+            load(name, "kinetics")
+    _, text = load("umt_pretrain_text", None)
+    assert text.optim.lr * text.batch_size / 256 == pytest.approx(1e-4)
+    assert text.pretrain_umt.words == 0.5 and text.grids.frames == (4,)

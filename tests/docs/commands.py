@@ -214,6 +214,6 @@ def _check_training(arguments: list[str]) -> None:
     # Weights and videos are not there; everything else must fit.
     config = ConfigDict(config.to_dict() | {"init_from": None})
     config.data.train, config.data.test = "dummy", config.data.test or "dummy"
-    if config.task == "distill":
-        config.distill.teacher, config.dry_run = None, True
+    if "teacher" in config.get(config.task, {}):
+        config[config.task].teacher, config.dry_run = None, True
     check_config(config)

@@ -37,6 +37,9 @@ class ToyCatalog(Catalog):
     def captions(self):
         return CAPTIONS
 
+    def options(self):
+        return [tuple(TEXTS[(i + 2 * j) % 9] for j in range(4)) for i in range(VIDEOS)]
+
     def relevancy(self):
         values = np.random.default_rng(5).choice([0.0, 0.3, 1.0], (VIDEOS, len(TEXTS)))
         return Relevancy(tuple(TEXTS), values.astype(np.float32))
@@ -68,8 +71,9 @@ class ToyData:
         return ToyCatalog()
 
     def encode(self, texts, spec):
-        ids = np.array([[sum(map(ord, text)) % 64] for text in texts], np.int32)
-        return {"text": ids, "text_length": np.ones(len(texts), np.int32)}
+        numbers = np.array([sum(map(ord, text)) for text in texts], np.int32)
+        ids = np.stack([numbers % 64, numbers % 5, numbers % 3], axis=1)
+        return {"text": ids, "text_length": 1 + numbers % 3}
 
 
 class ToyTask:
@@ -79,14 +83,14 @@ class ToyTask:
         self.config = ConfigDict({"task": "toy"})
         self.config.eval = {
             "grids": ("2x28",), "batch_size": BATCH, "dual_softmax": None, "prompts": ("{}",),
-            "evaluators": ("retrieval",),
+            "evaluators": ("retrieval",), "rerank": 4,
         }  # fmt: skip
         rng = np.random.default_rng(1)
         self.table = rng.standard_normal((64, WIDTH)).astype(np.float32)
         self.head = rng.standard_normal((WIDTH, 4)).astype(np.float32)
 
     def eval_example(self, grid):
-        return types.SimpleNamespace(text="spec")
+        return types.SimpleNamespace(text=types.SimpleNamespace(length=3))
 
     def eval_plans(self, grid):
         return {2: Plan("eval", 2), 1: Plan("eval", 1)}
@@ -98,6 +102,21 @@ class ToyTask:
     def embed_text(self, variables, batch, plan):
         return 5 * jnp.asarray(self.table)[batch["text"][:, 0]]
 
+    def video_states(self, variables, batch, plan):
+        return self.embed_video(variables, batch, plan)[:, None]
+
+    def text_states(self, variables, batch, plan):
+        return jnp.asarray(self.table)[batch["text"]]
+
+    def match(self, variables, text, mask, video, plan):
+        """Of the words that are there, and of all of a video's tokens."""
+        said = jnp.sum(text * mask[..., None], axis=1).reshape(len(video), -1, WIDTH)
+        logit = jnp.einsum("brc,bc->br", jnp.tanh(said), jnp.mean(video, axis=1)).reshape(-1)
+        return jnp.stack([-logit, logit], axis=-1)
+
+    def temperature(self, variables):
+        return 0.5
+
     def predict(self, variables, batch, plan):
         return 3 * batch["video"] @ self.head
 
@@ -105,7 +124,9 @@ class ToyTask:
 def tables():
     """Every evaluator's rows, as JSON."""
     task = ToyTask()
-    task.config.eval.evaluators = ("retrieval", "zero_shot", "ek100_mir", "ek100_cls")
+    task.config.eval.evaluators = (
+        "retrieval", "reranked", "multiple_choice", "zero_shot", "ek100_mir", "ek100_cls",
+    )  # fmt: skip
     made = [evaluator.run({}) for evaluator in make_evaluators(task, make_mesh(), ToyData())]
     return json.dumps([[table.rows, table.videos, table.unreadable] for table in made])
 

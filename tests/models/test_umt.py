@@ -145,6 +145,24 @@ def test_padding_of_texts_changes_nothing():
         model.apply(variables, np.ones((1, 10), int), np.ones((1, 10), int), method="encode_text")
 
 
+def test_several_texts_share_a_video():
+    """Two in a row each, as if each had its own; padded questions of several answers, too."""
+    model, variables = umt(answer_layers=1)
+    rng = np.random.default_rng(0)
+    text = rng.standard_normal((6, 5, 16), np.float32)
+    mask = (np.arange(5) < np.array([5, 4, 3, 5, 2, 1])[:, None]).astype(np.int32)
+    video = rng.standard_normal((3, 7, 32), np.float32)
+    match = jax.jit(functools.partial(model.apply, method="match"))
+    own = match(variables, text, mask, video.repeat(2, axis=0))
+    np.testing.assert_allclose(match(variables, text, mask, video), own, atol=1e-5)
+    assert np.ptp(own[:, 1]) > 1e-3
+    question, asked = text[:3], mask[[1, 2, 5]]
+    answer = jax.jit(functools.partial(model.apply, method="answer_logits"))
+    ids = rng.integers(1, 20, (6, 5))
+    own = answer(variables, ids, mask, question.repeat(2, axis=0), asked.repeat(2, axis=0))
+    np.testing.assert_allclose(answer(variables, ids, mask, question, asked), own, atol=1e-5)
+
+
 def test_the_decoder_looks_back_only():
     model = Bert(vocabulary=20, width=16, depth=2, num_heads=2, hidden=24, max_length=9)
     ids = np.random.default_rng(0).integers(1, 20, (2, 6))

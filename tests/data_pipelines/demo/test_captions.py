@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+import fluxjax
 from data_pipelines import demo
 from data_pipelines.demo import captions, preview, render
 from data_pipelines.demo.builder import FluxDemo, example
@@ -156,6 +157,44 @@ def test_captions_in_a_catalog(corpus, monkeypatch):
             f"tfds:flux_demo/{corpus.builder_config.name}?captions=digit", split="train",
             data_dir=folder,
         )  # fmt: skip
+
+
+def test_questions_in_a_catalog(corpus, monkeypatch):
+    """The answer about a motion is what the captions say of it; every kind, or one."""
+    monkeypatch.setattr(demo, "load", lambda variant, data_dir: corpus)
+    clips = open_catalog("demo:captions", split="train")
+    every = open_catalog("demo:captions?ask=all", split="train")
+    ways = open_catalog("demo:captions?ask=motion", split="train")
+    assert (len(every), len(ways), every.num_classes) == (3 * SIZE[0], SIZE[0], 8)
+    source = corpus.as_data_source("train")
+    for index in (0, 5, 11):
+        record, digit = ways[index], captions.DIGITS[source[index]["digit"]]
+        assert record.source == clips[index].source and record.label == index % 8
+        assert record.captions == (f"Which way does the {digit} move?",)
+        assert every[3 * index].answers == record.answers == ways.answers()[index]
+        assert every[3 * index + 1].answers == (digit,)
+        photo = render.PHOTOS[source[index]["photo"]]
+        assert every[3 * index + 2].answers == (photo,)
+        assert every.captions()[3 * index + 2] == every[3 * index + 2].captions
+    motions = clips.label_names
+    said = dict(zip(ways.labels().tolist(), (a for (a,) in ways.answers()), strict=False))
+    for way, number in (("clockwise", "circle_clockwise"), ("to the left", "left")):
+        assert said[motions.index(number)] == way
+    assert len(set(said.values())) == 8
+    with pytest.raises(ValueError, match="ask='size': known are motion, digit, photo and all"):
+        open_catalog("demo:captions?ask=size", split="train")
+
+
+def test_a_vocabulary_of_words_knows_all_captions_and_questions(corpus, monkeypatch):
+    monkeypatch.setattr(demo, "load", lambda variant, data_dir: corpus)
+    words = fluxjax.tokenizer("bert", vocabulary="demo:captions")
+    answers = fluxjax.tokenizer("bert_answer", vocabulary="demo:captions")
+    assert words.vocab_size == answers.vocab_size < 128 and words.mask_id == 4
+    clips = open_catalog("demo:captions", split="train")
+    asked = open_catalog("demo:captions?ask=all", split="train")
+    texts = [text for said in clips.captions() + asked.captions() for text in said]
+    assert not np.any(words(texts, 24) == 1) and words.counts["cut"] == 0
+    assert not np.any(answers([a for (a,) in asked.answers()], 8) == 1)
 
 
 def test_clips_that_no_other_is_described_like(corpus, monkeypatch):

@@ -55,13 +55,15 @@ def test_too_long_texts_keep_their_end_and_masks_count_tokens(vocabulary):
     assert tokenizer.masked([], context=4)[0].shape == (0, 4)
 
 
-def test_answers_end_twice(vocabulary):
+def test_answers_end_twice_and_are_not_cleaned(vocabulary):
     """The reference writes " [SEP]" behind an answer, and its tokenizer another one, if it fits."""
-    tokenizer = fluxjax.tokenizer("bert", vocabulary=vocabulary)
-    ids, mask = tokenizer.answers(["man", "a man runs"])
+    tokenizer = fluxjax.tokenizer("bert_answer", vocabulary=vocabulary)
+    ids, mask = tokenizer.masked(["man", "a man runs"], 5)
     np.testing.assert_array_equal(ids, [[CLS, number("man"), SEP, SEP, 0],
                                         [CLS, *map(number, ["a", "man", "run"]), SEP]])  # fmt: skip
     np.testing.assert_array_equal(mask, [[1, 1, 1, 1, 0], [1, 1, 1, 1, 1]])
+    (raw,), _ = tokenizer.masked(["a, man"], 6)
+    np.testing.assert_array_equal(raw, [CLS, number("a"), UNK, number("man"), SEP, SEP])
 
 
 def test_other_files(vocabulary, tmp_path):
