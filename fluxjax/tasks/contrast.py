@@ -13,6 +13,7 @@ from ml_collections import ConfigDict
 from ml_collections.config_dict import placeholder
 
 from fluxjax.checkpoints.starting import start_model
+from fluxjax.checkpoints.text_towers import start_text
 from fluxjax.models import create_model
 from fluxjax.models.registry import model_fields
 from fluxjax.tasks.base import Batch, LossOutput, Plan, batch_spec
@@ -24,6 +25,7 @@ from fluxjax.tokens.examples import ClipSpec, ExampleSpec, TextSpec
 from fluxjax.tokens.tokens import Tokens
 
 LOSSES = ("contrastive", "max_margin")
+_INPUTS = ("video", "patches", "grid", "text")  # what the model sees of a batch
 
 
 def keys() -> ConfigDict:
@@ -32,6 +34,9 @@ def keys() -> ConfigDict:
     own.vocabulary = ""  # CLIP's bpe_simple_vocab_16e6.txt.gz, a tokenizer.json or demo:captions
     own.tokenizer = "clip"  # kind of tokenizer that reads it, see data_pipelines.text.kinds
     own.context = placeholder(int)  # token ids a caption; None: as many as the model has places
+    # Inference checkpoint whose text tower starts this one's, such as CLIP's converted to an AVION,
+    # where config.init_from has none; None: it is that of init_from, or random.
+    own.text_from = placeholder(str)
     own.loss = "contrastive"  # or max_margin, as EK100 retrieval is fine-tuned
     own.margin = 0.2  # of max_margin
     own.chunk = placeholder(int)  # rows of the table of pairs at a time; None: the whole table
@@ -116,6 +121,11 @@ class ContrastTask:
                 "bpe_simple_vocab_16e6.txt.gz (in clip/ of github.com/openai/CLIP), a "
                 "tokenizer.json, or demo:captions for the demo corpus"
             )
+        if own.text_from is not None and config.init_from is None:
+            raise ValueError(
+                f"config.contrast.text_from={own.text_from!r} starts the text tower beside that of "
+                "videos: name this one's checkpoint in config.init_from"
+            )
         if own.loss not in LOSSES:
             raise ValueError(f"config.contrast.loss={own.loss!r} must be one of {LOSSES}")
         if own.parts < 1 or config.batch_size % own.parts:
@@ -197,9 +207,12 @@ class ContrastTask:
     def start_from(self, directory: str, variables: Any) -> dict[str, Any]:
         """Fresh variables with the parameters of an inference checkpoint in their places.
 
-        See `fluxjax.checkpoints.starting.start_model`.
+        See `fluxjax.checkpoints.starting.start_model`; the text tower may be another one's.
         """
-        return start_model(directory, self.model, variables)
+        variables = start_model(directory, self.model, variables)
+        if self.own.text_from is None:
+            return variables
+        return start_text(self.own.text_from, self.model, variables)
 
     def groups(self, params: Any) -> Any:
         """Layer decay and weight decay of every parameter, see `parameter_groups.layer_decay`."""
@@ -220,9 +233,7 @@ class ContrastTask:
             videos, text, _ = self.model.apply(variables, *inputs, train=True, **options)
             return videos if self.budgets else (videos,), text
 
-        pairs = {
-            name: x for name, x in batch.items() if name in ("video", "patches", "grid", "text")
-        }
+        pairs = {name: x for name, x in batch.items() if name in _INPUTS}
         if own.parts > 1:
             videos, text = in_parts(encode, pairs, key, own.parts)
         else:
