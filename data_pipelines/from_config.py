@@ -10,6 +10,7 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from data_pipelines import loader
+from data_pipelines.clips.alternating import Alternating, of_stills
 from data_pipelines.clips.augment import RandAugment
 from data_pipelines.clips.crops import ViewPlaces
 from data_pipelines.clips.examples import EvalExamples, Item, TrainExamples
@@ -37,6 +38,7 @@ class VideoData:
       bad: counts unreadable training videos; every evaluation counts afresh.
       config: see `fluxjax.config.keys.base_config`.
       process, processes: number of this process, and how many there are.
+      images: that training reads in turn with the videos; None: there are none.
     """
 
     train: Catalog | None
@@ -45,6 +47,7 @@ class VideoData:
     config: ConfigDict
     process: int = 0
     processes: int = 1
+    images: Catalog | None = None
 
     @classmethod
     def open(
@@ -98,6 +101,10 @@ class VideoData:
             check_files(catalog, f"data.{name}", data[name], data.root)
             classes = classes or catalog.num_classes or None  # 0: records without labels
             opened[name] = catalog
+        images = None
+        if "train" in splits and data.images:
+            images = open_source(data.images, split=data.train_split)
+            check_files(images, "data.images", data.images, data.root)
         catalogs = tuple(opened.values())
         listed = bad_videos(data.manifests, catalogs) if data.manifests else {}
         if listed:
@@ -105,14 +112,29 @@ class VideoData:
         path = None if workdir is None else os.path.join(workdir, QUARANTINE)
         videos = len(catalogs[0])  # those trained on; an evaluation counts afresh
         bad = BadVideos(data.max_bad_share, path, listed, videos)
-        return cls(opened.get("train"), opened.get("test"), bad, config, process, processes)
+        opened_both = opened.get("train"), opened.get("test")
+        return cls(*opened_both, bad, config, process, processes, images)
 
     def train_batches(self, spec: ExampleSpec, first_step: int) -> Generator[Item, None, None]:
         """Training batches from `first_step` to the config's last, see `loader.train_batches`."""
+        examples = self._examples(self.train, spec)
+        if self.images is not None:
+            stills = self._examples(self.images, of_stills(spec))
+            examples = Alternating(examples, stills)
+        return loader.train_batches(
+            examples,
+            first_step,
+            self.config.total_steps,
+            workers=self.config.data.workers,
+            process=self.process,
+            processes=self.processes,
+        )
+
+    def _examples(self, catalog: Catalog, spec: ExampleSpec) -> TrainExamples:
         config, data = self.config, self.config.data
         augment = data.rand_augment
-        examples = TrainExamples(
-            self.train,
+        return TrainExamples(
+            catalog,
             spec,
             seed=config.seed,
             videos_per_batch=config.batch_size // data.repeats,
@@ -130,14 +152,6 @@ class VideoData:
             per_clip=config.grids.per_clip,
             seconds=data.decode_seconds,
             square_pixels=data.square_pixels,
-        )
-        return loader.train_batches(
-            examples,
-            first_step,
-            config.total_steps,
-            workers=data.workers,
-            process=self.process,
-            processes=self.processes,
         )
 
     def eval_batches(

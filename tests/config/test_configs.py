@@ -47,6 +47,10 @@ CONFIGS = [
     ("flux_umt_demo", None), ("flux_umt_demo", "scratch"),
     pytest.param("flux_umt_s", None, marks=pytest.mark.slow),
     pytest.param("flux_umt_b", None, marks=pytest.mark.slow),
+    pytest.param("flux_clip_s", None, marks=pytest.mark.slow),
+    pytest.param("flux_clip_b", "second", marks=pytest.mark.slow),
+    pytest.param("fluxvit_s", "k710", marks=pytest.mark.slow),
+    pytest.param("fluxvit_b", "coin", marks=pytest.mark.slow),
 ]  # fmt: skip
 
 
