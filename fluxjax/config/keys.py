@@ -73,8 +73,7 @@ def base_config(model: str = "fluxvit_ti14", task: str = "classify") -> ConfigDi
     # demo[:easy|:hard], tfds:NAME, a list file, mix:LIST of several data sets, a folder of class
     # folders, tar files or dummy
     config.data.train = "demo:easy"
-    # Images with captions, a list as data.train; batches of videos and of images take turns. "": none
-    config.data.images = ""
+    config.data.images = ""  # a list as data.train; batches of videos and of images take turns
     config.data.test = "demo:easy"  # what is evaluated; as data.train; "": nothing is
     config.data.train_split = "train"  # of TFDS sources
     config.data.test_split = "test"  # likewise

@@ -265,6 +265,11 @@ class ContrastTask:
         del plan
         return self.model.apply(variables, batch["text"], method="encode_text")
 
+    def last_tokens(self, variables: Any, batch: Batch, plan: Plan) -> Tokens:
+        """Tokens after the last block [B, K, C] float32 of a model that returns them."""
+        clips = self._clips(batch)
+        return self.model.apply(variables, clips, budget=plan.budget, return_tokens=True)[-1]
+
     def features(self, variables: Any, batch: Batch, plan: Plan) -> jax.Array:
         """What probes read: `embed_video`'s [B, E] float32."""
         return self.embed_video(variables, batch, plan)

@@ -14,7 +14,7 @@ from tests.tasks.test_contrast_budgets import config as contrast_config
 @pytest.fixture(scope="module")
 def lists(tmp_path_factory):
     """Eight videos, and six images of one grey each."""
-    folder = tmp_path_factory.mktemp("both")
+    folder = tmp_path_factory.mktemp("both") / "videos"
     tiny_run.write_videos(folder, 8)
     rows = [f'{{"video": "{i}.png", "caption": "grey {i}"}}' for i in range(6)]
     for i in range(6):
