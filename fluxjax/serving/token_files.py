@@ -65,4 +65,6 @@ def read_tokens(path: str | os.PathLike) -> VideoTokens:
       OSError, WeightsError: no such file, or a damaged one.
     """
     arrays = read_weights(path)
-    return VideoTokens(**{field.name: arrays[field.name] for field in dataclasses.fields(VideoTokens)})
+    return VideoTokens(
+        **{field.name: arrays[field.name] for field in dataclasses.fields(VideoTokens)}
+    )

@@ -226,17 +226,20 @@ class DistillTask:
 
     def _parts(self, variables: Any, batch: Batch, train: bool = False, rngs=None) -> list[Parts]:
         """Losses [B] at each budget; the teacher is run once."""
-        clips = self._selected(variables, self.tokens(batch), batch["draw"])
-        shown = seen_by_teacher(clips, self.model, self.teacher)
-        taught: TeacherOutput = jax.lax.stop_gradient(
-            self.teacher.apply(_taught(variables), shown, self.taught_layers, method="teach")
-        )
+        clips, taught = self.taught(variables, batch)
         visible = self._visible(taught.attention, clips, batch["draw"])
         aligned = self.model.apply(
             _own(variables), clips, visible, train, rngs=rngs, method="align"
         )
         pairs = zip(aligned, visible, strict=True)
         return [aligned_parts(one, taught, seen, self.own.distance) for one, seen in pairs]
+
+    def taught(self, variables: Any, batch: Batch) -> tuple[Tokens, TeacherOutput]:
+        """The tokens of pixels that are seen, and what the teacher says of them."""
+        clips = self._selected(variables, self.tokens(batch), batch["draw"])
+        shown = seen_by_teacher(clips, self.model, self.teacher)
+        taught = self.teacher.apply(_taught(variables), shown, self.taught_layers, method="teach")
+        return clips, jax.lax.stop_gradient(taught)
 
     def _selected(self, variables: Any, clips: Tokens, draw: jax.Array) -> Tokens:
         """The tokens of pixels that the teacher sees, and of which the student sees some."""

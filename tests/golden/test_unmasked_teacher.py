@@ -124,11 +124,9 @@ def test_what_is_compared_and_the_other_distances(folder):
 
     @jax.jit
     def compared(batch):
-        clips = task.tokens(batch)
         losses = [jnp.mean(one.losses(variables, batch, None).popitem()[1]) for one in tasks]
+        clips, taught = task.taught(variables, batch)
         shown = seen_by_teacher(clips, task.model, task.teacher)
-        weights = {"params": variables["teacher"]}
-        taught = task.teacher.apply(weights, shown, task.taught_layers, method="teach")
         visible = task._visible(taught.attention, clips, batch["draw"])
         own = {"params": variables["params"]}
         return shown, taught, visible, model.apply(own, clips, visible, method="align"), losses
