@@ -14,7 +14,7 @@ Score: not yet trained in full; two steps of each run have been.
 from fluxjax.config.keys import base_config
 from fluxjax.config.recipes.demo import demo
 
-CORPUS = "demo:easy"
+CORPUS = "demo:hard"
 BUDGETS = (48, 24, 12)
 
 
@@ -46,8 +46,6 @@ def distilled():
     config.distill.tokens, config.distill.teacher_interval = 48, 2.0
     config.grids.min_tokens = 48
     config.total_steps, config.optim.lr = 400, 8e-3
-    config.pretrain, config.pretrain_for = teacher(), "distill.teacher"
-    config.pretrain.data.dir = config.data.get_ref("dir")
     return config
 
 
@@ -55,11 +53,22 @@ STUDENT = {"width": 64, "depth": 4, "num_heads": 4, "layer_scale": 1.0, "positio
 
 
 def get_config(variant="pretrained"):
+    if variant == "teacher":
+        return teacher()
+    if variant == "student":  # of a teacher that config.distill.teacher names
+        return distilled()
     config = on_corpus("fluxvit_ti14", BUDGETS)
     config.model.update(STUDENT)
     config.total_steps, config.optim.lr = 200, 8e-3
     if variant == "scratch":
         return config
+    if variant != "pretrained":
+        raise ValueError(
+            f"unknown variant {variant!r} of flux_umt_demo; known: pretrained, scratch, teacher, "
+            "student"
+        )
     config.pretrain = distilled()
+    config.pretrain.pretrain, config.pretrain.pretrain_for = teacher(), "distill.teacher"
     config.pretrain.data.dir = config.data.get_ref("dir")
+    config.pretrain.pretrain.data.dir = config.data.get_ref("dir")
     return config

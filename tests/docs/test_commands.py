@@ -1,5 +1,6 @@
 """Every command of the documentation is run here, or says what it needs and is parsed here."""
 
+import json
 import os
 import pathlib
 import shutil
@@ -65,6 +66,12 @@ _FLUX_UMT = [
     *(option.replace("--config.", "--config.pretrain.") for option in _STUDENT),
     *(option.replace("--config.", "--config.pretrain.pretrain.") for option in _TEACHER),
 ]
+_FLUX_CLIP = [
+    *(o for o in _FLUXVIT if "data" not in o), "--config.model.text_width=16",
+    "--config.model.text_depth=1", "--config.model.text_heads=2",
+    "--config.data.train=captions.jsonl", "--config.data.test=captions.jsonl",
+    "--config.data.root=videos",
+]  # fmt: skip
 CONFIGS = {
     "configs/fluxvit_ti.py": _FLUXVIT,
     "configs/fluxvit_s.py": _FLUXVIT,
@@ -77,6 +84,7 @@ CONFIGS = {
     "configs/videomae_demo.py:scratch": _VIDEOMAE,
     "configs/flux_umt_demo.py": _FLUX_UMT,
     "configs/flux_umt_demo.py:scratch": _FLUXVIT,
+    "configs/flux_clip_demo.py": _FLUX_CLIP,
 }
 SMALL = {
     "fluxjax.budgets": [
@@ -96,6 +104,7 @@ SMALL = {
 # Commands in running text that no block repeats, and the test that runs them.
 ELSEWHERE = {
     "benchmarks.train_step": "tests/test_benchmarks.py",
+    "benchmarks.distill_step": "tests/test_benchmarks.py",
     "benchmarks.precision": "tests/test_benchmarks.py",
     "fluxjax.convert": "tests/convert/test_command.py",
 }
@@ -138,6 +147,9 @@ def world(tmp_path_factory):
         shutil.copy(videos, folder / name)
     for name in ("clip.mp4", "other.mp4", "long.mp4"):
         shutil.copy(folder / "videos" / "0.mp4", folder / name)
+    captions = [{"video": f"{i}.mp4", "caption": f"the digit {i} goes left"} for i in range(8)]
+    lines = "".join(json.dumps(line) + "\n" for line in captions)
+    (folder / "captions.jsonl").write_text(lines)
     paths = [f"videos/{line}\n" for line in videos.read_text().splitlines()]
     (folder / "all.txt").write_text("".join(paths))
     np.save(folder / "clips.npy", np.zeros((2, 4, 28, 28, 3), np.uint8))
