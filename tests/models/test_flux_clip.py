@@ -32,6 +32,7 @@ def noisy(variables):
     return jax.tree.unflatten(tree, leaves)
 
 
+@pytest.mark.slow
 def test_packed_clips_of_mixed_grids_are_embedded_as_each_alone():
     model, variables = model_and_variables()
     run = jax.jit(functools.partial(model.apply, budget=12, method="encode_video"))
@@ -89,6 +90,7 @@ def test_the_temperature_is_bounded_and_can_be_frozen():
     assert model.layer_id(("text", "blocks_0")) == model.depth + 1
 
 
+@pytest.mark.slow
 def test_towers_start_from_a_pretrained_student_and_from_clip(tmp_path):
     """The video tower from a Flux-UMT student, the text tower from another dual encoder."""
     model, variables = model_and_variables()

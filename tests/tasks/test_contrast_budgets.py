@@ -81,6 +81,7 @@ def test_the_loss_is_the_mean_over_budgets_of_the_cross_entropy_of_all_pairs(who
     assert np.ptp(losses) > 1e-4
 
 
+@pytest.mark.slow
 def test_parts_do_not_change_the_gradient(whole):
     (total, _), grads = whole
     (other_total, _), other = gradient(create_task(config(parts=3)))
@@ -89,6 +90,7 @@ def test_parts_do_not_change_the_gradient(whole):
         np.testing.assert_allclose(two, one, rtol=1e-3, atol=1e-6)
 
 
+@pytest.mark.slow
 def test_one_program_serves_all_grids():
     assert len(TASK.grids) == 5 and len(TASK.plans()) == 1
     spec = TASK.batch_spec(6)
