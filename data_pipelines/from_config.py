@@ -4,7 +4,7 @@ import dataclasses
 import functools
 import logging
 import os
-from collections.abc import Generator, Sequence
+from collections.abc import Callable, Generator, Sequence
 
 import numpy as np
 from ml_collections import ConfigDict
@@ -101,10 +101,7 @@ class VideoData:
             check_files(catalog, f"data.{name}", data[name], data.root)
             classes = classes or catalog.num_classes or None  # 0: records without labels
             opened[name] = catalog
-        images = None
-        if "train" in splits and data.images:
-            images = open_source(data.images, split=data.train_split)
-            check_files(images, "data.images", data.images, data.root)
+        images = _open_images(open_source, data) if "train" in splits and data.images else None
         catalogs = tuple(opened.values())
         listed = bad_videos(data.manifests, catalogs) if data.manifests else {}
         if listed:
@@ -112,8 +109,8 @@ class VideoData:
         path = None if workdir is None else os.path.join(workdir, QUARANTINE)
         videos = len(catalogs[0])  # those trained on; an evaluation counts afresh
         bad = BadVideos(data.max_bad_share, path, listed, videos)
-        opened_both = opened.get("train"), opened.get("test")
-        return cls(*opened_both, bad, config, process, processes, images)
+        both = opened.get("train"), opened.get("test")
+        return cls(*both, bad, config, process, processes, images)
 
     def train_batches(self, spec: ExampleSpec, first_step: int) -> Generator[Item, None, None]:
         """Training batches from `first_step` to the config's last, see `loader.train_batches`."""
@@ -208,6 +205,12 @@ class VideoData:
         if found is None:
             raise ValueError(f"the {split} videos were not opened; ask for them in splits")
         return found
+
+
+def _open_images(open_source: Callable[..., Catalog], data: ConfigDict) -> Catalog:
+    images = open_source(data.images, split=data.train_split)
+    check_files(images, "data.images", data.images, data.root)
+    return images
 
 
 def _check_same_kind(train: str, test: str) -> None:

@@ -172,6 +172,9 @@ class UmtVision(UmtFields, kw_only=True):
         Args:
           video_or_tokens, train: see `UmtEncoder`.
           visible: for each budget the tokens that are seen, all of them valid.
+
+        Returns:
+          Of each budget the `Aligned`, middle [L, B, K, E] float32.
         """
         decoded = (self.student(video_or_tokens, one.index, train).decoded for one in visible)
         return [Aligned(unit(features, 0.0), None) for features in decoded]

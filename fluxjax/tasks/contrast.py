@@ -5,8 +5,10 @@ scripts/main_lavila_finetune_mir.py of zhaoyue-zephyrus/AVION; Flux-CLIP of "Mak
 Flexible" (arXiv 2503.14237, table 16): the same at three token budgets, whose code is not released.
 """
 
+import dataclasses
 from typing import Any
 
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 from ml_collections import ConfigDict
@@ -39,6 +41,7 @@ def keys() -> ConfigDict:
     own.text_from = placeholder(str)
     own.loss = "contrastive"  # or max_margin, as EK100 retrieval is fine-tuned
     own.margin = 0.2  # of max_margin
+    own.relevancy = False  # True: margins times how well a caption fits, of data that grade them
     own.chunk = placeholder(int)  # rows of the table of pairs at a time; None: the whole table
     own.parts = 1  # parts of a batch that are embedded one after the other, in less memory
     return own
@@ -74,7 +77,7 @@ class ContrastTask:
         if self.budgets:
             fields["budgets"] = self.budgets
         self.model = create_model(name, None, dtype=dtype, **fields)
-        if not hasattr(self.model, "encode_text"):
+        if not self.runs(self.model):
             raise ValueError(
                 f"task 'contrast' needs a model of videos and texts, such as avion_b16; "
                 f"config.model.name={name!r} has no text tower"
@@ -108,6 +111,13 @@ class ContrastTask:
                 "sampling grid; change budgets or grids"
             )
 
+    @staticmethod
+    def runs(model: nn.Module) -> bool:
+        """Whether a model embeds clips and captions, and scales what they have in common."""
+        if model.num_classes is not None or getattr(model, "embedding", None) is None:
+            return False
+        return hasattr(model, "encode_text") and hasattr(model, "context_length")
+
     def check(self) -> None:
         """Refuses what cannot be trained with, and keys without effect.
 
@@ -128,6 +138,11 @@ class ContrastTask:
             )
         if own.loss not in LOSSES:
             raise ValueError(f"config.contrast.loss={own.loss!r} must be one of {LOSSES}")
+        if own.relevancy and own.loss != "max_margin":
+            raise ValueError(
+                f"config.contrast.relevancy=True needs config.contrast.loss='max_margin', whose "
+                f"margins it scales, not {own.loss!r}"
+            )
         if own.parts < 1 or config.batch_size % own.parts:
             raise ValueError(
                 f"config.contrast.parts={own.parts} must divide batch_size={config.batch_size}"
@@ -155,8 +170,9 @@ class ContrastTask:
             raise ValueError("config.jitter has no effect on task 'contrast'; set it to 0.0")
 
     def example(self) -> ExampleSpec:
-        """A clip and one of its captions."""
-        return self._example(self.grids)
+        """A clip and one of its captions, and how well that fits where margins ask for it."""
+        targets = ("relevancy",) if self.own.relevancy else ()
+        return dataclasses.replace(self._example(self.grids), targets=targets)
 
     def eval_example(self, grid: grids.Grid) -> ExampleSpec:
         """A clip on the grid and one of its captions."""
@@ -174,8 +190,11 @@ class ContrastTask:
         return ExampleSpec((clip,), text, targets=())
 
     def batch_spec(self, batch_size: int) -> dict[str, jax.ShapeDtypeStruct]:
-        """text [B, L] int32, text_length [B] int32, and video [B, T, H, W, 3] uint8, or packed
-        patches [B, slots, patch*patch*3] uint8 and grid [B, 3] int32."""
+        """text [B, L] int32, text_length [B] int32, and the clips.
+
+        These are video [B, T, H, W, 3] uint8, or packed patches [B, slots, patch*patch*3] uint8 and
+        grid [B, 3] int32. With `relevancy` also that, [B] float32.
+        """
         return batch_spec(self.example(), batch_size)
 
     def plans(self) -> tuple[Plan, ...]:
@@ -239,13 +258,16 @@ class ContrastTask:
         else:
             videos, text = encode(pairs, key)
         scale = jnp.exp(variables["params"]["logit_scale"])
+        relevancy = batch["relevancy"] if own.relevancy else None
         terms, metrics = {}, {}
         suffixes = [f"_{budget}" for budget in self.budgets] or [""]
         for suffix, video in zip(suffixes, videos, strict=True):
-            value, metrics[f"top1{suffix}"] = contrastive_loss(video, text, scale, own.chunk)
-            if plan.name == "max_margin":
-                value = max_margin_loss(video, text, own.margin, chunk=own.chunk)
+            if plan.name == "contrastive":
+                value, top1 = contrastive_loss(video, text, scale, own.chunk)
+            else:
+                value, top1 = max_margin_loss(video, text, own.margin, relevancy, chunk=own.chunk)
             terms[f"{plan.name}{suffix}"] = (value, 1 / len(videos))
+            metrics[f"top1{suffix}"] = top1
         return LossOutput(terms, metrics, {})
 
     def _clips(self, batch: Batch) -> jax.Array | Tokens:

@@ -235,7 +235,7 @@ class DistillTask:
         return [aligned_parts(one, taught, seen, self.own.distance) for one, seen in pairs]
 
     def taught(self, variables: Any, batch: Batch) -> tuple[Tokens, TeacherOutput]:
-        """The tokens of pixels that are seen, and what the teacher says of them."""
+        """The tokens of pixels [B, N, D] that are seen, and what the teacher says of them."""
         clips = self._selected(variables, self.tokens(batch), batch["draw"])
         shown = seen_by_teacher(clips, self.model, self.teacher)
         taught = self.teacher.apply(_taught(variables), shown, self.taught_layers, method="teach")
