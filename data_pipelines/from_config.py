@@ -1,5 +1,6 @@
 """From a config to the batches that it describes."""
 
+import contextlib
 import dataclasses
 import functools
 import logging
@@ -15,6 +16,7 @@ from data_pipelines.clips.augment import RandAugment
 from data_pipelines.clips.crops import ViewPlaces
 from data_pipelines.clips.examples import EvalExamples, Item, TrainExamples
 from data_pipelines.clips.joint import Augmentation
+from data_pipelines.reading.frame_cache import FrameCache, open_cache
 from data_pipelines.sources.catalog import Catalog, open_catalog, opens_at_once
 from data_pipelines.sources.presence import check_files
 from data_pipelines.sources.quarantine import BadVideos
@@ -39,6 +41,7 @@ class VideoData:
       config: see `fluxjax.config.keys.base_config`.
       process, processes: number of this process, and how many there are.
       images: that training reads in turn with the videos; None: there are none.
+      cache: of decoded frames, of both splits; None: every reading decodes.
     """
 
     train: Catalog | None
@@ -48,6 +51,7 @@ class VideoData:
     process: int = 0
     processes: int = 1
     images: Catalog | None = None
+    cache: FrameCache | None = None
 
     @classmethod
     def open(
@@ -69,11 +73,12 @@ class VideoData:
           label_names: of the classes in their order; None: as the training data say.
 
         Raises:
-          ValueError: on a source that cannot be used, labels beyond config.num_classes, or
-            videos of which none is there.
+          ValueError: on a source or a cache that cannot be used, labels beyond
+            config.num_classes, or videos of which none is there.
           FileNotFoundError: if a list file or data set does not exist.
         """
         data = config.data
+        cache = open_cache(data.cache, data.cache_gib, processes)
         open_source = functools.partial(
             open_catalog,
             data_dir=data.dir,
@@ -102,15 +107,9 @@ class VideoData:
             classes = classes or catalog.num_classes or None  # 0: records without labels
             opened[name] = catalog
         images = _open_images(open_source, data) if "train" in splits and data.images else None
-        catalogs = tuple(opened.values())
-        listed = bad_videos(data.manifests, catalogs) if data.manifests else {}
-        if listed:
-            log.info("%d videos are bad by data.manifests and are not tried", len(listed))
-        path = None if workdir is None else os.path.join(workdir, QUARANTINE)
-        videos = len(catalogs[0])  # those trained on; an evaluation counts afresh
-        bad = BadVideos(data.max_bad_share, path, listed, videos)
+        bad = _bad(data, tuple(opened.values()), workdir)
         both = opened.get("train"), opened.get("test")
-        return cls(*both, bad, config, process, processes, images)
+        return cls(*both, bad, config, process, processes, images, cache)
 
     def train_batches(self, spec: ExampleSpec, first_step: int) -> Generator[Item, None, None]:
         """Training batches from `first_step` to the config's last, see `loader.train_batches`."""
@@ -118,7 +117,7 @@ class VideoData:
         if self.images is not None:
             stills = self._examples(self.images, of_stills(spec))
             examples = Alternating(examples, stills)
-        return loader.train_batches(
+        batches = loader.train_batches(
             examples,
             first_step,
             self.config.total_steps,
@@ -126,6 +125,7 @@ class VideoData:
             process=self.process,
             processes=self.processes,
         )
+        return batches if self.cache is None else self._reported(batches, first_step)
 
     def _examples(self, catalog: Catalog, spec: ExampleSpec) -> TrainExamples:
         config, data = self.config, self.config.data
@@ -149,7 +149,22 @@ class VideoData:
             per_clip=config.grids.per_clip,
             seconds=data.decode_seconds,
             square_pixels=data.square_pixels,
+            cache=self.cache,
         )
+
+    def _reported(
+        self, batches: Generator[Item, None, None], first_step: int
+    ) -> Generator[Item, None, None]:
+        """The batches; the cache reports after each epoch of them, and in the end."""
+        videos, count = self.config.batch_size // self.config.data.repeats, len(self.train)
+        with contextlib.closing(batches):
+            try:
+                for step, batch in enumerate(batches, first_step):
+                    yield batch
+                    if (step + 1) * videos // count > step * videos // count:
+                        self.cache.report()
+            finally:
+                self.cache.report()
 
     def eval_batches(
         self, spec: ExampleSpec, split: str = "test", videos: int | None = None
@@ -174,6 +189,7 @@ class VideoData:
             seconds=config.data.decode_seconds,
             square_pixels=config.data.square_pixels,
             places=ViewPlaces(config.eval.crop_share, config.eval.crop_place),
+            cache=self.cache,
         )
         return loader.eval_batches(
             examples,
@@ -205,6 +221,18 @@ class VideoData:
         if found is None:
             raise ValueError(f"the {split} videos were not opened; ask for them in splits")
         return found
+
+
+def _bad(
+    data: ConfigDict, catalogs: Sequence[Catalog], workdir: str | os.PathLike | None
+) -> BadVideos:
+    """The counter of the first catalog's unreadable videos, which knows those listed as bad."""
+    listed = bad_videos(data.manifests, catalogs) if data.manifests else {}
+    if listed:
+        log.info("%d videos are bad by data.manifests and are not tried", len(listed))
+    path = None if workdir is None else os.path.join(workdir, QUARANTINE)
+    videos = len(catalogs[0])  # those trained on; an evaluation counts afresh
+    return BadVideos(data.max_bad_share, path, listed, videos)
 
 
 def _open_images(open_source: Callable[..., Catalog], data: ConfigDict) -> Catalog:
