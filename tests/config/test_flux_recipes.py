@@ -1,4 +1,4 @@
-"""Numbers of Flux-CLIP's recipe (table 16), K710's and COIN's (table 15), and UMT's pre-training."""
+"""The recipes of Flux-CLIP (table 16), K710 and COIN (table 15), and UMT's pre-training."""
 
 import pytest
 
