@@ -5,7 +5,7 @@
   GPE, decoders) keep their initial values.
 - An InternVideo2 from an InternVideo2.
 - Where one of these is the student of a distillation, its decoders to the teacher are left there,
-  or are new.
+  or are new; of a Flux-CLIP the text tower and the projection are left.
 - An EVL from an EVL, or with a fresh decoder from a CLIP image encoder or classifier.
 - A CLIP classifier from either of these.
 - A frame flexible network from one of its class; a plain one starts the norms of all branches.
@@ -125,17 +125,22 @@ def _for_branches(given: Mapping[str, Any], model: nn.Module) -> dict[str, Any]:
 
 register_start(
     FluxViT,
-    Rule(FluxViT, _FLUX_FIELDS, _PER_BUDGET, _PER_BUDGET),
+    Rule(FluxViT, _FLUX_FIELDS, _PER_BUDGET, _AROUND_FLUX_CLIP),
     Rule(InternVideo2, _FLUX_FIELDS, _NOT_IN_INTERNVIDEO2, _PROBE, _as_fluxvit),
 )
 register_start(
     FluxStudent,
-    Rule(FluxViT, _FLUX_FIELDS, _PER_BUDGET, _PER_BUDGET),
+    Rule(FluxViT, _FLUX_FIELDS, _PER_BUDGET, _AROUND_FLUX_CLIP),
     Rule(InternVideo2, _FLUX_FIELDS, _NOT_IN_INTERNVIDEO2, _NOT_IN_FLUX_STUDENTS, _as_fluxvit),
 )
 register_start(
     FluxClip,
-    Rule(FluxClip, (*_FLUX_FIELDS, "text_depth", "text_heads", "text_gelu"), _NOTHING, _PER_BUDGET),
+    Rule(
+        FluxClip,
+        (*_FLUX_FIELDS, "text_depth", "text_heads", "text_gelu"),
+        _PER_BUDGET,
+        _PER_BUDGET,
+    ),
     Rule(FluxViT, _FLUX_FIELDS, _AROUND_FLUX_CLIP, _PER_BUDGET),
     Rule(InternVideo2, _FLUX_FIELDS, _NOT_IN_FLUX_CLIP, _NOT_IN_FLUX_STUDENTS, _as_fluxvit),
 )

@@ -115,6 +115,12 @@ def test_towers_start_from_a_pretrained_student_and_from_clip(tmp_path):
     both = start_text(str(tmp_path / "clip"), model, {"params": started})["params"]
     jax.tree.map(np.testing.assert_array_equal, both["text"], theirs["params"]["text"])
     jax.tree.map(np.testing.assert_array_equal, both["blocks_1"], started["blocks_1"])
+    fluxjax.save(tmp_path / "dual", model, {"params": both})
+    classifier = fluxjax.create_model("fluxvit_ti14", 3, budgets=BUDGETS, **SIZE)
+    fresh = jax.jit(classifier.init)(jax.random.key(3), jnp.zeros((1, 2, 28, 28, 3)))
+    final = start_model(tmp_path / "dual", classifier, fresh)["params"]
+    jax.tree.map(np.testing.assert_array_equal, final["blocks_1"], both["blocks_1"])
+    assert jax.tree.structure(final) == jax.tree.structure(fresh["params"])
     with pytest.raises(WeightsError, match="gelu='quick' not 'exact'"):
         exact = model.clone(text_gelu="exact")
         start_text(str(tmp_path / "clip"), exact, {"params": started})
