@@ -59,7 +59,7 @@ def get_config(variant="pretrained"):
         return distilled()
     config = on_corpus("fluxvit_ti14", BUDGETS)
     config.model.update(STUDENT)
-    config.total_steps, config.optim.lr = 100, 8e-3
+    config.total_steps, config.optim.lr, config.optim.warmup_steps = 100, 8e-3, 20
     if variant == "scratch":
         return config
     if variant != "pretrained":
