@@ -35,7 +35,7 @@ def teacher():
     config.method, config.single_budget = "cross_entropy", 32
     config.grids.frames, config.grids.resolutions = (8,), (56,)
     config.eval.budgets = (32,)
-    config.total_steps, config.optim.lr = 400, 8e-3
+    config.total_steps, config.optim.lr = 300, 8e-3
     return config
 
 
@@ -45,7 +45,7 @@ def distilled():
     config.model.update(STUDENT)
     config.distill.tokens, config.distill.teacher_interval = 48, 2.0
     config.grids.min_tokens = 48
-    config.total_steps, config.optim.lr = 300, 8e-3
+    config.total_steps, config.optim.lr = 200, 8e-3
     return config
 
 

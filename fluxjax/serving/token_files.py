@@ -36,7 +36,7 @@ class VideoTokens:
           ValueError: if a value is too large for float16.
         """
         largest = float(np.max(np.abs(tokens), initial=0.0))
-        if largest > np.finfo(np.float16).max:
+        if largest > float(np.finfo(np.float16).max):
             raise ValueError(f"tokens of up to {largest:g} do not fit float16")
         place = np.where(valid[..., None], position, -1).astype(np.int32)
         return cls(tokens.astype(np.float16), place, grid.astype(np.int32), valid.astype(bool))
