@@ -8,7 +8,12 @@ python -m fluxjax.main --config configs/flux_umt_demo.py --workdir runs/flux_umt
 python -m fluxjax.main --config configs/flux_umt_demo.py:scratch --workdir runs/scratch
     The same fine-tuning from random weights, for comparison.
 
-Score: not yet trained in full; two steps of each run have been.
+python -m fluxjax.main --config configs/flux_umt_demo.py:teacher --workdir runs/teacher
+python -m fluxjax.main --config configs/flux_umt_demo.py:student --workdir runs/student \
+    --config.distill.teacher=runs/teacher
+    The first two runs by themselves.
+
+SCORE
 """
 
 from fluxjax.config.keys import base_config

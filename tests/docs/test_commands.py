@@ -84,6 +84,8 @@ CONFIGS = {
     "configs/videomae_demo.py:scratch": _VIDEOMAE,
     "configs/flux_umt_demo.py": _FLUX_UMT,
     "configs/flux_umt_demo.py:scratch": _FLUXVIT,
+    "configs/flux_umt_demo.py:teacher": _TEACHER,
+    "configs/flux_umt_demo.py:student": _STUDENT,
     "configs/flux_clip_demo.py": _FLUX_CLIP,
 }
 SMALL = {
