@@ -68,11 +68,17 @@ def evaluate_on(config: ConfigDict, checkpoint: Checkpoint, grids: Sequence[str]
     Raises:
       ValueError: on a text that is no grid.
     """
-    config.eval.grids = tuple(str(parse_grid(text)) for text in grids)
-    if checkpoint.run is None and config.eval.grids:
-        frames, side = parse_grid(config.eval.grids[0])
-        config.grids.frames, config.grids.resolutions = (frames,), (side,)
-        config.grids.min_tokens, config.grids.max_tokens = 1, frames * side**2
+    parsed = [parse_grid(text) for text in grids]
+    config.eval.grids = tuple(map(str, parsed))
+    if checkpoint.run is not None or not parsed:
+        return
+    frames, side = parsed[0]
+    config.grids.frames, config.grids.resolutions = (frames,), (side,)
+    config.grids.min_tokens, config.grids.max_tokens = 1, frames * side**2
+    usage = checkpoint.usage
+    if not config.budgets and not (usage and usage.budgets):  # nobody named any: all tokens
+        patch = getattr(checkpoint.model, "patch", 1)
+        config.eval.budgets = (max(grid.tokens(patch) for grid in parsed),)
 
 
 def set_vocabulary(config: ConfigDict, vocabulary: str) -> None:
