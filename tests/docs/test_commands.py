@@ -58,7 +58,7 @@ _STUDENT = [
 ]  # fmt: skip
 _TEACHER = [
     *(o for o in _FLUXVIT if "budgets" not in o and "frames" not in o), "--config.model.depth=3",
-    "--config.grids.frames=(4,)", "--config.eval.budgets=(16,)",
+    "--config.grids.frames=(4,)", "--config.eval.budgets=(8,)", "--config.single_budget=8",
 ]  # fmt: skip
 _FLUX_UMT = [
     *_FLUXVIT,
