@@ -100,10 +100,8 @@ def measure(config: ConfigDict, repeats: int) -> dict[str, Any]:
     def edges(variables, batch):
         """Embedding, selection and positions of every budget; the trunk left out."""
         embedded, positions = task.model.apply(variables, task.tokens(batch), method="embed")
-        inputs = task.model.apply(
-            variables, embedded, positions, task.budgets, method="_trunk_inputs"
-        )
-        return sum(jnp.sum(jnp.square(x), dtype=jnp.float32) for x, _ in inputs)
+        inputs = task.model.apply(variables, embedded, positions, task.budgets, method="_kept")
+        return sum(jnp.sum(jnp.square(x.values), dtype=jnp.float32) for x in inputs)
 
     variables = state.variables()
     with activations_on(trainer.mesh):

@@ -8,7 +8,14 @@ python -m fluxjax.main --config configs/flux_umt_demo.py --workdir runs/flux_umt
 python -m fluxjax.main --config configs/flux_umt_demo.py:scratch --workdir runs/scratch
     The same fine-tuning from random weights, for comparison.
 
-Score: not yet trained in full; two steps of each run have been.
+python -m fluxjax.main --config configs/flux_umt_demo.py:teacher --workdir runs/teacher
+python -m fluxjax.main --config configs/flux_umt_demo.py:student --workdir runs/student \
+    --config.distill.teacher=runs/teacher
+    The first two runs by themselves.
+
+Time: 6 minutes on 2 CPU cores that other work shared; the corpus made before.
+Score: 66.4 % held-out top-1 on 8x56 at 48 tokens, 72.3 % at 24, 63.1 % at 12; from random weights
+25.0, 46.3 and 49.4 % (512 videos; chance 25 %). The teacher has 90.4 % at 32 tokens.
 """
 
 from fluxjax.config.keys import base_config
@@ -29,13 +36,13 @@ def on_corpus(model, budgets, task="classify"):
 
 
 def teacher():
-    """InternVideo2 of 4 layers, on all tokens of one grid."""
+    """InternVideo2 of 4 layers, on 32 of the 128 tokens of one grid: with all it learns slowly."""
     config = on_corpus("internvideo2_ti14", ())
     config.model.layer_scale, config.model.position_scale = 1.0, 4.0
-    config.method = "cross_entropy"
+    config.method, config.single_budget = "cross_entropy", 32
     config.grids.frames, config.grids.resolutions = (8,), (56,)
-    config.eval.budgets = (128,)
-    config.total_steps, config.optim.lr = 600, 8e-3
+    config.eval.budgets = (32,)
+    config.total_steps, config.optim.lr = 300, 8e-3
     return config
 
 
@@ -45,9 +52,7 @@ def distilled():
     config.model.update(STUDENT)
     config.distill.tokens, config.distill.teacher_interval = 48, 2.0
     config.grids.min_tokens = 48
-    config.total_steps, config.optim.lr = 400, 8e-3
-    config.pretrain, config.pretrain_for = teacher(), "distill.teacher"
-    config.pretrain.data.dir = config.data.get_ref("dir")
+    config.total_steps, config.optim.lr = 200, 8e-3
     return config
 
 
@@ -55,11 +60,22 @@ STUDENT = {"width": 64, "depth": 4, "num_heads": 4, "layer_scale": 1.0, "positio
 
 
 def get_config(variant="pretrained"):
+    if variant == "teacher":
+        return teacher()
+    if variant == "student":  # of a teacher that config.distill.teacher names
+        return distilled()
     config = on_corpus("fluxvit_ti14", BUDGETS)
     config.model.update(STUDENT)
-    config.total_steps, config.optim.lr = 200, 8e-3
+    config.total_steps, config.optim.lr, config.optim.warmup_steps = 100, 8e-3, 20
     if variant == "scratch":
         return config
+    if variant != "pretrained":
+        raise ValueError(
+            f"unknown variant {variant!r} of flux_umt_demo; known: pretrained, scratch, teacher, "
+            "student"
+        )
     config.pretrain = distilled()
+    config.pretrain.pretrain, config.pretrain.pretrain_for = teacher(), "distill.teacher"
     config.pretrain.data.dir = config.data.get_ref("dir")
+    config.pretrain.pretrain.data.dir = config.data.get_ref("dir")
     return config

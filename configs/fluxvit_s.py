@@ -12,7 +12,8 @@ python -m fluxjax.main --config configs/fluxvit_s.py:k400 \
 
 python -m fluxjax.main --config configs/fluxvit_s.py:ssv2 \
     --config.data.train=train.txt --config.data.test=val.txt
-    The same on Something-Something V2. Needs accelerators. Score: not yet trained.
+    The same on Something-Something V2; `:k710` on K710, before Kinetics-400, and `:coin` on COIN
+    likewise. Needs accelerators. Score: not yet trained.
 """
 
 from fluxjax.config.keys import base_config

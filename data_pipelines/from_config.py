@@ -5,12 +5,13 @@ import dataclasses
 import functools
 import logging
 import os
-from collections.abc import Generator, Sequence
+from collections.abc import Callable, Generator, Sequence
 
 import numpy as np
 from ml_collections import ConfigDict
 
 from data_pipelines import loader
+from data_pipelines.clips.alternating import Alternating, of_stills
 from data_pipelines.clips.augment import RandAugment
 from data_pipelines.clips.crops import ViewPlaces
 from data_pipelines.clips.examples import EvalExamples, Item, TrainExamples
@@ -39,6 +40,7 @@ class VideoData:
       bad: counts unreadable training videos; every evaluation counts afresh.
       config: see `fluxjax.config.keys.base_config`.
       process, processes: number of this process, and how many there are.
+      images: that training reads in turn with the videos; None: there are none.
       cache: of decoded frames, of both splits; None: every reading decodes.
     """
 
@@ -48,6 +50,7 @@ class VideoData:
     config: ConfigDict
     process: int = 0
     processes: int = 1
+    images: Catalog | None = None
     cache: FrameCache | None = None
 
     @classmethod
@@ -102,21 +105,32 @@ class VideoData:
             check_files(catalog, f"data.{name}", data[name], data.root)
             classes = classes or catalog.num_classes or None  # 0: records without labels
             opened[name] = catalog
-        catalogs = tuple(opened.values())
-        listed = bad_videos(data.manifests, catalogs) if data.manifests else {}
-        if listed:
-            log.info("%d videos are bad by data.manifests and are not tried", len(listed))
-        path = None if workdir is None else os.path.join(workdir, QUARANTINE)
-        videos = len(catalogs[0])  # those trained on; an evaluation counts afresh
-        bad = BadVideos(data.max_bad_share, path, listed, videos)
-        return cls(opened.get("train"), opened.get("test"), bad, config, process, processes, cache)
+        images = _open_images(open_source, data) if "train" in splits and data.images else None
+        bad = _bad(data, tuple(opened.values()), workdir)
+        both = opened.get("train"), opened.get("test")
+        return cls(*both, bad, config, process, processes, images, cache)
 
     def train_batches(self, spec: ExampleSpec, first_step: int) -> Generator[Item, None, None]:
         """Training batches from `first_step` to the config's last, see `loader.train_batches`."""
+        examples = self._examples(self.train, spec)
+        if self.images is not None:
+            stills = self._examples(self.images, of_stills(spec))
+            examples = Alternating(examples, stills)
+        batches = loader.train_batches(
+            examples,
+            first_step,
+            self.config.total_steps,
+            workers=self.config.data.workers,
+            process=self.process,
+            processes=self.processes,
+        )
+        return batches if self.cache is None else self._reported(batches, first_step)
+
+    def _examples(self, catalog: Catalog, spec: ExampleSpec) -> TrainExamples:
         config, data = self.config, self.config.data
         augment = data.rand_augment
-        examples = TrainExamples(
-            self.train,
+        return TrainExamples(
+            catalog,
             spec,
             seed=config.seed,
             videos_per_batch=config.batch_size // data.repeats,
@@ -136,15 +150,6 @@ class VideoData:
             square_pixels=data.square_pixels,
             cache=self.cache,
         )
-        batches = loader.train_batches(
-            examples,
-            first_step,
-            config.total_steps,
-            workers=data.workers,
-            process=self.process,
-            processes=self.processes,
-        )
-        return batches if self.cache is None else self._reported(batches, first_step)
 
     def _reported(
         self, batches: Generator[Item, None, None], first_step: int
@@ -215,6 +220,24 @@ class VideoData:
         if found is None:
             raise ValueError(f"the {split} videos were not opened; ask for them in splits")
         return found
+
+
+def _bad(
+    data: ConfigDict, catalogs: Sequence[Catalog], workdir: str | os.PathLike | None
+) -> BadVideos:
+    """The counter of the first catalog's unreadable videos, which knows those listed as bad."""
+    listed = bad_videos(data.manifests, catalogs) if data.manifests else {}
+    if listed:
+        log.info("%d videos are bad by data.manifests and are not tried", len(listed))
+    path = None if workdir is None else os.path.join(workdir, QUARANTINE)
+    videos = len(catalogs[0])  # those trained on; an evaluation counts afresh
+    return BadVideos(data.max_bad_share, path, listed, videos)
+
+
+def _open_images(open_source: Callable[..., Catalog], data: ConfigDict) -> Catalog:
+    images = open_source(data.images, split=data.train_split)
+    check_files(images, "data.images", data.images, data.root)
+    return images
 
 
 def _check_same_kind(train: str, test: str) -> None:

@@ -4,6 +4,7 @@ from collections.abc import Callable, Generator
 
 import numpy as np
 
+from data_pipelines.clips.alternating import Alternating
 from data_pipelines.clips.examples import EvalExamples, Item, TrainExamples
 from data_pipelines.quiet_tensorflow import tensorflow
 
@@ -11,7 +12,7 @@ PREFETCH_BATCHES = 2
 
 
 def train_batches(
-    examples: TrainExamples,
+    examples: TrainExamples | Alternating,
     first_step: int,
     last_step: int,
     *,

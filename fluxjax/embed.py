@@ -3,11 +3,11 @@
 Writes DIR/videos.npy and DIR/texts.npy, float32 unit vectors in the space that the model shares
 between videos and texts, and DIR/manifest.json, which says what they are of. The folder can be
 searched: python -m fluxjax.search. A video that cannot be read is named in the manifest, the others
-are done, and the exit code is 1.
+are done, and the exit code is 1. With --tokens, DIR has a file of each video's tokens instead, for
+language models.
 """
 
 import argparse
-import logging
 import os
 import pathlib
 import sys
@@ -16,8 +16,6 @@ from typing import Any
 
 import numpy as np
 
-from data_pipelines.progress import progress
-from data_pipelines.reading.errors import VideoError
 from data_pipelines.sources.catalog import open_catalog
 from data_pipelines.sources.remote import check_schemes
 from data_pipelines.sources.text_files import lines_of
@@ -30,11 +28,12 @@ from fluxjax.serving.command import (
     command_parser,
     run_command,
 )
-from fluxjax.serving.embedder import VIDEOS, Embedder, open_embedder
-from fluxjax.serving.video_files import file_record, listed
-from fluxjax.serving.video_index import VideoIndex, checksum, vacant, whole_path, write_index
-
-log = logging.getLogger(__name__)
+from fluxjax.serving.embedder import VIDEOS, open_embedder
+from fluxjax.serving.every_video import embed_every, lasting, what_was_run
+from fluxjax.serving.token_folder import write_token_folder
+from fluxjax.serving.token_reader import open_token_reader
+from fluxjax.serving.video_files import listed
+from fluxjax.serving.video_index import VideoIndex, vacant, whole_path, write_index
 
 
 def parser() -> argparse.ArgumentParser:
@@ -58,6 +57,8 @@ def parser() -> argparse.ArgumentParser:
     add("--grid", help="FRAMESxPIXELS; default: the first that the run was evaluated on")
     add("--budget", type=int, help="tokens kept a view, of a model with budgets; default: the "
         "largest")  # fmt: skip
+    add("--tokens", choices=("npz", "safetensors"), help="write the tokens after the last block "
+        "instead, with places and validity, a file of this kind a video")  # fmt: skip
     add("--batch-size", type=int, default=VIDEOS, help="videos run at once; default: %(default)s")
     add("--workers", type=int, default=2, help="decoding threads; default: %(default)s")
     return options
@@ -79,7 +80,15 @@ def check(options: argparse.Namespace) -> None:
         for option in ("data_dir", "root", "separator"):
             if getattr(options, option):
                 raise ValueError(f"--{option.replace('_', '-')} is of a data set: give --data")
+    if options.tokens:
+        for option in ("text", "texts", "vocabulary", "overwrite"):
+            if getattr(options, option):
+                raise ValueError(f"--{option} has no meaning with --tokens; leave it out")
+        return
     vacant(options.output, options.overwrite)
+
+
+_SETTINGS = ("grid", "budget", "sampling", "clips", "crops")  # how a checkpoint is run
 
 
 def sources(options: argparse.Namespace) -> tuple[Sequence[Any], dict[str, Any] | None]:
@@ -91,10 +100,10 @@ def sources(options: argparse.Namespace) -> tuple[Sequence[Any], dict[str, Any] 
     if not options.data:
         return [whole_path(path) for path in listed(options.videos)], None
     data = {
-        "source": _lasting(options.data),
+        "source": lasting(options.data),
         "split": options.split,
-        "data_dir": _lasting(options.data_dir),
-        "root": _lasting(options.root),
+        "data_dir": lasting(options.data_dir),
+        "root": lasting(options.root),
         "separator": options.separator,
     }
     return open_catalog(**data), data
@@ -115,38 +124,6 @@ def texts_of(options: argparse.Namespace) -> list[str]:
     return texts
 
 
-def embed_videos(embedder: Embedder, videos: Sequence[Any], options: argparse.Namespace):
-    """Rows [N, E], their entries in the manifest, and those of videos without a row."""
-    rows, entries, failed = [], [], []
-    of_data = bool(options.data)
-    records: list[Any] = [None] * len(videos)  # the manifest's words of what has been met
-
-    def read():
-        for number in range(len(videos)):
-            try:
-                record = videos[number] if of_data else file_record(videos[number])
-            except OSError as error:  # a remote file that is not there
-                record = VideoError(f"video {number}", str(error))
-            records[number] = {"video": record.name}
-            if of_data and not isinstance(record, VideoError):
-                records[number] |= {"number": number, "start": record.start, "end": record.end}
-                records[number]["captions"] = list(record.captions)
-            yield record
-
-    found = embedder.videos(read(), options.batch_size, options.workers)
-    with progress(len(videos), "videos", log) as note:
-        for number, row in enumerate(found):
-            entry, records[number] = records[number], None
-            if isinstance(row, VideoError):
-                print(f"error: {entry['video']}: {row.reason}", file=sys.stderr)
-                failed.append({**entry, "error": row.reason})
-            else:
-                rows.append(row)
-                entries.append(entry)
-            note(number + 1, "embedding")
-    return rows, entries, failed
-
-
 def run(options: argparse.Namespace) -> int:
     """Embeds as the options say; the exit code.
 
@@ -156,28 +133,27 @@ def run(options: argparse.Namespace) -> int:
     check(options)
     texts = texts_of(options)
     videos, data = sources(options)
-    embedder = open_embedder(
-        options.checkpoint, grid=options.grid, budget=options.budget, sampling=options.sampling,
-        clips=options.clips, crops=options.crops, vocabulary=options.vocabulary,
-    )  # fmt: skip
+    settings = {name: getattr(options, name) for name in _SETTINGS}
+    pace = {"batch_size": options.batch_size, "workers": options.workers}
+    if options.tokens:
+        reader = open_token_reader(options.checkpoint, **settings)
+        print(reader, file=sys.stderr)
+        written, failed = write_token_folder(
+            reader, videos, options.output, options.tokens, data, **pace
+        )
+        print(f"tokens of {written} videos are in {options.output}; {failed} could not be read")
+        return int(bool(failed))
+    embedder = open_embedder(options.checkpoint, vocabulary=options.vocabulary, **settings)
     print(embedder, file=sys.stderr)
     of_texts = embedder.texts(texts) if texts else None  # first: a vocabulary may be missing
-    rows, entries, failed = embed_videos(embedder, videos, options)
+    rows = []
+    entries, failed = embed_every(
+        embedder, videos, lambda row, entry: rows.append(row), of_data=bool(options.data), **pace
+    )
     width = len(rows[0]) if rows else 0 if of_texts is None else of_texts.shape[1]
     empty = np.zeros((0, width), np.float32)
-    checkpoint = embedder.checkpoint
-    manifest = {
-        "checkpoint": os.path.abspath(checkpoint.folder),
-        "checkpoint_sha256": checksum(checkpoint),
-        "model": type(checkpoint.model).__name__,
-        "step": checkpoint.step,
-        "task": embedder.task.config.task,
-        "vocabulary": _lasting(options.vocabulary),
-        "grid": str(embedder.grid),
-        "budget": embedder.plan.budget,
-        "sampling": embedder.sampling,
-        "clips": embedder.clips,
-        "crops": embedder.crops,
+    manifest = what_was_run(embedder) | {
+        "vocabulary": lasting(options.vocabulary),
         "data": data,
         "videos": entries,
         "texts": texts,
@@ -190,11 +166,6 @@ def run(options: argparse.Namespace) -> int:
     print(f"{len(entries)} videos and {len(texts)} texts of {width} numbers are in "
           f"{options.output}; {len(failed)} videos could not be read")  # fmt: skip
     return int(bool(failed))
-
-
-def _lasting(path: str | None) -> str | None:
-    """The path of a file, from any folder; what names no file, such as demo:captions, as it is."""
-    return whole_path(path) if path and os.path.exists(path) else path
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

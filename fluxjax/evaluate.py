@@ -67,6 +67,8 @@ def parser() -> argparse.ArgumentParser:
     add("--evaluators", help="classification, held_out, retrieval, zero_shot, ek100_mir, "
         "knn and others, comma-separated; default: the task's")  # fmt: skip
     add_vocabulary_option(options)
+    add("--dual-softmax", type=float, help="temperature of retrieval's dual softmax; default: the "
+        "run's, or none")  # fmt: skip
     add("--batch-size", type=int, help="videos")
     add("--workers", type=int, help="decoding threads")
     add("--max-bad-share", type=float, help="of unreadable videos that is accepted")
@@ -88,6 +90,7 @@ _KEYS = {
     "clips": "eval.clips",
     "crops": "eval.crops",
     "batch_size": "eval.batch_size",
+    "dual_softmax": "eval.dual_softmax",
 }
 
 

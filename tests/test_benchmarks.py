@@ -63,3 +63,19 @@ def test_separate_networks_are_asked_where_they_are_nearest():
     assert first == {2: 20.02, 3: 40.03, 5: 40.05, 6: 80.06, 7: 80.07, 10: 80.1}
     assert rows["st8"][2] == [80.02, 81.02] and list(rows)[:2] == ["ffn", "separate"]
     assert "5.0% ± 1.4%" in ffn_versus_separate.table_of({"ffn": {2: [0.04, 0.06]}})
+
+
+@pytest.mark.slow
+def test_the_teachers_share_of_a_step(tmp_path):
+    path = tmp_path / "result.json"
+    options = ("--teacher=internvideo2_ti14", "--model=fluxvit_student_ti14", "--grid=4x28",
+               "--tokens=8", "--budgets=8,4", "--batch=8", "--repeats=1")  # fmt: skip
+    command = [sys.executable, "-c", RUN, "distill_step", *options, f"--json={path}"]
+    result = subprocess.run(
+        command, cwd=ROOT, env=dict(os.environ), capture_output=True, text=True, timeout=600
+    )
+    assert result.returncode == 0, result.stderr[-3000:]
+    (row,) = json.loads(path.read_text())["rows"]
+    assert row["programs"] == 1
+    assert 0 < float(row["its share"].rstrip("%")) < 100
+    assert float(row["its weights"].split()[0]) > 1  # 4 layers of 128 channels, float32

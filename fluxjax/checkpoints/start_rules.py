@@ -5,7 +5,7 @@
   GPE, decoders) keep their initial values.
 - An InternVideo2 from an InternVideo2.
 - Where one of these is the student of a distillation, its decoders to the teacher are left there,
-  or are new.
+  or are new; of a Flux-CLIP the text tower and the projection are left.
 - An EVL from an EVL, or with a fresh decoder from a CLIP image encoder or classifier.
 - A CLIP classifier from either of these.
 - A frame flexible network from one of its class; a plain one starts the norms of all branches.
@@ -14,6 +14,7 @@
 - A UMT from a UMT: what only one of them has (projections, matching head, decoders of features,
   words and answers) is fresh, or left out. From a UMT student of videos alone: the text part is
   fresh. Such a student from another.
+- A Flux-CLIP from a Flux-CLIP, or its video tower from whatever a FluxViT starts from.
 - An AVION from an AVION: a classifier from a dual encoder's video tower, with a fresh head.
 """
 
@@ -28,6 +29,7 @@ from fluxjax.checkpoints.starting import HEAD, POSITION_TABLE, Rule, register_st
 from fluxjax.models.avion import Avion
 from fluxjax.models.clip_image import ClipImage
 from fluxjax.models.evl import Evl
+from fluxjax.models.flux_clip import FluxClip
 from fluxjax.models.fluxvit import FluxViT
 from fluxjax.models.frame_flexible.branches import BRANCHED
 from fluxjax.models.frame_flexible.slowfast import SlowFast
@@ -50,6 +52,9 @@ _NOT_IN_INTERNVIDEO2 = re.compile(
     r"patch_embed/norm(_before)?/|blocks_\d+/attn/lpe/|gpe/|(heads|decoders)_\d+/|fc_norm/"
     + _OF_STUDENTS
 )
+_OF_CLIP = r"|(text|proj|logit_scale)(/|$)"
+_AROUND_FLUX_CLIP = re.compile(_PER_BUDGET.pattern + _OF_CLIP)
+_NOT_IN_FLUX_CLIP = re.compile(rf"{_NOT_IN_INTERNVIDEO2.pattern}|heads_\d+/{_OF_CLIP}")
 _PROBE = re.compile(r"probe_(norm|mlp)/" + _OF_STUDENTS)
 _NOT_IN_FLUX_STUDENTS = re.compile(rf"{_PROBE.pattern}|heads_\d+/|fc_norm/")
 _AROUND_INTERNVIDEO2 = re.compile(rf"{_PROBE.pattern}|head/|fc_norm/")
@@ -130,13 +135,24 @@ def _for_branches(given: Mapping[str, Any], model: nn.Module) -> dict[str, Any]:
 
 register_start(
     FluxViT,
-    Rule(FluxViT, _FLUX_FIELDS, _PER_BUDGET, _PER_BUDGET),
+    Rule(FluxViT, _FLUX_FIELDS, _PER_BUDGET, _AROUND_FLUX_CLIP),
     Rule(InternVideo2, _FLUX_FIELDS, _NOT_IN_INTERNVIDEO2, _PROBE, _as_fluxvit),
 )
 register_start(
     FluxStudent,
-    Rule(FluxViT, _FLUX_FIELDS, _PER_BUDGET, _PER_BUDGET),
+    Rule(FluxViT, _FLUX_FIELDS, _PER_BUDGET, _AROUND_FLUX_CLIP),
     Rule(InternVideo2, _FLUX_FIELDS, _NOT_IN_INTERNVIDEO2, _NOT_IN_FLUX_STUDENTS, _as_fluxvit),
+)
+register_start(
+    FluxClip,
+    Rule(
+        FluxClip,
+        (*_FLUX_FIELDS, "text_depth", "text_heads", "text_gelu"),
+        _PER_BUDGET,
+        _PER_BUDGET,
+    ),
+    Rule(FluxViT, _FLUX_FIELDS, _AROUND_FLUX_CLIP, _PER_BUDGET),
+    Rule(InternVideo2, _FLUX_FIELDS, _NOT_IN_FLUX_CLIP, _NOT_IN_FLUX_STUDENTS, _as_fluxvit),
 )
 for _kind in (InternVideo2, InternVideo2Student):
     register_start(

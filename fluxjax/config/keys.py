@@ -73,6 +73,7 @@ def base_config(model: str = "fluxvit_ti14", task: str = "classify") -> ConfigDi
     # demo[:easy|:hard], tfds:NAME, a list file, mix:LIST of several data sets, a folder of class
     # folders, tar files or dummy
     config.data.train = "demo:easy"
+    config.data.images = ""  # a list as data.train; batches of videos and of images take turns
     config.data.test = "demo:easy"  # what is evaluated; as data.train; "": nothing is
     config.data.train_split = "train"  # of TFDS sources
     config.data.test_split = "test"  # likewise
@@ -232,7 +233,11 @@ def check_config(config: ConfigDict) -> None:
             check_config(config.pretrain)
         except ValueError as error:
             raise ValueError(f"config.pretrain: {error}") from error
-    provisional_task(config).check()
+    task = provisional_task(config)
+    task.check()
+    packed = all(clip.slots is not None for clip in task.example().clips)
+    _require(packed or not config.data.images, config, "data.images",
+             "needs a model that takes clips of any grid, such as flux_clip_s14")  # fmt: skip
     _require(not config.data.cache or config.features.dir is None, config, "data.cache",
              "must be '' with features.dir: every video is read once")  # fmt: skip
     _require(config.batch_size % config.data.repeats == 0, config, "batch_size",

@@ -25,7 +25,7 @@ AVION_PIXELS = PixelStats(
     (68.5005327 / 255, 66.6321579 / 255, 70.32316305 / 255),
 )
 INITIAL_LOGIT_SCALE = math.log(1 / 0.07)
-_LOGIT_SCALES = (0.0, math.log(100))  # the official scripts clamp to them after every step
+LOGIT_SCALES = (0.0, math.log(100))  # the official scripts clamp to them after every step
 _TINY = 1e-12  # smallest norm that a vector is divided by
 
 
@@ -160,7 +160,7 @@ class Avion(VideoTowerFields, kw_only=True):
 
     def bounds(self, path: Sequence[str]) -> tuple[float, float] | None:
         """Lowest and highest value that training gives a parameter; None: any."""
-        return _LOGIT_SCALES if path[0] == "logit_scale" else None
+        return LOGIT_SCALES if path[0] == "logit_scale" else None
 
     def layer_id(self, path: Sequence[str]) -> int:
         """Layer number of a parameter for layer decay, 0 to depth + 1; towers count alike."""

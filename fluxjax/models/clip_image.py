@@ -10,9 +10,11 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from fluxjax.models import clip_teacher
 from fluxjax.models.clip import ClipTower, TowerFeatures, TowerFields, tower_fields, tower_layer_id
 from fluxjax.models.dense_clips import pixel_tokens
-from fluxjax.models.layers import LayerNorm
+from fluxjax.models.internvideo2 import TeacherOutput
+from fluxjax.models.layers import LayerNorm, unit
 from fluxjax.tokens.tokens import Tokens
 
 
@@ -72,6 +74,23 @@ class ClipImage(TowerFields, kw_only=True):
     def layers(self, video_or_tokens: jax.Array | Tokens) -> TowerFeatures:
         """Images or clips as in `__call__` -> features [B, T, 1+K, ..] of every block."""
         return self.tower(pixel_tokens(video_or_tokens, self.patch))
+
+    def teach(self, video_or_tokens: jax.Array | Tokens, layers: Sequence[int]) -> TeacherOutput:
+        """Targets for a student that sees videos, frame by frame, as UMT has them.
+
+        Args:
+          video_or_tokens: clips as in `__call__`; UMT normalises their pixels as the student does.
+          layers: blocks whose outputs are taught, ascending, see `return_layers`.
+
+        Returns:
+          Layers [L, B, T*K, E] without cls tokens, no pooled features, and the attention [B, T*K]
+          of each frame's cls token in the last block.
+
+        Raises:
+          ValueError: on a wrong layer, or a model without projection.
+        """
+        features, attention = clip_teacher.teach(self, video_or_tokens, layers)
+        return TeacherOutput(unit(features, 0.0), None, attention.reshape(features.shape[1], -1))
 
     def frozen(self, path: Sequence[str]) -> bool:
         """Whether a parameter is not trained."""

@@ -9,7 +9,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from fluxjax.models.clip_image import ClipImage
+from fluxjax.models.clip import TowerFields
 from fluxjax.models.dense_clips import pixel_tokens
 from fluxjax.models.layers import mean_attention
 from fluxjax.tokens.tokens import Tokens
@@ -29,7 +29,7 @@ class Taught(NamedTuple):
 
 
 def teach(
-    model: ClipImage,
+    model: TowerFields,
     video_or_tokens: jax.Array | Tokens,
     layers: Sequence[int],
     places: jax.Array | None = None,
@@ -39,7 +39,7 @@ def teach(
     Every taught layer passes CLIP's own last norm and projection, as in the official code.
 
     Args:
-      model: with projection.
+      model: a `ClipImage` with projection, whose method of this name gives unit vectors.
       video_or_tokens: clips [B, T, H, W, 3], uint8 or floats; the official code shows the teacher
         the student's pixels, normalised by ImageNet's statistics rather than CLIP's.
       layers: blocks whose outputs are taught, ascending, see `return_layers`.

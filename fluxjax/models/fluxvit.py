@@ -111,7 +111,8 @@ class FluxViT(nn.Module):
         train: bool = False,
         merge: Sequence[float] = (),
         selection: str = "group_dynamic",
-    ) -> jax.Array | tuple[jax.Array, jax.Array]:
+        return_tokens: bool = False,
+    ) -> jax.Array | tuple[jax.Array | Tokens, ...]:
         """Classifies clips from at most `budget` of their tokens.
 
         Args:
@@ -126,27 +127,33 @@ class FluxViT(nn.Module):
             first blocks merge, after selection; see `fluxjax.tokens.merging`.
           selection: which tokens are kept, see `tokens.selection.SELECTIONS`; "random" needs
             rngs={"selection": key}.
+          return_tokens: also return the last block's tokens, see `last_tokens`.
 
         Returns:
           logits [B, num_classes] float32; with `return_features` also features [B, pooled]
-          float32, before fc_norm. Without heads only these.
+          float32, before fc_norm. Without heads only these. With `return_tokens` also `Tokens`.
 
         Raises:
           ValueError: on a wrong shape, budget, head, merge schedule or selection, floats that are
-            no normalised pixels, or `return_features` of a model without heads.
+            no normalised pixels, `return_features` of a model without heads, or `return_tokens`
+            with a merge schedule: merged tokens have no place.
         """
         head = self.head_for(budget) if head is None else self._checked_head(head)
         embedded, positions = self.embed(video_or_tokens)
         if self.is_initializing():  # every head and decoder gets its parameters
             self._all_budgets(embedded, positions, self.budgets, train)
-        kept, valid = self._trunk_inputs(embedded, positions, [budget], selection)[0]
-        schedule = check_schedule(merge, self.depth, kept.shape[1] - 1)
-        kept, valid = self._trunk(kept, valid, train, schedule)
-        logits, features = self._classify(kept, valid, head)
+        (kept,) = self._kept(embedded, positions, [budget], selection)
+        schedule = check_schedule(merge, self.depth, kept.valid.shape[1])
+        if return_tokens and any(schedule):
+            raise ValueError(f"merge={tuple(merge)} leaves tokens without places; leave it out")
+        x, valid = self._trunk(*self._with_cls(kept), train, schedule)
+        logits, features = self._classify(x, valid, head)
         if self.num_classes is None:
             check_headless(return_features)
-            return features
-        return (logits, features) if return_features else logits
+        outputs = [] if logits is None else [logits]
+        outputs += [features] if return_features or not outputs else []
+        outputs += [last_tokens(x, kept)] if return_tokens else []
+        return tuple(outputs) if len(outputs) > 1 else outputs[0]
 
     def forward_budgets(
         self,
@@ -230,8 +237,8 @@ class FluxViT(nn.Module):
                 f"{len(self.budgets)}; create it with budgets={tuple(budgets)}"
             )
         outputs = []
-        for i, (x, valid) in enumerate(self._trunk_inputs(embedded, positions, budgets)):
-            logits, features = self._classify(*self._trunk(x, valid, train), i)
+        for i, kept in enumerate(self._kept(embedded, positions, budgets)):
+            logits, features = self._classify(*self._trunk(*self._with_cls(kept), train), i)
             aligned = self.decoders[i - 1](features) if i else None
             outputs.append(BudgetOutput(logits, features, aligned))
         return outputs
@@ -242,14 +249,14 @@ class FluxViT(nn.Module):
         key = self.make_rng("selection") if selection == "random" else None
         return rank_tokens(embedded, selection_scores(fixed, selection, key))
 
-    def _trunk_inputs(
+    def _kept(
         self,
         embedded: Tokens,
         positions: PositionTable,
         budgets: Sequence[int | None],
         selection: str = "group_dynamic",
-    ) -> list[tuple[jax.Array, jax.Array | None]]:
-        """For each budget: kept tokens with positions and cls [B, 1+K, C], and their validity."""
+    ) -> list[Tokens]:
+        """For each budget the kept tokens with positions [B, K, C]."""
         n = embedded.valid.shape[1]
         ranking = None
         if any(budget is not None and budget < n for budget in budgets):
@@ -257,12 +264,11 @@ class FluxViT(nn.Module):
         # One look-up for all budgets: its gradient costs more than that of adding to every token.
         codes = positions.look_up(embedded).astype(self.dtype)
         placed = embedded.replace(values=embedded.values + codes)
-        inputs = []
-        for budget in budgets:
-            drops = budget is not None and budget < n
-            kept = select(placed, ranking, budget) if drops else placed
-            inputs.append(self._with_cls(kept))
-        return inputs
+        drops = [budget is not None and budget < n for budget in budgets]
+        return [
+            select(placed, ranking, budget) if drop else placed
+            for budget, drop in zip(budgets, drops, strict=True)
+        ]
 
     def _with_cls(self, tokens: Tokens) -> tuple[jax.Array, jax.Array | None]:
         """cls and tokens with positions [B, 1+N, C], and what is valid of them."""
@@ -287,3 +293,17 @@ class FluxViT(nn.Module):
             return None, features.astype(jnp.float32)
         logits = self.heads[head](self.fc_norm(features))
         return logits.astype(jnp.float32), features.astype(jnp.float32)
+
+
+def last_tokens(x: jax.Array, kept: Tokens) -> Tokens:
+    """Tokens after the last block, without cls, at their places: what a language model reads.
+
+    Args:
+      x: [B, 1+K, C], cls first.
+      kept: the K tokens that went in.
+
+    Returns:
+      Values [B, K, C] float32, 0 where there is no token; places, grids and validity of `kept`.
+    """
+    values = jnp.where(kept.valid[..., None], x[:, 1:].astype(jnp.float32), 0.0)
+    return kept.replace(values=values)

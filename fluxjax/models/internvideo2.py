@@ -32,9 +32,13 @@ from fluxjax.tokens.tokens import IMAGENET_PIXELS, Tokens, check_patch, normaliz
 class TeacherOutput(NamedTuple):
     """What a student is taught; B clips, N tokens without cls, K layers."""
 
-    middle: jax.Array  # [K, B, 1+N, C] float32, tokens of unit norm, shallow layers first
-    final: jax.Array  # [B, E] float32, unit norm
-    attention: jax.Array  # [B, N] float32, of the pooling, mean over heads; cls took the rest of 1
+    # [K, B, 1+N, C] float32, tokens of unit norm, shallow layers first; of a teacher of images
+    # whose frames have cls tokens of their own, such as CLIP, [K, B, N, C]
+    middle: jax.Array
+    final: jax.Array | None  # [B, E] float32, unit norm; None of such a teacher
+    # [B, N] float32, mean over heads, of the pooling or of the last block's cls token; the cls
+    # token took the rest of 1
+    attention: jax.Array
 
 
 def return_layers(depth: int, count: int, interval: float = 1.0) -> tuple[int, ...]:

@@ -8,6 +8,7 @@ from fluxjax.models.avion import Avion
 from fluxjax.models.bert import Bert
 from fluxjax.models.clip_image import ClipImage
 from fluxjax.models.evl import Evl
+from fluxjax.models.flux_clip import FluxClip
 from fluxjax.models.fluxvit import FluxViT
 from fluxjax.models.frame_flexible.slowfast import SlowFast
 from fluxjax.models.frame_flexible.tea import Tea
@@ -51,6 +52,11 @@ _VIDEOMAE = {
         {"decoder_width": 640, "decoder_depth": 12, "decoder_heads": 8},
     ),
 }
+
+_FLUX_TI = {
+    "width": 128, "depth": 4, "num_heads": 4, "grid": (16, 8, 8), "pooled": 128, "pool_heads": 4,
+}  # fmt: skip
+_CLIP_TEXT_TI = {"embedding": 64, "text_width": 64, "text_depth": 4, "text_heads": 4}
 
 _AVION_L14 = {
     "width": 1024, "depth": 24, "num_heads": 16, "patch": 14, "grid": (16, 16),
@@ -108,17 +114,10 @@ SIZES: dict[str, tuple[type[nn.Module], dict[str, Any]]] = {
     "evl_b16": (Evl, {}),
     "evl_l14": (Evl, _EVL_L14),
     "evl_l14_336": (Evl, _EVL_L14 | {"grid": (24, 24)}),
-    "fluxvit_ti14": (
-        FluxViT,
-        {
-            "width": 128,
-            "depth": 4,
-            "num_heads": 4,
-            "grid": (16, 8, 8),
-            "pooled": 128,
-            "pool_heads": 4,
-        },
-    ),
+    "flux_clip_ti14": (FluxClip, _FLUX_TI | _CLIP_TEXT_TI),
+    "flux_clip_s14": (FluxClip, {"width": 384, "num_heads": 6, "grid": (24, 18, 18)}),
+    "flux_clip_b14": (FluxClip, {"width": 768, "num_heads": 12, "grid": (32, 20, 20)}),
+    "fluxvit_ti14": (FluxViT, _FLUX_TI),
     "fluxvit_s14": (FluxViT, {"width": 384, "depth": 12, "num_heads": 6, "grid": (24, 18, 18)}),
     "fluxvit_b14": (FluxViT, {"width": 768, "depth": 12, "num_heads": 12, "grid": (32, 20, 20)}),
     "fluxvit_student_ti14": (

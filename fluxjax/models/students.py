@@ -8,6 +8,7 @@ what is decided here in its place is in `fluxjax.tasks.distill_keys`.
 from collections.abc import Sequence
 from typing import NamedTuple
 
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
@@ -34,7 +35,8 @@ class Aligned(NamedTuple):
     """What is compared with a teacher at one budget; unit vectors, float32.
 
     Attributes:
-      middle: [K, B, 1+n, Ct], cls and visible tokens, shallow layers first.
+      middle: [K, B, 1+n, Ct], cls and visible tokens, shallow layers first; [K, B, n, Ct] of a
+        student without cls token.
       final: [B, Ef]; None of a student without such a decoder.
       mae: [K', B, n, Cm], for a VideoMAE teacher; None of a student without such decoders.
     """
@@ -44,10 +46,11 @@ class Aligned(NamedTuple):
     mae: jax.Array | None = None
 
 
-def aligned_blocks(model: "FluxStudent | InternVideo2Student") -> tuple[int, ...]:
+def aligned_blocks(model: nn.Module) -> tuple[int, ...]:
     """Blocks of a student whose outputs are aligned, ascending."""
-    if model.taught_index is not None:
-        return tuple(sorted(model.taught_index))
+    index = getattr(model, "taught_index", None)
+    if index is not None:
+        return tuple(sorted(index))
     return return_layers(model.depth, model.taught_layers, model.taught_interval)
 
 
@@ -105,6 +108,10 @@ class InternVideo2Student(InternVideo2):
           train: drop paths are active (needs rngs={"dropout": key}).
         """
         return [self._aligned(tokens, train) for tokens in _seen(self, video_or_tokens, visible)]
+
+    def features(self, video_or_tokens: jax.Array | Tokens) -> jax.Array:
+        """What a probe reads of clips as in `__call__`: pooled features [B, pooled] float32."""
+        return self(video_or_tokens)
 
     def _aligned(self, tokens: Tokens, train: bool) -> Aligned:
         x, valid = self._with_cls(tokens)
@@ -192,6 +199,10 @@ class FluxStudent(FluxViT):
             )
         budgets = enumerate(_seen(self, video_or_tokens, visible))
         return [self._aligned(tokens, i, train) for i, tokens in budgets]
+
+    def features(self, video_or_tokens: jax.Array | Tokens) -> jax.Array:
+        """What a probe reads of clips as in `__call__`: pooled features [B, pooled] float32."""
+        return self(video_or_tokens)
 
     def _aligned(self, tokens: Tokens, budget: int, train: bool) -> Aligned:
         x, valid = self._with_cls(tokens)

@@ -13,7 +13,8 @@ import jax
 import jax.numpy as jnp
 
 from fluxjax.models.internvideo2 import return_layers
-from fluxjax.models.layers import LayerNorm, check_headless, masked_mean
+from fluxjax.models.layers import LayerNorm, check_headless, masked_mean, unit
+from fluxjax.models.students import Aligned, Visible
 from fluxjax.models.umt_encoder import (
     EPSILON,
     UmtEncoder,
@@ -159,6 +160,28 @@ class UmtVision(UmtFields, kw_only=True):
         codes = jnp.asarray(flat_sincos(self.width, count))[visible]
         decoded = self._decode(normed, codes.astype(self.dtype))
         return Student(decoded, jnp.stack(normed), self._pooled(normed[-1]))
+
+    def align(
+        self,
+        video_or_tokens: jax.Array | Tokens,
+        visible: Sequence[Visible],
+        train: bool = False,
+    ) -> list[Aligned]:
+        """What is compared with a teacher's unit vectors, at each budget.
+
+        Args:
+          video_or_tokens, train: see `UmtEncoder`.
+          visible: for each budget the tokens that are seen, all of them valid.
+
+        Returns:
+          Of each budget the `Aligned`, middle [L, B, K, E] float32.
+        """
+        decoded = (self.student(video_or_tokens, one.index, train).decoded for one in visible)
+        return [Aligned(unit(features, 0.0), None) for features in decoded]
+
+    def features(self, video_or_tokens: jax.Array | Tokens) -> jax.Array:
+        """What a probe reads of clips as in `__call__`: pooled [B, C] float32."""
+        return self(video_or_tokens)[1]
 
     def _decode(self, layers: tuple[jax.Array, ...], codes: jax.Array) -> jax.Array:
         """Normed features of layers and positions, [B, K, C] each -> [L, B, K, E] float32."""

@@ -55,6 +55,21 @@ class Embedder:
         self._of_videos = jax.jit(functools.partial(_of_videos, task, plan))
         self._of_texts = jax.jit(functools.partial(_of_texts, task, plan))
 
+    @staticmethod
+    def check(checkpoint: Checkpoint, task: Task) -> None:
+        """Refuses a model without a space that videos and texts share.
+
+        Raises:
+          ValueError: naming it.
+        """
+        if hasattr(task, "embed_video") and hasattr(task, "embed_text"):
+            return
+        raise ValueError(
+            f"{checkpoint.folder} is a {type(task.model).__name__} of task {task.config.task!r}: "
+            "it has no text tower, and no space that videos and texts share (python -m "
+            "fluxjax.predict --embed writes the features of a classifier)"
+        )
+
     def __str__(self) -> str:
         budget = "" if self.plan.budget is None else f", {self.plan.budget} tokens"
         views = f"{self.clips} x {self.crops} views"
@@ -115,9 +130,13 @@ class Embedder:
         rows = iter(())
         if good:
             batch = {name: _filled([item[name] for item in good], size) for name in good[0]}
-            rows = iter(np.asarray(self._of_videos(self.checkpoint.variables, batch)))
+            rows = self._rows(batch)
         for item in read:
             yield item if isinstance(item, VideoError) else next(rows)
+
+    def _rows(self, batch: Mapping[str, np.ndarray]) -> Iterator[np.ndarray]:
+        """[E] of each video of a batch."""
+        return iter(np.asarray(self._of_videos(self.checkpoint.variables, batch)))
 
     def _views(self, record: Record | VideoError) -> dict[str, np.ndarray] | VideoError:
         """The arrays of the example's clips, each with a leading axis [views]."""
@@ -146,6 +165,7 @@ def open_embedder(
     clips: int | None = None,
     crops: int | None = None,
     vocabulary: str | None = None,
+    kind: type[Embedder] = Embedder,
 ) -> Embedder:
     """Opens a training run or an inference checkpoint.
 
@@ -156,6 +176,7 @@ def open_embedder(
       sampling: of frames; None: as in the run's evaluation, like `clips` and `crops`.
       clips, crops: temporal and spatial views of a video.
       vocabulary: path of that of texts; None: the run's.
+      kind: what is opened, an `Embedder` or a class of its kind.
 
     Raises:
       FileNotFoundError, WeightsError, ValueError: naming what is wrong, and the remedy.
@@ -169,12 +190,7 @@ def open_embedder(
     if budget is not None:
         config.eval.budgets = (budget,)
     task = create_task(config)
-    if not (hasattr(task, "embed_video") and hasattr(task, "embed_text")):
-        raise ValueError(
-            f"{checkpoint.folder} is a {type(task.model).__name__} of task {config.task!r}: it has "
-            "no text tower, and no space that videos and texts share (python -m fluxjax.predict "
-            "--embed writes the features of a classifier)"
-        )
+    kind.check(checkpoint, task)
     patch = getattr(task.model, "patch", 1)
     if sampled.resolution % patch:
         raise ValueError(f"grid {sampled} must have pixels that are a multiple of {patch}")
@@ -186,7 +202,7 @@ def open_embedder(
             + (f"{sampled} has {known[0]} tokens" if known else "the model has no token budgets")
         )
     plan = plans[next(iter(plans)) if budget is None else budget]
-    return Embedder(
+    return kind(
         checkpoint, task, sampled, plan, checkpoint.sampling(sampling),
         *checkpoint.views(clips, crops),
     )  # fmt: skip

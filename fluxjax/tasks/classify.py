@@ -257,6 +257,10 @@ class ClassifyTask:
         """What the head reads at the plan's budget, [B, E] float32; `batch` as in `predict`."""
         return self._apply(variables, batch, plan, return_features=True)[1]
 
+    def last_tokens(self, variables: Any, batch: Batch, plan: Plan) -> Tokens:
+        """Tokens after the last block [B, K, C] float32, of a model that returns them."""
+        return self._apply(variables, batch, plan, return_tokens=True)[-1]
+
     def losses(self, variables: Any, batch: Batch, plan: Plan) -> dict[str, jax.Array]:
         """ce: cross-entropy [B] float32 of the predictions with the labels, without smoothing."""
         log_probs = jax.nn.log_softmax(self.predict(variables, batch, plan), axis=-1)

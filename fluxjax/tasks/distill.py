@@ -1,9 +1,10 @@
-"""Distillation from a video teacher: InternVideo2's, and Flux-UMT's at three nested budgets.
+"""Distillation: UMT's from images, InternVideo2's from videos, and Flux-UMT's at nested budgets.
 
-Sources: OpenGVLab/InternVideo, InternVideo2/single_modality (one grid, one budget, the teacher sees
-all tokens); "Make Your Training Flexible" (arXiv 2503.14237), Flux-UMT: flexible grids, one pass of
-the teacher on a selection of tokens, and students of several budgets that share its targets. What
-the paper leaves open is in `fluxjax.tasks.distill_keys`.
+Sources: "Unmasked Teacher" (arXiv 2303.16058) and OpenGVLab/unmasked_teacher, single_modality (CLIP
+teaches frame by frame); OpenGVLab/InternVideo, InternVideo2/single_modality (one grid, one budget,
+the teacher sees all tokens); "Make Your Training Flexible" (arXiv 2503.14237), Flux-UMT: flexible
+grids, one pass of the teacher on a selection of tokens, and students of several budgets that share
+its targets. What the last leaves open is in `fluxjax.tasks.distill_keys`.
 """
 
 from typing import Any
@@ -14,28 +15,30 @@ from ml_collections import ConfigDict
 
 from fluxjax.checkpoints.starting import start_model
 from fluxjax.models.internvideo2 import TeacherOutput, return_layers
-from fluxjax.models.registry import model_fields
 from fluxjax.models.students import Visible, aligned_blocks
 from fluxjax.tasks.base import Batch, Constants, LossOutput, Plan, batch_spec
 from fluxjax.tasks.distill_losses import Parts, aligned_parts, over_budgets
+from fluxjax.tasks.distill_models import seen_by_teacher, student_model
 from fluxjax.tasks.parameter_groups import layer_decay
 from fluxjax.tasks.teacher import (
     COLLECTION,
     comes_first,
-    headless_model,
     teacher_constants,
     teacher_model,
 )
+from fluxjax.tasks.umt_losses import UTA_KINDS
 from fluxjax.tokens import grids
 from fluxjax.tokens.examples import ClipSpec, ExampleSpec
-from fluxjax.tokens.race import first_of, race_noise, race_order
+from fluxjax.tokens.race import first_of, race_noise, race_order, race_order_by_frame
 from fluxjax.tokens.selection import num_kept, rank_tokens, select, selection_scores
 from fluxjax.tokens.tokens import Tokens
 
 _CHOICES = {
     "select_by": ("teacher", "student"),
     "mask": ("attention", "random", "tube"),
+    "mask_over": ("clip", "frame"),
     "draws": ("nested", "independent"),
+    "distance": UTA_KINDS,
     "reduce": ("mean", "sum"),
 }
 _NO_EFFECT = (
@@ -69,7 +72,7 @@ class DistillTask:
                 raise ValueError(f"config.distill.{key}={self.own[key]!r} must be one of {known}")
         self.budgets = tuple(config.budgets)
         self.teacher = teacher_model(config)
-        self.model = _student(config, self.teacher)
+        self.model = student_model(config, self.teacher)
         self.patch = self.model.patch
         layers, interval = len(aligned_blocks(self.model)), self.own.teacher_interval
         self.taught_layers = return_layers(self.teacher.depth, layers, interval)
@@ -82,6 +85,25 @@ class DistillTask:
         self.max_grid = grids.max_grid(self._all_grids, self.patch)
         self.slots = max(grid.tokens(self.patch) for grid in self._all_grids)
         self._check_budgets()
+        self._check_frames()
+
+    def _check_frames(self) -> None:
+        """What works frame by frame needs one grid, whole clips, and tokens of every frame."""
+        by_frame = self.own.mask_over == "frame"
+        if not (by_frame or self.model.one_grid or self.teacher.one_grid):
+            return
+        every = sorted({str(grid) for grid in self._all_grids})
+        if len(every) > 1 or self.own.tokens is not None:
+            raise ValueError(
+                f"teacher and masks of single frames need config.distill.tokens=None and one grid "
+                f"in config.grids and config.eval.grids, not {', '.join(every)}"
+            )
+        frames = self._all_grids[0].frames
+        if by_frame and any(budget % frames for budget in self.budgets):
+            raise ValueError(
+                f"budgets {self.budgets} must be multiples of {frames}: with "
+                "config.distill.mask_over='frame' every frame has equally many visible tokens"
+            )
 
     def _check_budgets(self) -> None:
         most = self.slots if self.own.tokens is None else self.own.tokens
@@ -193,8 +215,9 @@ class DistillTask:
         }
 
     def features(self, variables: Any, batch: Batch, plan: Plan) -> jax.Array:
-        """Pooled features of the student, [B, E] float32, from all tokens or `plan.budget`."""
-        return self.model.apply(_own(variables), self.tokens(batch), plan.budget)
+        """Pooled features of the student, [B, E] float32, from all tokens."""
+        del plan
+        return self.model.apply(_own(variables), self.tokens(batch), method="features")
 
     def tokens(self, batch: Batch) -> Tokens:
         """The batch's clips as tokens of pixels [B, N, patch*patch*3], not normalised."""
@@ -203,16 +226,20 @@ class DistillTask:
 
     def _parts(self, variables: Any, batch: Batch, train: bool = False, rngs=None) -> list[Parts]:
         """Losses [B] at each budget; the teacher is run once."""
-        clips = self._selected(variables, self.tokens(batch), batch["draw"])
-        taught: TeacherOutput = jax.lax.stop_gradient(
-            self.teacher.apply(_taught(variables), clips, self.taught_layers, method="teach")
-        )
+        clips, taught = self.taught(variables, batch)
         visible = self._visible(taught.attention, clips, batch["draw"])
         aligned = self.model.apply(
             _own(variables), clips, visible, train, rngs=rngs, method="align"
         )
         pairs = zip(aligned, visible, strict=True)
-        return [aligned_parts(one, taught, seen) for one, seen in pairs]
+        return [aligned_parts(one, taught, seen, self.own.distance) for one, seen in pairs]
+
+    def taught(self, variables: Any, batch: Batch) -> tuple[Tokens, TeacherOutput]:
+        """The tokens of pixels [B, N, D] that are seen, and what the teacher says of them."""
+        clips = self._selected(variables, self.tokens(batch), batch["draw"])
+        shown = seen_by_teacher(clips, self.model, self.teacher)
+        taught = self.teacher.apply(_taught(variables), shown, self.taught_layers, method="teach")
+        return clips, jax.lax.stop_gradient(taught)
 
     def _selected(self, variables: Any, clips: Tokens, draw: jax.Array) -> Tokens:
         """The tokens of pixels that the teacher sees, and of which the student sees some."""
@@ -237,7 +264,7 @@ class DistillTask:
         weights = attention if self.own.mask == "attention" else jnp.ones_like(attention)
         nested = self.own.draws == "nested"
         orders = [
-            race_order(weights, self.noise(draw, number, clips), clips.valid)
+            self._order(weights, self.noise(draw, number, clips), clips)
             for number in range(1 if nested else len(self.budgets))
         ]
         count = jnp.sum(clips.valid, axis=1, keepdims=True)
@@ -247,6 +274,12 @@ class DistillTask:
             valid = jnp.arange(index.shape[1])[None] < count if clips.padded else None
             visible.append(Visible(index, valid))
         return visible
+
+    def _order(self, weights: jax.Array, noise: jax.Array, clips: Tokens) -> jax.Array:
+        """[B, N] slots in the order in which the student gets to see them."""
+        if self.own.mask_over == "frame":
+            return race_order_by_frame(weights, noise, clips.grid_bound[0])
+        return race_order(weights, noise, clips.valid)
 
     def noise(self, draw: jax.Array, number: int, clips: Tokens) -> jax.Array:
         """Exponential draws [B, N] of race `number`; of tubes, equal ones at equal places.
@@ -264,30 +297,6 @@ class DistillTask:
         """A key an example, [B]."""
         key = jax.random.fold_in(jax.random.key(self.config.seed), purpose)
         return jax.vmap(lambda number: jax.random.fold_in(key, number))(draw)
-
-
-def _student(config: ConfigDict, teacher: Any) -> Any:
-    """The config's model with decoders to the teacher's widths.
-
-    Raises:
-      ValueError: if it is no student, or its patches are not the teacher's.
-    """
-    name = config.model.name
-    if "teacher_width" not in model_fields(name):
-        raise ValueError(
-            f"config.model.name={name!r} is no student: task 'distill' trains fluxvit_student_* "
-            "and internvideo2_student_*"
-        )
-    given = {"teacher_width": teacher.width, "teacher_final": teacher.pooled}
-    if "budgets" in model_fields(name):  # a pooling projector for each
-        given["budgets"] = tuple(config.budgets)
-    model = headless_model(config, **given)
-    if model.patch != teacher.patch:
-        raise ValueError(
-            f"the student has patches of {model.patch} pixels, the teacher of {teacher.patch}: set "
-            "config.model.patch to the same, both see the same tokens"
-        )
-    return model
 
 
 def _own(variables: Any) -> dict[str, Any]:

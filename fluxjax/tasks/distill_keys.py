@@ -32,7 +32,8 @@ from ml_collections.config_dict import placeholder
 def distill_keys() -> ConfigDict:
     """The keys of `config.distill`; `config.budgets` are the student's tokens."""
     own = ConfigDict()
-    # Run or inference checkpoint of the teacher, a model that has `teach`. Released weights:
+    # Run or inference checkpoint of the teacher, a model that has `teach`: an InternVideo2 for
+    # students of FluxViT and InternVideo2, a CLIP image encoder for UMT's. Released weights:
     # python -m fluxjax.convert. Its weights are read, and never copied into the run's checkpoints.
     own.teacher = placeholder(str)
     own.teacher_model = "internvideo2_1b14"  # of a dry run, which may have no teacher
@@ -43,8 +44,10 @@ def distill_keys() -> ConfigDict:
     own.selection = "group_dynamic"  # of these: one of fluxjax.tokens.selection.SELECTIONS
     own.select_by = "teacher"  # or student: whose embedding ranks them
     own.mask = "attention"  # what the student sees; random, or tube: the same places of all frames
+    own.mask_over = "clip"  # its tokens are drawn of; frame: equally many of every frame, as UMT
     own.draws = "nested"  # or independent: of the budgets
     own.reduce = "mean"  # or sum: over budgets
+    own.distance = "l2"  # of unit vectors; mse, smooth_l1: averaged over channels
     own.middle_weight = 1.0  # of the loss of tokens
     own.final_weight = 1.0  # of the loss of pooled features
     return own

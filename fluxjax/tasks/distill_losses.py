@@ -1,4 +1,4 @@
-"""What distillation from a video teacher minimises: distances of unit vectors.
+"""What distillation minimises: distances of unit vectors.
 
 Source: OpenGVLab/InternVideo, InternVideo2/single_modality, engines for distillation and stage 1.
 """
@@ -10,23 +10,24 @@ import jax.numpy as jnp
 
 from fluxjax.models.internvideo2 import TeacherOutput
 from fluxjax.models.students import Aligned, Visible
+from fluxjax.tasks.umt_losses import vector_distance
 
 # What a loss is of: name -> its mean over clips, [B].
 Parts = dict[str, jax.Array]
 
 
 def unit_distance(
-    student: jax.Array, teacher: jax.Array, valid: jax.Array | None = None
+    student: jax.Array, teacher: jax.Array, valid: jax.Array | None = None, kind: str = "l2"
 ) -> jax.Array:
-    """2 - 2 cosine, the squared distance of unit vectors, averaged a clip: [B] float32.
+    """The distance of unit vectors, averaged a clip: [B] float32.
 
     Args:
       student: [K, B, n, C] or [B, C], unit vectors.
       teacher: of the same shape; no gradient flows into it.
       valid: [B, n] bool, which tokens count; None: all.
+      kind: of distance, see `umt_losses.vector_distance`.
     """
-    teacher = jax.lax.stop_gradient(teacher)
-    distance = 2 - 2 * jnp.sum(student.astype(jnp.float32) * teacher, axis=-1)
+    distance = vector_distance(student, teacher, kind)
     if distance.ndim == 1:
         return distance
     distance = jnp.mean(distance, axis=0)
@@ -36,21 +37,24 @@ def unit_distance(
     return jnp.sum(counted, axis=1) / jnp.maximum(jnp.sum(valid, axis=1), 1)
 
 
-def aligned_parts(aligned: Aligned, taught: TeacherOutput, visible: Visible) -> Parts:
+def aligned_parts(
+    aligned: Aligned, taught: TeacherOutput, visible: Visible, kind: str = "l2"
+) -> Parts:
     """Losses of a student at one budget: middle, and final where it has that decoder; [B] each.
 
     Args:
       aligned: of the student, from the visible tokens.
       taught: of all tokens.
       visible: which tokens the student saw, numbered as the teacher's.
+      kind: of distance, see `umt_losses.vector_distance`.
     """
-    valid = visible.valid
-    if valid is not None:
+    valid, cls = visible.valid, aligned.middle.shape[2] > visible.index.shape[1]
+    if valid is not None and cls:
         valid = jnp.pad(valid, ((0, 0), (1, 0)), constant_values=True)
-    target = at_visible(taught.middle, visible.index, cls=True)
-    parts = {"middle": unit_distance(aligned.middle, target, valid)}
+    target = at_visible(taught.middle, visible.index, cls)
+    parts = {"middle": unit_distance(aligned.middle, target, valid, kind)}
     if aligned.final is not None:
-        parts["final"] = unit_distance(aligned.final, taught.final)
+        parts["final"] = unit_distance(aligned.final, taught.final, kind=kind)
     return parts
 
 

@@ -17,16 +17,8 @@ from fluxjax.tasks.base import Constants
 
 COLLECTION = "teacher"  # its parameters among the task's variables
 _SIZES = (
-    "width",
-    "depth",
-    "num_heads",
-    "grid",
-    "pooled",
-    "pool_heads",
-    "embedding",
-    "patch",
-    "gelu",
-)
+    "width", "depth", "num_heads", "grid", "pooled", "pool_heads", "embedding", "patch", "gelu",
+)  # fmt: skip
 
 
 def teacher_model(config: ConfigDict) -> nn.Module:
@@ -45,13 +37,21 @@ def teacher_model(config: ConfigDict) -> nn.Module:
     if own.teacher is None and comes_first(config):
         model = headless_model(config.pretrain)
     elif own.teacher is None:
-        model = create_model(own.teacher_model, 0)
+        model = create_model(own.teacher_model, None)  # CLIP teaches what it projects
     else:
         model = read_architecture(model_folder(own.teacher)).model
         note_hash(own)
     if not hasattr(model, "teach"):
-        raise ValueError(f"a {type(model).__name__} cannot teach; name an InternVideo2 as teacher")
-    return model.clone(num_classes=None, dtype=jnp.dtype(own.teacher_dtype), drop_path=0.0)
+        raise ValueError(
+            f"a {type(model).__name__} cannot teach; name an InternVideo2 or a CLIP image encoder"
+        )
+    if hasattr(model, "embedding") and (model.embedding is None or model.num_classes is not None):
+        raise ValueError(
+            f"config.distill.teacher={own.teacher!r} has no projection of CLIP, which its features "
+            "pass; convert the encoder with it"
+        )
+    still = {"drop_path": 0.0} if hasattr(model, "drop_path") else {}
+    return model.clone(num_classes=None, dtype=jnp.dtype(own.teacher_dtype), **still)
 
 
 def comes_first(config: ConfigDict) -> bool:
@@ -119,6 +119,7 @@ def _read(own: ConfigDict, model: nn.Module, shapes: Any, section: str) -> Any:
     given = variables["params"]
     differing = [
         f"{name}={getattr(stored, name)!r} not {getattr(model, name)!r}"
+        f"{name}={getattr(stored, name, None)!r} not {getattr(model, name, None)!r}"
         for name in _SIZES
         if getattr(stored, name, None) != getattr(model, name, None)
     ]

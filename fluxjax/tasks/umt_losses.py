@@ -20,13 +20,14 @@ def unit(x: jax.Array) -> jax.Array:
     return x / jnp.linalg.norm(x, axis=-1, keepdims=True)
 
 
-def uta_loss(student: jax.Array, teacher: jax.Array, kind: str = "l2") -> jax.Array:
-    """How far a student's features are from its teacher's (UMT, section 3.2), [] float32.
+def vector_distance(student: jax.Array, teacher: jax.Array, kind: str = "l2") -> jax.Array:
+    """How far a student's vectors are from its teacher's, [..] float32.
 
     Args:
-      student, teacher: [L, B, K, E], of unit norm for "l2" (see `unit`); no gradient flows to the
+      student, teacher: [.., E], of unit norm for "l2" (see `unit`); no gradient flows to the
         teacher.
-      kind: "l2", 2 - 2 cosine; "mse" and "smooth_l1" (beta 1) average over channels, too.
+      kind: one of `UTA_KINDS`: "l2", 2 - 2 cosine, the squared distance of unit vectors; "mse" and
+        "smooth_l1" (beta 1) average over channels, too.
 
     Raises:
       ValueError: on another kind.
@@ -35,12 +36,22 @@ def uta_loss(student: jax.Array, teacher: jax.Array, kind: str = "l2") -> jax.Ar
         raise ValueError(f"unknown loss {kind!r}; choose one of {UTA_KINDS}")
     teacher = jax.lax.stop_gradient(teacher)
     if kind == "l2":
-        return jnp.mean(2.0 - 2.0 * jnp.sum(student * teacher, axis=-1))
-    difference = student - teacher
+        return 2.0 - 2.0 * jnp.sum(student.astype(jnp.float32) * teacher, axis=-1)
+    difference = student.astype(jnp.float32) - teacher
     if kind == "mse":
-        return jnp.mean(jnp.square(difference))
+        return jnp.mean(jnp.square(difference), axis=-1)
     size = jnp.abs(difference)
-    return jnp.mean(jnp.where(size < 1.0, 0.5 * size * size, size - 0.5))
+    return jnp.mean(jnp.where(size < 1.0, 0.5 * size * size, size - 0.5), axis=-1)
+
+
+def uta_loss(student: jax.Array, teacher: jax.Array, kind: str = "l2") -> jax.Array:
+    """How far a student's features are from its teacher's (UMT, section 3.2), [] float32.
+
+    Args:
+      student, teacher: [L, B, K, E], see `vector_distance`.
+      kind: see there.
+    """
+    return jnp.mean(vector_distance(student, teacher, kind))
 
 
 def similarity(video: jax.Array, text: jax.Array, temperature: jax.Array) -> jax.Array:

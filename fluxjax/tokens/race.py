@@ -32,3 +32,20 @@ def first_of(order: jax.Array, count: int) -> jax.Array:
 def race_noise(keys: jax.Array, count: int) -> jax.Array:
     """Exponential draws [B, count] float32, a row a key [B]."""
     return jax.vmap(lambda key: jax.random.exponential(key, (count,)))(keys)
+
+
+def race_order_by_frame(weights: jax.Array, noise: jax.Array, frames: int) -> jax.Array:
+    """As `race_order` with a race in every frame: [B, N] int32, the winners of all frames first.
+
+    The first `frames * n` of the order are so n tokens of every frame. Of UMT (arXiv 2303.16058,
+    section 3.1).
+
+    Args:
+      weights, noise: [B, N], frame after frame, without padding.
+      frames: T, which divides N.
+    """
+    size = weights.shape[0], frames, -1
+    order = race_order(*(x.reshape(weights.shape[0] * frames, -1) for x in (weights, noise)))
+    area = order.shape[1]
+    order = order.reshape(size) + area * jnp.arange(frames, dtype=jnp.int32)[:, None]
+    return order.swapaxes(1, 2).reshape(weights.shape)

@@ -55,6 +55,12 @@ CONFIGS = [
     ("flux_umt_demo", None), ("flux_umt_demo", "scratch"),
     pytest.param("flux_umt_s", None, marks=pytest.mark.slow),
     pytest.param("flux_umt_b", None, marks=pytest.mark.slow),
+    ("flux_umt_demo", "teacher"), ("flux_umt_demo", "student"), ("flux_clip_demo", None),
+    pytest.param("umt_pretrain", "l16", marks=pytest.mark.slow),
+    pytest.param("flux_clip_s", None, marks=pytest.mark.slow),
+    pytest.param("flux_clip_b", "second", marks=pytest.mark.slow),
+    pytest.param("fluxvit_s", "k710", marks=pytest.mark.slow),
+    pytest.param("fluxvit_b", "coin", marks=pytest.mark.slow),
 ]  # fmt: skip
 
 

@@ -58,7 +58,7 @@ _STUDENT = [
 ]  # fmt: skip
 _TEACHER = [
     *(o for o in _FLUXVIT if "budgets" not in o and "frames" not in o), "--config.model.depth=3",
-    "--config.grids.frames=(4,)", "--config.eval.budgets=(16,)",
+    "--config.grids.frames=(4,)", "--config.eval.budgets=(8,)", "--config.single_budget=8",
 ]  # fmt: skip
 _FLUX_UMT = [
     *_FLUXVIT,
@@ -66,6 +66,12 @@ _FLUX_UMT = [
     *(option.replace("--config.", "--config.pretrain.") for option in _STUDENT),
     *(option.replace("--config.", "--config.pretrain.pretrain.") for option in _TEACHER),
 ]
+_FLUX_CLIP = [
+    *(o for o in _FLUXVIT if "data" not in o), "--config.model.text_width=16",
+    "--config.model.text_depth=1", "--config.model.text_heads=2",
+    "--config.data.train=captions.jsonl", "--config.data.test=captions.jsonl",
+    "--config.data.root=videos",
+]  # fmt: skip
 _AVION = [
     *_TOWER, "--config.model.text_width=16", "--config.model.text_depth=1",
     "--config.model.text_heads=2", "--config.eval.evaluators=('retrieval',)",
@@ -88,6 +94,9 @@ CONFIGS = {
     "configs/videomae_demo.py:scratch": _VIDEOMAE,
     "configs/flux_umt_demo.py": _FLUX_UMT,
     "configs/flux_umt_demo.py:scratch": _FLUXVIT,
+    "configs/flux_umt_demo.py:teacher": _TEACHER,
+    "configs/flux_umt_demo.py:student": _STUDENT,
+    "configs/flux_clip_demo.py": _FLUX_CLIP,
 }
 SMALL = {
     "fluxjax.budgets": [
@@ -111,6 +120,7 @@ SMALL = {
 # Commands in running text that no block repeats, and the test that runs them.
 ELSEWHERE = {
     "benchmarks.train_step": "tests/test_benchmarks.py",
+    "benchmarks.distill_step": "tests/test_benchmarks.py",
     "benchmarks.precision": "tests/test_benchmarks.py",
     "fluxjax.convert": "tests/convert/test_command.py",
 }
