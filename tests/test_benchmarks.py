@@ -8,7 +8,7 @@ import sys
 
 import pytest
 
-from benchmarks import ffn_versus_separate
+from benchmarks import ffn_versus_separate, videomae_pretraining
 
 ROOT = pathlib.Path(__file__).parents[1]
 RUN = """
@@ -63,3 +63,11 @@ def test_separate_networks_are_asked_where_they_are_nearest():
     assert first == {2: 20.02, 3: 40.03, 5: 40.05, 6: 80.06, 7: 80.07, 10: 80.1}
     assert rows["st8"][2] == [80.02, 81.02] and list(rows)[:2] == ["ffn", "separate"]
     assert "5.0% ± 1.4%" in ffn_versus_separate.table_of({"ffn": {2: [0.04, 0.06]}})
+
+
+def test_pre_training_is_compared_seed_by_seed():
+    top1 = {"pre-trained": [0.6, 0.5, 0.7], "random": [0.3, 0.4, 0.2]}
+    rows = videomae_pretraining.table_of(top1, (0, 1, 2)).splitlines()
+    assert rows[0].split("|")[2:5] == [" seed 0 ", " seed 1 ", " seed 2 "]
+    assert rows[-1].split("|")[1:-1] == [" difference ", " 30.0% ", " 10.0% ", " 50.0% ",
+                                         " 30.0% ± 20.0% "]  # fmt: skip

@@ -64,7 +64,8 @@ _AROUND_UMT = re.compile(
 )
 _AROUND_EVL = re.compile(r"(decoder|norm|head)/")
 _VIDEOMAE_FIELDS = (
-    *("depth", "num_heads", "patch", "tubelet", "position_scale", "gelu", "epsilon", "pixels"),
+    *("width", "depth", "num_heads", "mlp_ratio", "patch", "tubelet", "position_scale"),
+    *("gelu", "epsilon", "pixels"),
 )
 _VIDEOMAE_NORMS = re.compile(r"(encoder/final_norm|fc_norm|head)/")
 _VIDEOMAE_DECODER = re.compile(r"encoder/final_norm/|encoder_to_decoder/|decoder/|mask_token$")
@@ -174,7 +175,12 @@ register_start(
 )
 register_start(
     VideoMaePretraining,
-    Rule(VideoMaePretraining, (*_VIDEOMAE_FIELDS, "decoder_heads"), _NOTHING, _NOTHING),
+    Rule(
+        VideoMaePretraining,
+        (*_VIDEOMAE_FIELDS, "decoder_width", "decoder_depth", "decoder_heads"),
+        _NOTHING,
+        _NOTHING,
+    ),
 )
 register_start(Umt, Rule(Umt, _UMT_FIELDS, _AROUND_UMT, _AROUND_UMT))
 register_start(

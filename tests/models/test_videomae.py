@@ -138,3 +138,49 @@ def test_token_indices():
     chosen = jnp.array([[False, True, True, False], [True, False, False, False]])
     index, valid = token_indices(chosen, 2)
     assert index.tolist() == [[1, 2], [0, 3]] and valid.tolist() == [[True, True], [True, False]]
+
+
+@pytest.mark.parametrize(
+    ("mask", "slots", "message"),
+    [
+        (MASK.astype(np.int32), None, r"must be \[B, N\] bool of the \[2, 12\].* int32"),
+        (MASK[:, :6], None, r"must be \[B, N\] bool of the \[2, 12\] tubelets, not \[2, 6\]"),
+        (MASK[:1], None, r"tubelets, not \[1, 12\]"),
+        (np.array([MASK[0], np.arange(12) < 3]), None, r"the same number of tokens, not \[3, 8\]"),
+        (MASK, (3, 8), r"slots=\(3, 8\) have no room for up to 4 visible and 8 hidden tokens"),
+        (MASK, (4, 7), r"slots=\(4, 7\) have no room for up to 4 visible and 8 hidden"),
+    ],
+)
+def test_masks_that_cannot_work(mask, slots, message):
+    model, variables = pretraining()
+    with pytest.raises(ValueError, match=message):
+        model.apply(variables, VIDEO, mask, slots=slots)
+
+
+def test_a_traced_mask_that_does_not_fit_gives_nan():
+    model, variables = pretraining()
+    run = jax.jit(lambda mask: model.apply(variables, VIDEO, mask, slots=(4, 8)))
+    other = MASK.copy()
+    other[1] = np.arange(12) < 7
+    result = np.asarray(run(other))
+    np.testing.assert_array_equal(result[0], np.asarray(run(MASK))[0])
+    assert np.isfinite(result[0]).all() and np.isnan(result[1]).all()
+
+
+def test_a_budget_below_a_token():
+    model, variables = classifier()
+    with pytest.raises(ValueError, match="a budget of 1 keeps no token: each has 2 patches"):
+        model.apply(variables, VIDEO, 1)
+
+
+def test_a_fine_tuned_model_is_not_pre_trained(tmp_path):
+    model, variables = classifier()
+    save(tmp_path / "model", model, variables)
+    again, fresh = pretraining()
+    with pytest.raises(ValueError, match="a VideoMaePretraining starts from VideoMaePretraining"):
+        start_model(tmp_path / "model", again, fresh)
+    source, stored = pretraining()
+    save(tmp_path / "source", source, stored)
+    wider = again.clone(decoder_width=16)
+    with pytest.raises(ValueError, match="has decoder_width=8 not 16"):
+        start_model(tmp_path / "source", wider, fresh)
