@@ -123,11 +123,12 @@ class VideoMaePretraining(VideoMaeFields, kw_only=True):
                 first = jnp.arange(cubes.valid.shape[1]) < 1
                 self(cubes, jnp.broadcast_to(~first, cubes.valid.shape), (1, len(first) - 1))
             return self.features(cubes)
-        if mask.shape != cubes.valid.shape or mask.dtype != bool:
+        if mask.shape != cubes.valid.shape or mask.dtype.kind not in "bui":
             raise ValueError(
-                f"a mask must be [B, N] bool of the {list(cubes.valid.shape)} tubelets, not "
+                f"a mask must be [B, N] of the {list(cubes.valid.shape)} tubelets, bool, not "
                 f"{list(mask.shape)} {mask.dtype}"
             )
+        mask = mask.astype(bool)
         slots = self._slots(mask, cubes) if slots is None else slots
         visible = ~mask & cubes.valid
         misfits = _misfits(visible, mask & cubes.valid, slots)

@@ -41,8 +41,8 @@ def test_pre_training_of_other_sizes():
     check_config(fine_tuning())
     with pytest.raises(ValueError, match=r"the model in config.pretrain has width=16 not 32"):
         check_config(fine_tuning(width=32))
-    with pytest.raises(ValueError, match=r"in config.pretrain has patch=4 not 2"):
-        check_config(fine_tuning(patch=2))
+    with pytest.raises(ValueError, match=r"in config.pretrain has tubelet=2 not 1"):
+        check_config(fine_tuning(tubelet=1))
     config = fine_tuning()
     config.pretrain = tiny.get_config()
     with pytest.raises(ValueError, match=r"config.pretrain holds a FluxViT; a VideoMae starts"):

@@ -143,9 +143,9 @@ def test_token_indices():
 @pytest.mark.parametrize(
     ("mask", "slots", "message"),
     [
-        (MASK.astype(np.int32), None, r"must be \[B, N\] bool of the \[2, 12\].* int32"),
-        (MASK[:, :6], None, r"must be \[B, N\] bool of the \[2, 12\] tubelets, not \[2, 6\]"),
-        (MASK[:1], None, r"tubelets, not \[1, 12\]"),
+        (MASK.astype(np.float32), None, r"tubelets, bool, not \[2, 12\] float32"),
+        (MASK[:, :6], None, r"must be \[B, N\] of the \[2, 12\] tubelets, bool, not \[2, 6\]"),
+        (MASK[:1], None, r"tubelets, bool, not \[1, 12\]"),
         (np.array([MASK[0], np.arange(12) < 3]), None, r"the same number of tokens, not \[3, 8\]"),
         (MASK, (3, 8), r"slots=\(3, 8\) have no room for up to 4 visible and 8 hidden tokens"),
         (MASK, (4, 7), r"slots=\(4, 7\) have no room for up to 4 visible and 8 hidden"),
