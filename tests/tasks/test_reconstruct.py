@@ -14,6 +14,7 @@ from fluxjax.tasks import create_task
 from fluxjax.tasks.reconstruct import EVAL_SEED, clip_keys
 from fluxjax.tasks.reconstruct_targets import pixel_targets, pixels_of
 from fluxjax.tokens.grids import Grid
+from fluxjax.tokens.masking import hidden_tokens
 from fluxjax.training import compilation, loop
 
 SIZES = {
@@ -252,31 +253,36 @@ def test_a_model_without_a_decoder():
         check_config(base_config("fluxvit_ti14", "reconstruct"))
 
 
-@pytest.mark.parametrize(("frames", "tubelet"), [(3, 2), (3, 1), (5, 3), (1, 2)])
+@pytest.mark.parametrize(("frames", "tubelet"), [(3, 2), (3, 1), (1, 2)])
 def test_odd_frames_and_other_tubelets(frames, tubelet):
     """Clips that fill no tubelet: a single one's loss, and its pictures frame by frame."""
     config = config_of("random", (frames,), (8,))
     config.model.tubelet, config.model.num_frames = tubelet, frames
     config.reconstruct.target, config.eval.grids = "unit", (f"{frames}x8",)
-    task = create_task(config)
+    task, grid, key = create_task(config), Grid(frames, 8), jax.random.key(1)
     variables = jax.jit(task.init)(jax.random.key(0))
-    grid = Grid(frames, 8)
     batch = on_device(batch_of(task, [grid]))
-    loss = jax.jit(lambda v, b, k: task.loss(v, b, k, task.plans()[0]).total)
-    key = jax.random.key(1)
-    cubes = task.cubes(batch, grid)
-    assert cubes.values.shape == (1, -(-frames // tubelet) * 4, tubelet * 48)
-    mask = task.mask(cubes, clip_keys(jax.random.split(key)[0], batch["example"]))
-    predicted = task.model.apply(variables, cubes, mask)
-    errors = np.square(predicted[0] - cubes.values[mask].astype(np.float32) / 255)
-    np.testing.assert_allclose(loss(variables, batch, key), np.mean(errors), rtol=1e-5)
     (plan,) = task.eval_plans(grid).values()
-    pictures = task.reconstructions(variables, batch, plan)
+
+    @jax.jit
+    def run(variables, batch):
+        cubes = task.cubes(batch, grid)
+        keys = (jax.random.split(key)[0], jax.random.key(EVAL_SEED))
+        mask, held_out = (task.mask(cubes, clip_keys(k, batch["example"])) for k in keys)
+        count = hidden_tokens(cubes.static_grid, "random", 0.75)
+        slots = (mask.shape[1] - count, count)
+        predicted = task.model.apply(variables, cubes, mask, slots=slots)
+        loss = task.loss(variables, batch, key, task.plans()[0]).total
+        pictures = task.reconstructions(variables, batch, plan)
+        return cubes.values, mask, held_out, predicted, loss, pictures
+
+    values, mask, held_out, predicted, loss, pictures = map(np.asarray, run(variables, batch))
+    assert values.shape == (1, -(-frames // tubelet) * 4, tubelet * 48)
+    errors = np.square(predicted[0] - values[mask].astype(np.float32) / 255)
+    np.testing.assert_allclose(loss, np.mean(errors), rtol=1e-5)
     video = batch["patches"].reshape(frames, 2, 2, 4, 4, 3).transpose(0, 1, 3, 2, 4, 5)
     np.testing.assert_array_equal(pictures[0, 0], video.reshape(frames, 8, 8, 3))
-    grey = np.all(np.asarray(pictures[0, 1]) == 128, axis=-1).reshape(frames, 2, 4, 2, 4)
+    grey = np.all(pictures[0, 1] == 128, axis=-1).reshape(frames, 2, 4, 2, 4)
     hidden = grey.all(axis=(2, 4)).reshape(frames, 4)
-    held_out = task.mask(cubes, clip_keys(jax.random.key(EVAL_SEED), batch["example"]))
     for frame in range(frames):  # each frame of a tubelet hides the same places
-        expected = np.asarray(held_out).reshape(-1, 4)[frame // tubelet]
-        np.testing.assert_array_equal(hidden[frame], expected)
+        np.testing.assert_array_equal(hidden[frame], held_out.reshape(-1, 4)[frame // tubelet])

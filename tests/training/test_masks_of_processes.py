@@ -24,7 +24,7 @@ def videos(tmp_path_factory):
 def start(videos, workdir, *options, devices=1):
     command = [
         sys.executable, "-m", "tests.training.masks_worker", "--config=tests/tiny.py:videomae",
-        f"--workdir={workdir}", f"--config.data.train={videos}", "--config.data.test=''",
+        f"--workdir={workdir}", f"--config.data.train={videos}", "--config.data.test=",
         f"--config.data.root={videos.parent}", f"--config.total_steps={STEPS}",
         "--config.checkpoint.every_steps=1", *options,
     ]  # fmt: skip
