@@ -15,7 +15,7 @@ import pathlib
 import statistics
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import av
 import numpy as np
@@ -30,8 +30,8 @@ from fluxjax.tokens.grids import Grid, parse_grid
 Reader = Callable[[str, Grid, int], np.ndarray]
 
 
-def make_videos(folder: pathlib.Path, count: int) -> list[str]:
-    """Encodes textured clips with moving parts: H.264, B-frames, two key-frame distances."""
+def make_videos(folder: pathlib.Path, count: int, gops: Sequence[int] = (250, 12)) -> list[str]:
+    """Encodes textured clips with moving parts: H.264, B-frames, key-frame distances in turn."""
     paths = []
     for number in range(count):
         path = folder / f"{number}.mp4"
@@ -42,7 +42,7 @@ def make_videos(folder: pathlib.Path, count: int) -> list[str]:
         with av.open(path, "w") as container:
             stream = container.add_stream("libx264", rate=30)
             stream.width, stream.height, stream.pix_fmt = 340, 256, "yuv420p"
-            stream.options = {"g": "12" if number % 2 else "250", "bf": "3", "preset": "veryfast"}
+            stream.options = {"g": str(gops[number % len(gops)]), "bf": "3", "preset": "veryfast"}
             for t in range(300):
                 x, y = 2 * t % 600, int(100 + 90 * np.sin(t / 20))
                 picture = np.ascontiguousarray(texture[y : y + 256, x : x + 340])

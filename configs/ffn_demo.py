@@ -35,6 +35,7 @@ def get_config(variant="ffn"):
     config.data.sampling = "ssv2"
     config.data.flip = False  # it would turn left into right
     config.data.crop_scale = (0.6, 1.0)
+    config.data.cache = "memory"
     config.optim.name, config.optim.schedule = "sgd", "slowfast_cosine"
     config.optim.lr, config.optim.end_lr, config.optim.warmup_lr = 0.8, 0.0, 0.0
     config.optim.warmup_steps, config.optim.weight_decay = 40, 5e-4

@@ -1,5 +1,6 @@
 """From a config to the batches that it describes."""
 
+import contextlib
 import dataclasses
 import functools
 import logging
@@ -14,6 +15,7 @@ from data_pipelines.clips.augment import RandAugment
 from data_pipelines.clips.crops import ViewPlaces
 from data_pipelines.clips.examples import EvalExamples, Item, TrainExamples
 from data_pipelines.clips.joint import Augmentation
+from data_pipelines.reading.frame_cache import FrameCache, open_cache
 from data_pipelines.sources.catalog import Catalog, open_catalog, opens_at_once
 from data_pipelines.sources.presence import check_files
 from data_pipelines.sources.quarantine import BadVideos
@@ -37,6 +39,7 @@ class VideoData:
       bad: counts unreadable training videos; every evaluation counts afresh.
       config: see `fluxjax.config.keys.base_config`.
       process, processes: number of this process, and how many there are.
+      cache: of decoded frames, of both splits; None: every reading decodes.
     """
 
     train: Catalog | None
@@ -45,6 +48,7 @@ class VideoData:
     config: ConfigDict
     process: int = 0
     processes: int = 1
+    cache: FrameCache | None = None
 
     @classmethod
     def open(
@@ -66,11 +70,12 @@ class VideoData:
           label_names: of the classes in their order; None: as the training data say.
 
         Raises:
-          ValueError: on a source that cannot be used, labels beyond config.num_classes, or
-            videos of which none is there.
+          ValueError: on a source or a cache that cannot be used, labels beyond
+            config.num_classes, or videos of which none is there.
           FileNotFoundError: if a list file or data set does not exist.
         """
         data = config.data
+        cache = open_cache(data.cache, data.cache_gib, processes)
         open_source = functools.partial(
             open_catalog,
             data_dir=data.dir,
@@ -105,7 +110,7 @@ class VideoData:
         path = None if workdir is None else os.path.join(workdir, QUARANTINE)
         videos = len(catalogs[0])  # those trained on; an evaluation counts afresh
         bad = BadVideos(data.max_bad_share, path, listed, videos)
-        return cls(opened.get("train"), opened.get("test"), bad, config, process, processes)
+        return cls(opened.get("train"), opened.get("test"), bad, config, process, processes, cache)
 
     def train_batches(self, spec: ExampleSpec, first_step: int) -> Generator[Item, None, None]:
         """Training batches from `first_step` to the config's last, see `loader.train_batches`."""
@@ -130,8 +135,9 @@ class VideoData:
             per_clip=config.grids.per_clip,
             seconds=data.decode_seconds,
             square_pixels=data.square_pixels,
+            cache=self.cache,
         )
-        return loader.train_batches(
+        batches = loader.train_batches(
             examples,
             first_step,
             config.total_steps,
@@ -139,6 +145,21 @@ class VideoData:
             process=self.process,
             processes=self.processes,
         )
+        return batches if self.cache is None else self._reported(batches, first_step)
+
+    def _reported(
+        self, batches: Generator[Item, None, None], first_step: int
+    ) -> Generator[Item, None, None]:
+        """The batches; the cache reports after each epoch of them, and in the end."""
+        videos, count = self.config.batch_size // self.config.data.repeats, len(self.train)
+        with contextlib.closing(batches):
+            try:
+                for step, batch in enumerate(batches, first_step):
+                    yield batch
+                    if (step + 1) * videos // count > step * videos // count:
+                        self.cache.report()
+            finally:
+                self.cache.report()
 
     def eval_batches(
         self, spec: ExampleSpec, split: str = "test", videos: int | None = None
@@ -163,6 +184,7 @@ class VideoData:
             seconds=config.data.decode_seconds,
             square_pixels=config.data.square_pixels,
             places=ViewPlaces(config.eval.crop_share, config.eval.crop_place),
+            cache=self.cache,
         )
         return loader.eval_batches(
             examples,

@@ -17,6 +17,7 @@ from data_pipelines.clips.sampling import draw_grid
 from data_pipelines.clips.seeding import Stream
 from data_pipelines.clips.views import eval_views, fetch
 from data_pipelines.reading.errors import VideoError
+from data_pipelines.reading.frame_cache import FrameCache
 from data_pipelines.reading.time_limit import limited
 from data_pipelines.sources.quarantine import BadVideos
 from data_pipelines.sources.records import Catalog, Record
@@ -44,6 +45,7 @@ class TrainExamples:
       per_clip: draw a grid for every example, not for every batch.
       seconds: time limit of reading one video; None for none.
       square_pixels: show non-square pixels in the shape that players do.
+      cache: of decoded frames; None: every reading decodes.
     """
 
     catalog: Catalog
@@ -57,6 +59,7 @@ class TrainExamples:
     per_clip: bool = False
     seconds: float | None = None
     square_pixels: bool = False
+    cache: FrameCache | None = None
 
     def __post_init__(self):
         put = functools.partial(object.__setattr__, self)  # the dataclass is frozen
@@ -85,7 +88,7 @@ class TrainExamples:
                 read = functools.partial(
                     joint_clips, record, self.spec.clips, draws, self.augmentation,
                     self.sampling, self.repeats, self.seconds, self.square_pixels,
-                    self.bad.note_damage,
+                    self.bad.note_damage, self.cache,
                 )  # fmt: skip
                 clips = limited(read, self.seconds, record.name)
             except VideoError as error:
@@ -136,6 +139,7 @@ class EvalExamples:
       seconds: time limit of reading one video; None for none.
       square_pixels: show non-square pixels in the shape that players do.
       places: where the spatial views lie.
+      cache: of decoded frames; None: every reading decodes.
     """
 
     catalog: Catalog
@@ -147,6 +151,7 @@ class EvalExamples:
     seconds: float | None = None
     square_pixels: bool = False
     places: ViewPlaces = WHOLE
+    cache: FrameCache | None = None
 
     def __post_init__(self):
         object.__setattr__(self, "_per_video", PerVideo(self.catalog, self.spec))
@@ -192,7 +197,7 @@ class EvalExamples:
             eval_views(
                 record, spec.grids[0], spec.sampling or self.sampling, self.clips, self.crops,
                 seconds=self.seconds, square_pixels=self.square_pixels, places=self.places,
-                note_damage=self.bad.note_damage,
+                note_damage=self.bad.note_damage, cache=self.cache,
             )
             for spec in self.spec.clips
         ]  # fmt: skip

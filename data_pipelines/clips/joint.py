@@ -10,6 +10,7 @@ from data_pipelines.clips import seeding
 from data_pipelines.clips.seeding import Stream
 from data_pipelines.clips.training_crops import training_crop
 from data_pipelines.clips.views import frame_span, span_sampler
+from data_pipelines.reading.frame_cache import FrameCache
 from data_pipelines.reading.geometry import Box
 from data_pipelines.reading.video import Video, open_video
 from data_pipelines.sources.records import Record
@@ -66,6 +67,7 @@ def joint_clips(
     seconds: float | None = None,
     square_pixels: bool = False,
     note_damage: Callable[[Mapping[str, str]], None] | None = None,
+    cache: FrameCache | None = None,
 ) -> list[list[np.ndarray]]:
     """For each repeat the clips of a video, uint8 [T, R, R, 3] each.
 
@@ -82,6 +84,7 @@ def joint_clips(
       seconds: time limit, see `open_video`.
       square_pixels: see `open_video`.
       note_damage: told `Video.damage` in the end.
+      cache: see `open_video`.
 
     Raises:
       VideoError: if the video cannot be read.
@@ -89,8 +92,8 @@ def joint_clips(
     crops, flips = draws.rng(Stream.CROP), draws.rng(Stream.FLIP)
     crop = training_crop(augmentation.crop, augmentation.crop_scale, augmentation.crop_ratio)
     mirrors = augmentation.flip and record.origin not in augmentation.unflipped
-    options = {"name": record.name, "seconds": seconds, "square_pixels": square_pixels}
-    with open_video(record.source, **options) as video:
+    options = {"seconds": seconds, "square_pixels": square_pixels, "cache": cache}
+    with open_video(record.source, name=record.name, **options) as video:
         frames = [
             _frames(video, record, spec.sampling or sampling, grid, draws.rng(Stream.FRAMES, i))
             for i, (spec, grid) in enumerate(zip(specs, draws.grids, strict=True))

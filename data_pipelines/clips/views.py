@@ -7,6 +7,7 @@ import numpy as np
 from data_pipelines.clips.crops import WHOLE, ViewPlaces, view_crop
 from data_pipelines.clips.sampling import FrameSampler, frame_sampler
 from data_pipelines.reading.errors import VideoError
+from data_pipelines.reading.frame_cache import FrameCache
 from data_pipelines.reading.video import Video, open_video
 from data_pipelines.sources.quarantine import BadVideos
 from data_pipelines.sources.records import Catalog, Record
@@ -68,6 +69,7 @@ def eval_views(
     square_pixels: bool = False,
     places: ViewPlaces = WHOLE,
     note_damage: Callable[[Mapping[str, str]], None] | None = None,
+    cache: FrameCache | None = None,
 ) -> list[np.ndarray]:
     """The deterministic views of one video: clip 0's crops, clip 1's crops, ..
 
@@ -82,6 +84,7 @@ def eval_views(
       square_pixels: see `open_video`.
       places: where the crops lie.
       note_damage: told `Video.damage` in the end.
+      cache: see `open_video`.
 
     Returns:
       clips * crops arrays uint8 [T, side, side, 3], RGB.
@@ -91,8 +94,8 @@ def eval_views(
     """
     side = pixels or grid.resolution
     views = []
-    options = {"name": record.name, "seconds": seconds, "square_pixels": square_pixels}
-    with open_video(record.source, **options) as video:
+    options = {"seconds": seconds, "square_pixels": square_pixels, "cache": cache}
+    with open_video(record.source, name=record.name, **options) as video:
         first, last = frame_span(video, record, sampling)
         eval_frames = span_sampler(video, sampling, first, last).test
         for clip in range(clips):

@@ -110,7 +110,7 @@ def _write(video, chunks: list[Chunk], folder: str, rate, settings: Settings) ->
     pictures = _each(video, np.concatenate([chunk.frames for chunk in chunks]))
     for chunk in chunks:
         path = os.path.join(folder, chunk.name)
-        with ChunkWriter(path, rate, settings, video.orientation) as writer:
+        with ChunkWriter(path, rate, settings, video.geometry.orientation) as writer:
             for _, picture in zip(chunk.frames, pictures, strict=False):
                 writer.write(picture)
 

@@ -1,11 +1,17 @@
 """What all kinds of video share: spans of seconds, the check of a request, the context manager."""
 
-from typing import Self
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Self
 
 import numpy as np
 
 from data_pipelines.reading.errors import VideoError
-from data_pipelines.reading.geometry import Box
+from data_pipelines.reading.geometry import Box, Geometry
+
+if TYPE_CHECKING:
+    import av  # which lists of paths and videos in memory do without
 
 
 class BaseVideo:
@@ -18,6 +24,8 @@ class BaseVideo:
     width: int
     times: np.ndarray
     duration: float
+    codec: str
+    gop: int
 
     def __enter__(self) -> Self:
         return self
@@ -109,3 +117,31 @@ class BaseVideo:
             if min(top, left) < 0 or min(height, width) < 1 or not inside:
                 raise ValueError(f"{box} is not inside the {self.width}x{self.height} picture")
         return indices.astype(np.int64)
+
+
+class CodedVideo(BaseVideo):
+    """A video that gives its pictures as they are coded, too: of a file, or of a folder of images.
+
+    Attributes:
+      geometry: of the coded pictures, and how they are turned to stand upright.
+      pixel_format: FFmpeg's name of the first one's.
+    """
+
+    geometry: Geometry
+    pixel_format: str
+
+    def pictures(self, wanted: np.ndarray) -> Iterator[tuple[int, av.VideoFrame]]:
+        """(index, picture as it is coded) of some frames, one after the other.
+
+        Args:
+          wanted: int64 `[n]`, ascending display indices without repeats.
+
+        Raises:
+          VideoError: see `video.Video.read`.
+        """
+        raise NotImplementedError
+
+
+def unknown_rate(name: str) -> VideoError:
+    """The error of asking a folder of images for its frame rate."""
+    return VideoError(name, "images do not tell their frame rate: give FrameFolder(fps=..)")

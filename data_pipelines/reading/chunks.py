@@ -13,7 +13,6 @@ from typing import NamedTuple
 import numpy as np
 
 from data_pipelines.reading.base import BaseVideo
-from data_pipelines.reading.decode import VideoFile
 from data_pipelines.reading.errors import VideoError, VideoTimeoutError
 from data_pipelines.reading.folders import ChunkFolder
 from data_pipelines.reading.geometry import Box
@@ -50,7 +49,7 @@ class ChunkedVideo(BaseVideo):
         self,
         folder: ChunkFolder,
         name: str,
-        open_file: Callable[[str, str], VideoFile],
+        open_file: Callable[[str, str], BaseVideo],
         strict: bool = False,
     ):
         """Opens the folder; `open_file` opens a chunk, given its path and the name for errors.
@@ -61,7 +60,7 @@ class ChunkedVideo(BaseVideo):
         """
         self.name, self._folder, self._open_file = name, os.fspath(folder.path), open_file
         self._strict = strict
-        self._open: dict[str, VideoFile] = {}
+        self._open: dict[str, BaseVideo] = {}
         self._damage: dict[str, str] = {}
         self._size: tuple[int, int] | None = None  # (height, width) of the chunk opened first
         try:
@@ -107,7 +106,7 @@ class ChunkedVideo(BaseVideo):
                 holes.append(Hole(float(second), name, "missing"))
         return holes
 
-    def _openable(self, chunks: list[tuple[float, str]], place: int) -> VideoFile:
+    def _openable(self, chunks: list[tuple[float, str]], place: int) -> BaseVideo:
         """The first (0) or last (-1) chunk; what cannot be opened becomes a hole, if any can."""
         while True:
             start, file = chunks[place]
@@ -233,7 +232,7 @@ class ChunkedVideo(BaseVideo):
         out[replaced] = out[_nearest(indices, replaced)]
         return out
 
-    def _chunk(self, file: str) -> VideoFile:
+    def _chunk(self, file: str) -> BaseVideo:
         if file not in self._open:
             path = os.path.join(self._folder, file)
             chunk = self._named(file, lambda: self._open_file(path, self.name))
@@ -246,7 +245,7 @@ class ChunkedVideo(BaseVideo):
             self._open[file] = chunk
         return self._open[file]
 
-    def _note_chunk(self, file: str, chunk: VideoFile, offset: int) -> None:
+    def _note_chunk(self, file: str, chunk: BaseVideo, offset: int) -> None:
         """Notes what is wrong with a chunk that was read up to the frame `offset`."""
         if chunk.defects():
             self._note(file, chunk.defects())

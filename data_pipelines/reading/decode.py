@@ -18,7 +18,7 @@ from collections.abc import Iterator
 import av
 import numpy as np
 
-from data_pipelines.reading.base import BaseVideo
+from data_pipelines.reading.base import CodedVideo
 from data_pipelines.reading.container import (
     clock_start,
     open_container,
@@ -35,7 +35,7 @@ from data_pipelines.reading.time_limit import Deadline
 from data_pipelines.reading.timeline import seconds
 
 
-class VideoFile(BaseVideo):
+class VideoFile(CodedVideo):
     """An open file or the bytes of one; `video.Video` says what the attributes are.
 
     Attributes:
@@ -80,8 +80,9 @@ class VideoFile(BaseVideo):
         size = (frames.first.height, frames.first.width)
         self._check_pixels(*size, max_pixels)
         aspect = stream.sample_aspect_ratio if square_pixels else None
-        self._geometry = Geometry(size, Orientation.of(frames.first), aspect)
-        self.height, self.width = self._geometry.size
+        self.geometry = Geometry(size, Orientation.of(frames.first), aspect)
+        self.pixel_format = frames.first.format.name
+        self.height, self.width = self.geometry.size
         self._check_pixels(self.height, self.width, max_pixels)
         unit = float(stream.time_base)
         clock = clock_start(self._container, stream, float(frames.pts[0]) * unit)
@@ -127,7 +128,7 @@ class VideoFile(BaseVideo):
         """
         frames = self._open_frames()
         indices = self.check_request(indices, box, size)
-        converter = Converter(self._geometry, box, size, flip)
+        converter = Converter(self.geometry, box, size, flip)
         out = np.empty((len(indices), *converter.size, 3), np.uint8)
         if not len(indices):
             return out
@@ -140,9 +141,9 @@ class VideoFile(BaseVideo):
         return out
 
     def pictures(self, wanted: np.ndarray) -> Iterator[tuple[int, av.VideoFrame]]:
-        """(index, picture as it is coded) of some frames, one after the other, for re-encoding.
+        """(index, picture as it is coded) of some frames, one after the other.
 
-        Pictures of a turned video are not upright, see `orientation`.
+        Pictures of a turned video are not upright, see `geometry`.
 
         Args:
           wanted: int64 `[n]`, ascending display indices without repeats.
@@ -161,11 +162,6 @@ class VideoFile(BaseVideo):
             if done < len(wanted):
                 yield from frames.all_frames(wanted[done:])
 
-    @property
-    def orientation(self) -> Orientation:
-        """How its coded pictures are turned to stand upright."""
-        return self._geometry.orientation
-
     def scan(self) -> None:
         """Decode every frame once and keep none; then `defects` knows all of them.
 
@@ -176,7 +172,7 @@ class VideoFile(BaseVideo):
             or damaged.
         """
         frames, kinds = self._open_frames(), set()
-        convert = Converter(self._geometry, None, (16, 16), False)
+        convert = Converter(self.geometry, None, (16, 16), False)
         with raised_as_video_error(self.name):
             for _, frame in frames.all_frames(np.arange(self.num_frames)):
                 kind = picture_kind(frame)

@@ -5,12 +5,13 @@ from __future__ import annotations
 import os
 import struct
 import warnings
+from collections.abc import Iterator
 
 import av
 import numpy as np
 from PIL import Image, ImageOps
 
-from data_pipelines.reading.base import BaseVideo
+from data_pipelines.reading.base import CodedVideo, unknown_rate
 from data_pipelines.reading.errors import VideoError
 from data_pipelines.reading.folders import FrameFolder
 from data_pipelines.reading.geometry import Box, Geometry
@@ -24,14 +25,14 @@ PILLOW_ERRORS = (
 )  # fmt: skip
 
 
-class FrameImages(BaseVideo):
+class FrameImages(CodedVideo):
     """An open folder of frame images; `video.Video` says what the attributes are.
 
     Height and width are those of the first image. Others are scaled to it, as frames of a stream
     that changes size are. Crops and scales are a file's (`pictures.Converter`).
     """
 
-    gop = 1
+    gop, pixel_format = 1, "rgb24"
 
     def __init__(self, folder: FrameFolder, name: str, max_pixels: int, deadline: Deadline):
         """Lists the images and looks at the first.
@@ -48,15 +49,14 @@ class FrameImages(BaseVideo):
             raise VideoError(name, error.reason) from error
         self.num_frames = len(self._images)
         self.height, self.width = self._pixels(0).shape[:2]
+        self.geometry = Geometry((self.height, self.width))
         self.codec = os.path.splitext(self._images[0])[1][1:].lower()
 
     @property
     def fps(self) -> float:
         """Frames per second; `VideoError` if nobody has said how many."""
         if self._fps is None:
-            raise VideoError(
-                self.name, "images do not tell their frame rate: give FrameFolder(fps=..)"
-            )
+            raise unknown_rate(self.name)
         return self._fps
 
     @property
@@ -92,12 +92,20 @@ class FrameImages(BaseVideo):
           VideoError: an image is missing or broken; the reason names it.
         """
         indices = self.check_request(indices, box, size)
-        converter = Converter(Geometry((self.height, self.width)), box, size, flip)
+        converter = Converter(self.geometry, box, size, flip)
         out = np.empty((len(indices), *converter.size, 3), np.uint8)
-        for index in np.unique(indices).tolist():
-            frame = av.VideoFrame.from_ndarray(self._pixels(index), format="rgb24")
-            out[indices == index] = converter(frame)
+        for index, picture in self.pictures(np.unique(indices)):
+            out[indices == index] = converter(picture)
         return out
+
+    def pictures(self, wanted: np.ndarray) -> Iterator[tuple[int, av.VideoFrame]]:
+        """(index, image) of some frames, as `CodedVideo.pictures`.
+
+        Raises:
+          VideoError: an image is missing or broken; the reason names it.
+        """
+        for index in wanted.tolist():
+            yield index, av.VideoFrame.from_ndarray(self._pixels(index), format=self.pixel_format)
 
     def _pixels(self, index: int) -> np.ndarray:
         """Image `index`, upright, uint8 [H, W, 3]."""

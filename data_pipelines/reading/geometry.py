@@ -89,6 +89,7 @@ class Geometry:
     Attributes:
       coded_size: (height, width) in which the stream stores its pictures.
       orientation: how they are turned.
+      pixel_aspect: width / height of a coded pixel, to be made square; None: left alone.
       size: (height, width) of the upright picture; boxes are in its pixels.
     """
 
@@ -98,9 +99,9 @@ class Geometry:
         orientation: Orientation | None = None,
         pixel_aspect: fractions.Fraction | None = None,
     ):
-        """`pixel_aspect`: width / height of a coded pixel, to be made square; None: left alone."""
         height, width = self.coded_size = coded_size
         self.orientation = orientation or Orientation()
+        self.pixel_aspect = pixel_aspect
         self._square_size = (height, max(round(width * (pixel_aspect or 1)), 1))
         self.size = self.orientation.size(*self._square_size)
 

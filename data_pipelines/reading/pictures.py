@@ -40,13 +40,22 @@ class Converter:
     FLAGS = "bilinear+accurate_rnd+bitexact"
 
     def __init__(
-        self, geometry: Geometry, box: Box | None, size: tuple[int, int] | None, flip: bool
+        self,
+        geometry: Geometry,
+        box: Box | None,
+        size: tuple[int, int] | None,
+        flip: bool,
+        siting: str = "",
     ):
-        """`box` and `size` (height, width) are those of the upright picture; see `Video.read`."""
+        """`box` and `size` (height, width) are those of the upright picture; see `Video.read`.
+
+        `siting` says where chroma samples lie in pictures that do not, see `kept_frames`.
+        """
         if size is None:
             size = geometry.size if box is None else (box.height, box.width)
         self.size = (int(size[0]), int(size[1]))
         self._geometry, self._flip = geometry, flip
+        self._siting = f":in_chroma_loc={siting}" if siting else ""
         top, left, height, width = geometry.coded(box)
         self._crop = Box(top - top % 2, left - left % 2, height, width)
         self._graphs: dict[tuple, av.filter.Graph] = {}
@@ -86,7 +95,8 @@ class Converter:
             crop = f"{crop_width}:{crop_height}:{left}:{top}:exact=1"
             nodes.append(graph.add("crop", crop))
         out_height, out_width = self._geometry.orientation.size(*self.size)
-        nodes.append(graph.add("scale", f"{out_width}:{out_height}:flags={self.FLAGS}"))
+        scale = f"{out_width}:{out_height}:flags={self.FLAGS}{self._siting}"
+        nodes.append(graph.add("scale", scale))
         nodes.append(graph.add("format", "rgb24"))
         nodes.append(graph.add("buffersink"))
         graph.link_nodes(*nodes).configure()

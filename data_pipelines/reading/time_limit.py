@@ -22,6 +22,10 @@ class Deadline:
         self._name, self._seconds = name, seconds
         self._end = None if seconds is None else time.monotonic() + seconds
 
+    def extend(self, seconds: float) -> None:
+        """Moves the moment: what took so long was not the reading."""
+        self._end = None if self._end is None else self._end + seconds
+
     def check(self) -> None:
         """Raises `VideoTimeoutError` once the moment has passed."""
         if self._end is not None and time.monotonic() > self._end:

@@ -11,6 +11,7 @@ from data_pipelines.reading.chunks import ChunkedVideo
 from data_pipelines.reading.decode import VideoFile
 from data_pipelines.reading.errors import VideoError
 from data_pipelines.reading.folders import ChunkFolder, FrameFolder, folder_source
+from data_pipelines.reading.frame_cache import FrameCache
 from data_pipelines.reading.frame_images import FrameImages
 from data_pipelines.reading.geometry import Box
 from data_pipelines.reading.time_limit import Deadline
@@ -124,6 +125,7 @@ def open_video(
     strict: bool = False,
     square_pixels: bool = False,
     seconds: float | None = None,
+    cache: FrameCache | None = None,
 ) -> Video:
     """Open a video of any kind for reading frames by display index.
 
@@ -139,6 +141,7 @@ def open_video(
         narrow the picture to the shape in which players show it. If not set, a coded pixel is a
         pixel, as most readers of data sets have it.
       seconds: from now until the last frame is read; longer is an error. None: no limit.
+      cache: where files, chunks and folders of images are looked up before anything is decoded.
 
     Returns:
       A context manager that holds files open until it is closed.
@@ -161,11 +164,14 @@ def open_video(
             raise VideoError(name, error.reason) from error
     deadline = Deadline(name, seconds)
     if isinstance(source, FrameFolder):
-        return FrameImages(source, name, max_pixels, deadline)
-    open_file = functools.partial(
-        VideoFile, max_pixels=max_pixels, strict=strict, square_pixels=square_pixels,
-        deadline=deadline,
-    )  # fmt: skip
+        open_one = functools.partial(FrameImages, max_pixels=max_pixels, deadline=deadline)
+    else:
+        open_one = functools.partial(
+            VideoFile, max_pixels=max_pixels, strict=strict, square_pixels=square_pixels,
+            deadline=deadline,
+        )  # fmt: skip
+    if cache is not None:
+        open_one = cache.opener(open_one, f"{max_pixels} {strict} {square_pixels}", deadline)
     if isinstance(source, ChunkFolder):
-        return ChunkedVideo(source, name, open_file, strict)
-    return open_file(source, name)
+        return ChunkedVideo(source, name, open_one, strict)
+    return open_one(source, name)

@@ -13,6 +13,7 @@ import numpy as np
 from data_pipelines import loader
 from data_pipelines.clips.examples import EvalExamples, Item
 from data_pipelines.sources.catalog import Catalog, open_catalog
+from data_pipelines.sources.presence import check_files
 from data_pipelines.sources.quarantine import BadVideos
 from data_pipelines.sources.rows import some
 from fluxjax.serving.checkpoint import Checkpoint
@@ -47,7 +48,8 @@ class SweepData:
         """Opens the data of the options; what they leave open is the run's.
 
         Raises:
-          ValueError: if nothing says which data, or they do not fit the model.
+          ValueError: if nothing says which data, they do not fit the model, or none of those that
+            are looked for is there.
           FileNotFoundError: if they do not exist.
         """
         known = {} if checkpoint.config is None else checkpoint.config["data"]
@@ -57,12 +59,13 @@ class SweepData:
         # Where the data are others, what is known of the run's own does not apply.
         known = {} if options.data else known
         split = options.split or known.get("test_split") or "test"
+        root = options.root or known.get("root") or ""
         sampling = checkpoint.sampling(options.sampling)
         catalog = open_catalog(
             source,
             split=split,
             data_dir=options.data_dir or known.get("dir"),
-            root=options.root or known.get("root") or "",
+            root=root,
             separator=options.separator or known.get("separator"),
             num_classes=checkpoint.model.num_classes,
             classes=tuple(known.get("classes", ())),
@@ -71,6 +74,7 @@ class SweepData:
         if options.videos is not None and not 1 <= options.videos <= len(catalog):
             raise ValueError(f"--videos={options.videos}; there are 1 to {len(catalog)}")
         catalog = some(catalog, options.videos)
+        check_files(catalog, "data.test", source, root)
         return cls(catalog, source, split, checkpoint, sampling, options)
 
     @property

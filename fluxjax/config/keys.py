@@ -96,6 +96,9 @@ def base_config(model: str = "fluxvit_ti14", task: str = "classify") -> ConfigDi
     config.data.rand_augment = placeholder(str)  # e.g. rand-m7-n4-mstd0.5-inc1; None: off
     config.data.repeats = 1  # clips cut from one decoded video (repeated augmentation)
     config.data.workers = 2  # decoding threads
+    # Decoded frames are kept and not decoded again: memory, or a folder; "": none are.
+    config.data.cache = ""
+    config.data.cache_gib = 4.0  # GiB that it may take; of memory, in each process
     config.data.decode_seconds = 60.0  # a video that takes longer counts as unreadable
     config.data.manifests = ()  # of data_pipelines.doctor: videos bad there are not even tried
     config.data.max_bad_share = 0.05  # of unreadable videos, above which a run stops
@@ -230,6 +233,8 @@ def check_config(config: ConfigDict) -> None:
     task = provisional_task(config)
     task.check()
     _check_start(config, task)
+    _require(not config.data.cache or config.features.dir is None, config, "data.cache",
+             "must be '' with features.dir: every video is read once")  # fmt: skip
     _require(config.batch_size % config.data.repeats == 0, config, "batch_size",
              f"must be a multiple of data.repeats={config.data.repeats}")  # fmt: skip
     check_lengths(config)

@@ -8,7 +8,7 @@ from fluxjax.checkpoints.paths import local_path
 from fluxjax.config.ranges import get
 
 SOURCES = ("data.train", "data.test", "data.dir", "data.root", "compile_cache")  # maybe remote
-LOCAL = ("init_from", "features.dir")
+LOCAL = ("init_from", "features.dir", "data.cache")
 
 
 def expand_paths(config: ConfigDict) -> None:
@@ -18,7 +18,7 @@ def expand_paths(config: ConfigDict) -> None:
       ValueError: for a remote address in the place of a local path, naming the key.
     """
     for key in (*SOURCES, *LOCAL):
-        if (value := get(config, key)) is None:
+        if (value := get(config, key)) is None or (key, value) == ("data.cache", ""):  # off
             continue
         section, _, field = key.rpartition(".")
         try:

@@ -1,5 +1,6 @@
 """Ranges of the numbers in a config, and the batches that devices can share."""
 
+import os
 from collections.abc import Callable
 from typing import Any
 
@@ -66,6 +67,11 @@ RANGES: dict[str, tuple[_Check, str]] = {
     "data.classes": (lambda x: len(x) != 1, "must name two classes or more; () is all"),
     "data.repeats": _AT_LEAST_1,
     "data.workers": _AT_LEAST_1,
+    "data.cache": (
+        lambda x: x in ("", "memory") or os.sep in x,
+        f"must be '', memory or a folder, written with a {os.sep}, such as .{os.sep}frames",
+    ),
+    "data.cache_gib": _POSITIVE,
     "data.decode_seconds": _POSITIVE,
     "data.max_bad_share": (lambda x: 0 <= x <= 1, "must be a share between 0 and 1"),
     "data.crop_scale": _interval(0, 1),

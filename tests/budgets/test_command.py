@@ -111,6 +111,16 @@ def test_mistakes_are_named(run, more, message, capsys):
     assert not (run / "budgets.partial.json").exists()
 
 
+def test_videos_none_of_which_is_there_end_it_before_anything_is_compiled(
+    run, tmp_path, capsys, monkeypatch
+):
+    monkeypatch.delattr(command, "Sweep")
+    (tmp_path / "list.txt").write_text("gone/a.mp4 0\ngone/b.mp4 3\n")
+    assert command.main(["--workdir", str(run), "--data", str(tmp_path / "list.txt")]) == 1
+    message = capsys.readouterr().err
+    assert "none of the 2 videos that were looked for is there, the first is gone/a.mp4" in message
+
+
 def test_a_checkpoint_without_a_run_needs_data_and_grids(run, tmp_path, capsys):
     moved = tmp_path / "moved"
     moved.symlink_to(run / "model")

@@ -86,6 +86,7 @@ SMALL = {
     "fluxjax.export": ["--platforms=cpu"],
     "benchmarks.bad_videos": ["--clips=64", "--videos=4", "--bad=0.5"],
     "benchmarks.data": ["--source=all.txt", "--batch=4", "--steps=2", "--repeats=1"],
+    "benchmarks.hosts": ["--count=2", "--grid=2x28", "--batch=2", "--steps=1", "--repeats=1"],
     "benchmarks.evl_decoder": ["--model=evl_ti8", "--grid=2x48", "--repeats=1"],
     "benchmarks.grids": ["--frames=2", "--resolutions=28", "--min-tokens=2", "--max-tokens=8",
                          "--budgets=8,4,2", "--batch=1", "--steps=1"],
