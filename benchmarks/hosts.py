@@ -16,6 +16,7 @@ import contextlib
 import os
 import pathlib
 import shutil
+import signal
 import statistics
 import subprocess
 import tempfile
@@ -77,21 +78,22 @@ def lock_share(pipeline: Pipeline, steps: int, workers: int) -> float | None:
     if shutil.which("py-spy") is None:
         return None
     with tempfile.TemporaryDirectory() as folder:
-        output, rate = pathlib.Path(folder) / "samples", str(SAMPLES)
+        output = pathlib.Path(folder) / "samples"
         watcher = subprocess.Popen(
-            ["py-spy", "record", "--gil", "--format=raw", "--rate", rate, "--nonblocking",
-             "--pid", str(os.getpid()), "--output", str(output)],
-            stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True,
+            ["py-spy", "record", "--gil", "--format=raw", f"--rate={SAMPLES}",
+             f"--pid={os.getpid()}", f"--output={output}"],
+            stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
         )  # fmt: skip
+        said = watcher.stdout.readline()
+        if "Sampling" not in said:
+            raise RuntimeError(f"py-spy cannot look at this process: {said}")
         start = time.perf_counter()
         pipeline.rate(steps, workers)
         seconds = time.perf_counter() - start
-        watcher.send_signal(2)  # as Ctrl-C: it writes what it has
-        said = watcher.communicate(timeout=60)[1]
-        if not output.exists():
-            raise RuntimeError(f"py-spy: {said.strip()[-300:]}")
-        found = sum(int(line.rpartition(" ")[2]) for line in output.read_text().splitlines())
-    return found / (SAMPLES * seconds)
+        watcher.send_signal(signal.SIGINT)  # it writes what it has
+        watcher.communicate(timeout=60)
+        held = sum(int(line.rpartition(" ")[2]) for line in output.read_text().splitlines())
+    return held / (SAMPLES * seconds)
 
 
 @contextlib.contextmanager

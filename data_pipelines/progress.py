@@ -4,6 +4,7 @@ import contextlib
 import logging
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator
 
 from rich.console import Console
@@ -37,9 +38,14 @@ def progress(total: int, unit: str, log: logging.Logger) -> Iterator[Callable[[i
         nonlocal now
         now = done, what
 
+    began = time.monotonic()
+
     def say() -> None:
         while not ended.wait(LINE_SECONDS):
-            log.info("%s: %d of %d %s", now[1], now[0], total, unit)
+            done, what = now
+            minutes = (time.monotonic() - began) / 60
+            eta = f", ETA {minutes * (total - done) / done:.1f} min" if done else ""
+            log.info("%s: %d of %d %s%s", what, done, total, unit, eta)
 
     thread = threading.Thread(target=say, daemon=True)
     thread.start()

@@ -9,6 +9,7 @@ import argparse
 import os
 import pathlib
 import sys
+import tempfile
 from collections.abc import Sequence
 
 import jax
@@ -17,21 +18,22 @@ from ml_collections import ConfigDict
 from fluxjax.checkpoints.paths import path_argument
 from fluxjax.config.keys import check_config
 from fluxjax.config.ranges import check_devices
+from fluxjax.convert.command import convert
 from fluxjax.evaluation.registry import make_evaluators, splits_read
 from fluxjax.evaluation.writer import format_table, write_predictions, write_tables
-from fluxjax.serving.checkpoint import CONFIG, open_checkpoint
+from fluxjax.serving.checkpoint import CONFIG, Checkpoint, open_checkpoint
 from fluxjax.serving.command import (
     add_process_options,
     add_sampling_option,
     add_view_options,
+    add_vocabulary_option,
     command_parser,
     numbers,
     run_command,
 )
-from fluxjax.serving.run_config import config_of
+from fluxjax.serving.run_config import config_of, evaluate_on, set_vocabulary
 from fluxjax.tasks import create_task
 from fluxjax.tasks.base import constants_of
-from fluxjax.tokens.grids import parse_grid
 from fluxjax.training import hosts
 from fluxjax.training.mesh import batch_shards, make_mesh, shardings
 
@@ -52,10 +54,13 @@ def parser() -> argparse.ArgumentParser:
     add("--data-dir", type=os.path.expanduser, help="cache of the demo corpus and TFDS")
     add("--root", type=os.path.expanduser, help="joined to relative paths of list files")
     add("--separator", help="of list files; default: white space")
+    add("--family", help="--checkpoint is a file of official weights of this family, such as avion "
+        "(see fluxjax.convert)")  # fmt: skip
     add("--grids", help="FRAMESxPIXELS, comma-separated")
     add("--budgets", help="tokens, comma-separated")
-    add("--evaluators", help="classification, held_out, knn, linear_probe, comma-separated; "
-        "default: the task's")  # fmt: skip
+    add("--evaluators", help="classification, held_out, retrieval, zero_shot, ek100_mir, "
+        "knn and others, comma-separated; default: the task's")  # fmt: skip
+    add_vocabulary_option(options)
     add("--batch-size", type=int, help="videos")
     add("--workers", type=int, help="decoding threads")
     add("--max-bad-share", type=float, help="of unreadable videos that is accepted")
@@ -80,8 +85,8 @@ _KEYS = {
 }
 
 
-def apply_options(config: ConfigDict, options: argparse.Namespace) -> None:
-    """Puts the options into the config.
+def apply_options(config: ConfigDict, checkpoint: Checkpoint, options: argparse.Namespace) -> None:
+    """Puts the options into the checkpoint's config.
 
     Raises:
       ValueError: naming an option that cannot be read.
@@ -94,11 +99,13 @@ def apply_options(config: ConfigDict, options: argparse.Namespace) -> None:
     if options.data is not None:
         config.data.manifests = ()  # of the run's own videos
     if options.grids:
-        config.eval.grids = tuple(str(parse_grid(text)) for text in options.grids.split(","))
+        evaluate_on(config, checkpoint, options.grids.split(","))
     if options.budgets:
         config.eval.budgets = numbers(options.budgets, "budgets")
     if options.evaluators:
         config.eval.evaluators = tuple(options.evaluators.split(","))
+    if options.vocabulary:
+        set_vocabulary(config, options.vocabulary)
 
 
 def _check_output(folder: pathlib.Path, overwrite: bool) -> None:
@@ -117,18 +124,36 @@ def _check_output(folder: pathlib.Path, overwrite: bool) -> None:
         )
 
 
+def how(config: ConfigDict) -> str:
+    """One line on what is measured: length and size of clips, views, frames."""
+    evaluation = config.eval
+    return (
+        f"clips of {', '.join(evaluation.grids)} (frames x pixels), {evaluation.clips} x "
+        f"{evaluation.crops} views, frames {config.data.sampling}"
+    )
+
+
 def run(options: argparse.Namespace) -> int:
     """Evaluates as the options say; the exit code.
 
     Raises:
       ValueError, OSError, VideoError: naming what is wrong.
     """
+    hosts.start(options.distributed, options.coordinator, options.num_processes, options.process_id)
+    with tempfile.TemporaryDirectory() as folder:
+        if options.family:
+            where = pathlib.Path(folder) / pathlib.Path(options.checkpoint).stem
+            convert(options.family, options.checkpoint, where)
+            return measure(open_checkpoint(where), options)
+        return measure(open_checkpoint(options.checkpoint), options)
+
+
+def measure(checkpoint: Checkpoint, options: argparse.Namespace) -> int:
+    """Evaluates a checkpoint, see `run`."""
     from data_pipelines.from_config import VideoData  # needs PyAV, and TensorFlow for tf.data
 
-    hosts.start(options.distributed, options.coordinator, options.num_processes, options.process_id)
-    checkpoint = open_checkpoint(options.checkpoint)
     config = config_of(checkpoint)
-    apply_options(config, options)
+    apply_options(config, checkpoint, options)
     if options.output:
         _check_output(pathlib.Path(options.output), options.overwrite)
     config.data.sampling = checkpoint.sampling(options.sampling)
@@ -157,6 +182,8 @@ def run(options: argparse.Namespace) -> int:
     evaluators = make_evaluators(task, mesh, data)
     variables = {**checkpoint.variables, **constants_of(task).load()}
     variables = jax.device_put(variables, shardings(variables, mesh))
+    if jax.process_index() == 0:
+        print(how(config), file=sys.stderr)
     tables = [evaluator.run(variables) for evaluator in evaluators]
     if jax.process_index() == 0:
         for table in tables:

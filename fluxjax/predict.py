@@ -26,9 +26,6 @@ from fluxjax.predictor import (
     Prediction,
     Predictor,
     choose_setting,
-    file_record,
-    is_folder_of_videos,
-    list_videos,
 )
 from fluxjax.serving.checkpoint import Checkpoint, open_checkpoint
 from fluxjax.serving.command import (
@@ -39,6 +36,7 @@ from fluxjax.serving.command import (
     run_command,
 )
 from fluxjax.serving.drawing import lit
+from fluxjax.serving.video_files import file_record, listed
 from fluxjax.serving.windows import Window, plot_scores, windows
 
 DRAWN_PIXELS = 448  # side of the drawn video
@@ -105,16 +103,6 @@ def read_labels(options: argparse.Namespace, checkpoint: Checkpoint) -> tuple[st
             f"{checkpoint.model.num_classes} classes"
         )
     return names
-
-
-def listed(paths: Sequence[str]) -> list[str]:
-    """Paths of videos, with those in a folder in its place.
-
-    Raises:
-      ValueError: on a folder without videos.
-    """
-    lists = [list_videos(path) if is_folder_of_videos(path) else [path] for path in paths]
-    return [path for found in lists for path in found]
 
 
 def spans_of(options: argparse.Namespace, record: Record) -> Sequence[Window | None]:

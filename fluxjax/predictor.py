@@ -3,7 +3,6 @@
 import itertools
 import logging
 import os
-import pathlib
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, NamedTuple
 
@@ -12,15 +11,14 @@ import numpy as np
 from data_pipelines.clips.views import eval_views
 from data_pipelines.reading.arrays import ArrayVideo
 from data_pipelines.reading.errors import VideoError
-from data_pipelines.reading.folders import IMAGES, ChunkFolder, FrameFolder
-from data_pipelines.sources.list_files import is_video_name
+from data_pipelines.reading.folders import ChunkFolder, FrameFolder
 from data_pipelines.sources.records import NO_LABEL, Record
-from data_pipelines.sources.remote import is_remote, source_of
 from fluxjax.budgets.planner import plan_aloud
 from fluxjax.budgets.points import read_report
 from fluxjax.serving.checkpoint import Checkpoint, open_checkpoint
 from fluxjax.serving.programs import Programs
 from fluxjax.serving.settings import Setting, make_setting
+from fluxjax.serving.video_files import file_record, is_folder_of_videos, list_videos
 from fluxjax.tokens.grids import Grid, parse_grid
 
 log = logging.getLogger(__name__)
@@ -246,40 +244,6 @@ def choose_setting(
     point, line = plan_aloud(read_report(report), **limits, within_noise=within_noise)
     log.info("%s", line)
     return point.setting
-
-
-def file_record(path: str, start: float | None = None, end: float | None = None):
-    """The record of a video at a path, local or remote; the `VideoError` where it is not there."""
-    try:
-        return Record(source_of(path), NO_LABEL, path, start, end)
-    except VideoError as error:
-        return error
-
-
-def is_folder_of_videos(path: str | os.PathLike) -> bool:
-    """Whether a path is a folder that holds videos, and is not itself one: see `predict`."""
-    path = os.fspath(path)
-    if is_remote(path) or not os.path.isdir(path) or is_video_name(path.rstrip("/")):
-        return False
-    return not any(os.path.splitext(name)[1].lower() in IMAGES for name in os.listdir(path))
-
-
-def list_videos(folder: str | os.PathLike) -> list[str]:
-    """Paths of the videos in a folder and its sub-folders, sorted; hidden ones are left out.
-
-    Raises:
-      ValueError: if there is none.
-    """
-    found = [
-        str(path) for path in sorted(pathlib.Path(folder).rglob("*"))
-        if is_video_name(path.name)
-        and not any(part.startswith(".") or is_video_name(part)
-                    for part in path.relative_to(folder).parts[:-1])
-        and not path.name.startswith(".")
-    ]  # fmt: skip
-    if not found:
-        raise ValueError(f"{folder} holds no video, such as {folder}/clip.mp4")
-    return found
 
 
 def _checked_frames(video: Any) -> np.ndarray:

@@ -60,7 +60,7 @@ FLOORS = (
     ("fluxjax.budgets",),
     ("fluxjax.export",),
     ("fluxjax.predictor",),
-    ("fluxjax.main", "fluxjax.predict", "fluxjax.evaluate"),
+    ("fluxjax.main", "fluxjax.predict", "fluxjax.evaluate", "fluxjax.embed", "fluxjax.search"),
 )
 PIPELINE_FLOORS = (
     ("data_pipelines.quiet_tensorflow", "data_pipelines.progress"),

@@ -32,13 +32,14 @@ def load(
     """Prepares the corpus if it is not there yet, and returns its TFDS builder.
 
     Read it with ``builder.as_data_source("train")`` (random access): `video` (the bytes of an mp4
-    file), `label`, `digit` and `index`; of "captions" also `captions` and `photo`. An interrupted
+    file), `label`, `digit` and `index`; with captions also `captions` and `photo`. An interrupted
     preparation leaves no half-written corpus: TFDS writes to a temporary directory and renames it
     at the end.
 
     Args:
-      variant: "easy" (4 motions, 2048 + 512 clips, 16 MB), "hard" (8 motions, 4096 + 1024 clips) or
-        "captions" (8 motions, 3072 + 512 clips, three captions each).
+      variant: "easy" (4 motions, 2048 + 512 clips, 16 MB), "hard" (8 motions, 4096 + 1024 clips),
+        "captions" (8 motions, 3072 + 512 clips, three captions each) or "captions_easy" (likewise,
+        of 4 motions, with large digits).
       data_dir: where data sets are kept; None takes `default_data_dir`.
       num_examples: (train, test) of a smaller corpus, for tests; it is kept beside the full one,
         under a name of its own.

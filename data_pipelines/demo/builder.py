@@ -28,7 +28,7 @@ log = logging.getLogger(__name__)
 
 _DESCRIPTION = """\
 Scanned digits moving over photo texture; the label is the motion, and no single frame shows it.
-Clips are 128x128 pixels, 32 frames, H.264 with B-frames. The variant "captions" has texts as well.
+Clips are 128x128 pixels, 32 frames, H.264 with B-frames. Some variants have texts as well.
 """
 
 
@@ -87,7 +87,7 @@ class FluxDemo(tfds.core.GeneratorBasedBuilder):
                     "label": tfds.features.ClassLabel(names=list(variant.motions)),
                     "digit": tfds.features.Scalar(np.int64),
                     "index": tfds.features.Scalar(np.int64),
-                    **(texts if self.builder_config.variant == "captions" else {}),
+                    **(texts if variant.captioned else {}),
                 }
             ),
             supervised_keys=("video", "label"),
@@ -112,7 +112,7 @@ def example(variant: str, split: str, index: int) -> dict[str, Any]:
     """Features of one example: a pure function of its arguments."""
     clip = render.render(variant, split, index)
     texts = {}
-    if variant == "captions":
+    if motion.VARIANTS[variant].captioned:
         texts = {
             "captions": list(captions_lib.captions(variant, split, index, clip)),
             "photo": clip.photo,

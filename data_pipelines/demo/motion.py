@@ -39,6 +39,7 @@ class Variant:
       blur: standard deviation of the background's blur.
       contrast: share of the photo's contrast that is kept.
       drift: largest shift of the background over the clip, in any direction.
+      captioned: whether the corpus has texts as well.
     """
 
     motions: tuple[str, ...]
@@ -54,6 +55,7 @@ class Variant:
     blur: tuple[float, float]
     contrast: tuple[float, float]
     drift: float
+    captioned: bool = False
 
 
 EASY = Variant(
@@ -105,10 +107,20 @@ CAPTIONS = dataclasses.replace(
     centre=(11.0, 14.0),
     radius=(10.0, 12.0),
     travel=(28.0, 36.0),
+    captioned=True,
+)
+# For texts that a small model learns in minutes: few motions, digits that fill half of the frame.
+CAPTIONS_EASY = dataclasses.replace(
+    EASY,
+    num_examples=(3072, 512),
+    size=(64.0, 80.0),
+    centre=(2.0, 8.0),
+    growth=(0.45, 0.6),
+    captioned=True,
 )
 
 # The order is a part of the seed of each clip: further variants go to the end.
-VARIANTS = {"easy": EASY, "hard": HARD, "captions": CAPTIONS}
+VARIANTS = {"easy": EASY, "hard": HARD, "captions": CAPTIONS, "captions_easy": CAPTIONS_EASY}
 
 
 def trajectory(variant: Variant, motion: str, rng: np.random.Generator) -> np.ndarray:

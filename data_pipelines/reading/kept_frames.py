@@ -65,9 +65,12 @@ class Layout:
         return picture
 
     def _parts(self, row: np.ndarray) -> list[np.ndarray]:
-        ends = np.cumsum([height * line for height, line in self._lines])[:-1]
-        planes = np.split(row, ends)
-        return [p.reshape(lines) for p, lines in zip(planes, self._lines, strict=True)]
+        parts, start = [], 0
+        for height, line in self._lines:
+            end = start + height * line
+            parts.append(row[start:end].reshape(height, line))
+            start = end
+        return parts
 
 
 @dataclasses.dataclass(frozen=True)

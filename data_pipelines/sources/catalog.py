@@ -47,9 +47,8 @@ def open_catalog(
 
     Args:
       source: one of
-        - ``demo``, ``demo:easy``, ``demo:hard``, ``demo:captions``: the bundled corpus, made on
-          first use; its labels are motions, those of ``demo:easy?label=digit`` the digits (set
-          num_classes to 10);
+        - ``demo[:VARIANT]``: the bundled corpus, made on first use; its labels are motions, those
+          of ``demo:easy?label=digit`` the digits (set num_classes to 10); see also `open_demo`;
         - ``dummy``, ``dummy:COUNT``: blank videos that need no decoding, to measure the rest;
         - ``tfds:NAME[/CONFIG]``: a TFDS data set prepared as array_record. The features are called
           `video` and `label` unless ``tfds:NAME?video=KEY&label=KEY`` says otherwise; captions are

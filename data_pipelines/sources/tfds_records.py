@@ -11,6 +11,7 @@ import numpy as np
 
 from data_pipelines.sources.records import Catalog, Record, class_count
 from data_pipelines.sources.remote import join, source_of
+from data_pipelines.sources.rows import Rows
 
 
 class Keys(NamedTuple):
@@ -66,6 +67,13 @@ class TfdsCatalog(Catalog):
         """Of every example; decodes no video."""
         return [self._captions(example) for example in self._source]
 
+    def first_of_each(self, keys: Sequence[str]) -> list[int]:
+        """The first example of every combination of some features; reads all, decodes no video."""
+        first: dict[tuple, int] = {}
+        for index, example in enumerate(self._source):
+            first.setdefault(tuple(int(example[key]) for key in keys), index)
+        return sorted(first.values())
+
     def _captions(self, example: dict[str, Any]) -> tuple[str, ...]:
         if self._keys.captions is None:
             return ()
@@ -79,15 +87,36 @@ def open_demo(
     data_dir: str | os.PathLike[str] | None,
     num_classes: int | None,
     label_names: Sequence[str] | None,
-) -> TfdsCatalog:
-    """Opens a split of ``[VARIANT][?label=KEY]``, a demo corpus; it is made on first use."""
+) -> Catalog:
+    """Opens a split of ``[VARIANT][?label=KEY&distinct=KEYS]``, a demo corpus; made on first use.
+
+    With ``distinct=label,digit,photo`` it is the first clip of every combination of these.
+
+    Raises:
+      ValueError: on an unknown variant, option or feature.
+    """
     from data_pipelines import demo
 
+    spec, distinct = _without_distinct(spec)
     variant, keys = _keys_of(f"demo:{spec}", spec or "easy")
     builder = demo.load(variant or "easy", data_dir)
     if keys.captions is None and "captions" in builder.info.features:
         keys = keys._replace(captions="captions")
-    return _from_builder(builder, f"demo:{spec}", split, num_classes, label_names, keys=keys)
+    catalog = _from_builder(builder, f"demo:{spec}", split, num_classes, label_names, keys=keys)
+    if not distinct:
+        return catalog
+    known = sorted(set(builder.info.features) - {"video", "captions", "index"})
+    if unknown := [key for key in distinct if key not in known]:
+        raise ValueError(f"distinct={unknown[0]!r} in demo:{spec}: choose of {', '.join(known)}")
+    return Rows(catalog, catalog.first_of_each(distinct))
+
+
+def _without_distinct(spec: str) -> tuple[str, tuple[str, ...]]:
+    """``VARIANT?label=KEY&distinct=A,B`` -> without the latter, and (A, B)."""
+    variant, _, query = spec.partition("?")
+    options = dict(urllib.parse.parse_qsl(query, keep_blank_values=True))
+    keys = tuple(key for key in options.pop("distinct", "").split(",") if key)
+    return "?".join(filter(None, [variant, urllib.parse.urlencode(options)])), keys
 
 
 def open_tfds(

@@ -11,6 +11,7 @@ from typing import Any
 import jax
 import numpy as np
 
+from fluxjax.checkpoints.usage import Usage
 from fluxjax.convert import avion_args, clip_configs, shapes
 from fluxjax.convert.avion_names import is_clip, plain_state
 from fluxjax.convert.avion_rows import HEAD, rows_of
@@ -19,6 +20,7 @@ from fluxjax.convert.clip import RELEASED_HEADS, on_grid
 from fluxjax.convert.mapping import Row, to_variables
 from fluxjax.convert.untold import Told, Untold, check_fields, checked_gelu, checked_heads
 from fluxjax.models.avion import AVION_PIXELS, INITIAL_LOGIT_SCALE, Avion
+from fluxjax.tokens.grids import Grid
 from fluxjax.tokens.tokens import CLIP_PIXELS
 
 _INFERRED = (
@@ -82,6 +84,12 @@ def load(
     variables = to_variables(named, _rows(model, named), f"{untold.what} of width {model.width}")
     untold.say()
     return on_grid(model, variables, grid)
+
+
+def usage(model: Avion) -> Usage:
+    """Clips as long as the temporal table, spread over a span, one view, as AVION evaluates."""
+    grid = Grid(model.num_frames, model.patch * model.grid[0])
+    return Usage("uniform", (str(grid),), frames=(model.num_frames,))
 
 
 def _model(

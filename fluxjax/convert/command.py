@@ -11,7 +11,7 @@ import numpy as np
 from flax.traverse_util import flatten_dict
 
 from fluxjax.checkpoints.inference import check_vacant, load, save
-from fluxjax.convert.load import load_torch
+from fluxjax.convert.load import load_torch, usage_of
 from fluxjax.weight_files.errors import WeightsError
 
 TOLERANCE = 1e-3  # of the largest reference logit; float32 noise stays far below
@@ -45,7 +45,8 @@ def convert(
     if not pathlib.Path(source).exists():
         raise FileNotFoundError(f"--source={source} is not a file or folder")
     model, variables = load_torch(family, source, **overrides)
-    save(target, model, variables, overwrite=overwrite)
+    usage = usage_of(family, model)
+    save(target, model, variables, usage=usage, overwrite=overwrite)
     return load(target)
 
 

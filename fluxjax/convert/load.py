@@ -8,6 +8,7 @@ from typing import Any
 import flax.linen as nn
 import numpy as np
 
+from fluxjax.checkpoints.usage import Usage
 from fluxjax.convert import (
     avion,
     avion_rows,
@@ -94,6 +95,12 @@ def load_torch(
         raise ValueError(f"unknown family {family!r}{hint} (known: {sorted(FAMILIES)})")
     source = None if isinstance(weights, Mapping) else weights
     return FAMILIES[family].load(state_of(weights), source, **overrides)
+
+
+def usage_of(family: str, model: nn.Module) -> Usage | None:
+    """How a family's official scripts run a model, where they all do it alike; else None."""
+    known = getattr(FAMILIES[family], "usage", None)
+    return None if known is None else known(model)
 
 
 def to_torch(model: nn.Module, variables: Mapping[str, Any]) -> dict[str, np.ndarray]:

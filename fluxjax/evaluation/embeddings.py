@@ -8,7 +8,7 @@ import numpy as np
 
 from fluxjax.evaluation.passes import Passes, mean_over_views
 from fluxjax.models.layers import unit
-from fluxjax.tasks.base import Plan
+from fluxjax.tasks.base import Plan, Task
 from fluxjax.tokens.grids import Grid
 
 
@@ -74,9 +74,16 @@ class EmbeddingReader:
 
     def _embed_videos(self, variables: Any, batch: Mapping[str, jax.Array], plan: Plan) -> tuple:
         clips, videos, views = self._passes.merged(batch)
-        values = self._passes.task.embed_video(variables, clips, plan)
-        values = mean_over_views(unit(values), videos, views)
-        return batch["weight"] > 0, batch["readable"], unit(values)
+        values = embed_views(self._passes.task, variables, clips, plan, videos, views)
+        return batch["weight"] > 0, batch["readable"], values
 
     def _embed_texts(self, variables: Any, batch: Mapping[str, jax.Array], plan: Plan) -> jax.Array:
         return unit(self._passes.task.embed_text(variables, batch, plan))
+
+
+def embed_views(
+    task: Task, variables: Any, clips: Mapping[str, jax.Array], plan: Plan, videos: int, views: int
+) -> jax.Array:
+    """Clips [videos * views, ..] -> [videos, E] float32: the unit vector of the views' mean."""
+    values = unit(task.embed_video(variables, clips, plan))
+    return unit(mean_over_views(values, videos, views))

@@ -48,6 +48,17 @@ def add_sampling_option(options: argparse.ArgumentParser) -> None:
     )
 
 
+def add_vocabulary_option(options: argparse.ArgumentParser) -> None:
+    """--vocabulary: how texts become token ids."""
+    options.add_argument(
+        "--vocabulary",
+        metavar="FILE",
+        type=path_argument,
+        help="of texts: bpe_simple_vocab_16e6.txt.gz, vocab.txt or a tokenizer.json; default: the "
+        "run's",
+    )
+
+
 def add_process_options(options: argparse.ArgumentParser) -> None:
     """How several processes are joined, see `fluxjax.training.hosts.start`."""
     add = options.add_argument

@@ -1,6 +1,7 @@
 """The config that a checkpoint is evaluated with: its run's, or one made from its architecture."""
 
 import dataclasses
+from collections.abc import Sequence
 
 import numpy as np
 from ml_collections import ConfigDict
@@ -10,6 +11,8 @@ from fluxjax.config.keys import base_config
 from fluxjax.config.ranges import get
 from fluxjax.models.registry import list_models, model_class, model_fields
 from fluxjax.serving.checkpoint import CONFIG, Checkpoint
+from fluxjax.tasks import task_for
+from fluxjax.tokens.grids import parse_grid
 from fluxjax.training.workdir import MODEL, PRETRAIN
 
 
@@ -32,12 +35,12 @@ def config_of(checkpoint: Checkpoint) -> ConfigDict:
 
 
 def _around(checkpoint: Checkpoint) -> ConfigDict:
-    """A classification config whose model has the checkpoint's fields."""
+    """A config whose model has the checkpoint's fields, of the task that runs such a model."""
     model = checkpoint.model
     name = next((name for name in list_models() if model_class(name) is type(model)), None)
     if name is None:
         raise ValueError(f"{checkpoint.folder} holds a {type(model).__name__}, which has no name")
-    config = base_config(name)
+    config = base_config(name, task_for(model))
     own = {field.name: getattr(model, field.name) for field in dataclasses.fields(model)}
     for field in model_fields(name):
         if field in config.model and own[field] is not None:
@@ -46,12 +49,48 @@ def _around(checkpoint: Checkpoint) -> ConfigDict:
     config.budgets = tuple(budgets or ())
     config.method = "flux_multi" if budgets else "cross_entropy"
     usage, evaluation = checkpoint.usage, config.eval
-    evaluation.budgets, evaluation.grids = config.budgets, ()
+    evaluation.budgets = config.budgets
+    evaluate_on(config, checkpoint, ())
     if usage is not None:
         config.data.sampling = usage.sampling
         config.data.square_pixels = usage.square_pixels
-        evaluation.budgets, evaluation.grids = usage.budgets, usage.grids
+        evaluation.budgets = usage.budgets
+        evaluate_on(config, checkpoint, usage.grids)
         evaluation.clips, evaluation.crops = usage.clips, usage.crops
         evaluation.crop_share, evaluation.crop_place = usage.crop_share, usage.crop_place
     config.data.train = config.data.test = ""
     return config
+
+
+def evaluate_on(config: ConfigDict, checkpoint: Checkpoint, grids: Sequence[str]) -> None:
+    """Sets the grids of the evaluation; without a run, which trains nothing, the first is its own.
+
+    Raises:
+      ValueError: on a text that is no grid.
+    """
+    parsed = [parse_grid(text) for text in grids]
+    config.eval.grids = tuple(map(str, parsed))
+    if checkpoint.run is not None or not parsed:
+        return
+    frames, side = parsed[0]
+    config.grids.frames, config.grids.resolutions = (frames,), (side,)
+    config.grids.min_tokens, config.grids.max_tokens = 1, frames * side**2
+    usage = checkpoint.usage
+    if not config.budgets and not (usage and usage.budgets):  # nobody named any: all tokens
+        patch = getattr(checkpoint.model, "patch", 1)
+        config.eval.budgets = (max(grid.tokens(patch) for grid in parsed),)
+
+
+def set_vocabulary(config: ConfigDict, vocabulary: str) -> None:
+    """Puts the path of a vocabulary where the config's task has it.
+
+    Raises:
+      ValueError: if the task reads no text.
+    """
+    own = config.get(config.task)
+    if own is None or "vocabulary" not in own:
+        raise ValueError(
+            f"--vocabulary={vocabulary} has no meaning for a model of task {config.task!r}, which "
+            "reads no text"
+        )
+    own.vocabulary = vocabulary

@@ -5,10 +5,12 @@ and the official repository OpenGVLab/FluxViT, run_flexible_finetune.py; plain c
 "Frozen CLIP Models are Efficient Video Learners" (arXiv 2208.03550).
 
 A model says of itself what the task needs to know: `patch`, `depth`, `pixels` (its statistics),
-`one_grid` (it needs the sampling grid while tracing), `frozen(path)` and `layer_id(path)`.
+`one_grid` (it needs the sampling grid while tracing), `frozen(path)` and `layer_id(path)`. Without
+an argument `budget` of its call it takes all tokens.
 """
 
 import difflib
+import inspect
 from typing import Any
 
 import jax
@@ -60,6 +62,7 @@ class ClassifyTask:
         heads = "budgets" in model_fields(config.model.name)
         self.model = model_of(config, **({"budgets": self.budgets} if heads else {}))
         self.patch = self.model.patch
+        self._takes_budget = "budget" in inspect.signature(self.model.__call__).parameters
         self._set_grids()
         self._check_budgets()
 
@@ -109,6 +112,13 @@ class ClassifyTask:
     def _check_single_budgets(self) -> None:
         """A model on one grid keeps the same number of tokens of every frame: at least one."""
         config, budget = self.config, self.config.single_budget
+        if not self._takes_budget:
+            if budget is not None:
+                raise ValueError(
+                    f"config.single_budget={budget} must be None: {config.model.name} takes all "
+                    "tokens"
+                )
+            return
         if budget is not None and not self.grids[0].frames <= budget <= self.slots:
             raise ValueError(
                 f"config.single_budget={budget} must lie between {self.grids[0].frames} and "
@@ -161,16 +171,18 @@ class ClassifyTask:
         """The table of accuracies."""
         return ("classification",)
 
-    def eval_plans(self, grid: grids.Grid) -> dict[int, Plan]:
+    def eval_plans(self, grid: grids.Grid) -> dict[int | None, Plan]:
         """Those of `config.eval.budgets` that the grid can fill, largest first.
 
         All its tokens where it has fewer than the smallest. One program a budget serves all grids,
-        unless the model needs to know the grid.
+        unless the model needs to know the grid. A model that takes no budget has one plan, None.
         """
+        known = grid if self.model.one_grid else None
+        if not self._takes_budget:
+            return {None: Plan("eval", grid=known)}
         tokens = grid.tokens(self.patch)
         wanted = sorted(set(self.config.eval.budgets), reverse=True)
         budgets = [budget for budget in wanted if budget <= tokens] or [tokens]
-        known = grid if self.model.one_grid else None
         return {budget: Plan("eval", budget, grid=known) for budget in budgets}
 
     def init(self, key: jax.Array) -> dict[str, Any]:
@@ -222,7 +234,8 @@ class ClassifyTask:
             budgets = self.budgets
         else:
             budget = self.config.single_budget or (self.budgets or (None,))[0]
-            logits = self.model.apply(variables, tokens, budget, train=True, rngs=rngs)
+            chosen = self._budget(budget)
+            logits = self.model.apply(variables, tokens, train=True, rngs=rngs, **chosen)
             return single_budget_output(logits, targets, batch["label"], budget)
         metrics = {
             f"top1_{budget}": jnp.mean(jnp.argmax(x, axis=-1) == batch["label"])
@@ -252,4 +265,8 @@ class ClassifyTask:
     def _apply(self, variables: Any, batch: Batch, plan: Plan, **options: Any) -> Any:
         if plan.head is not None:
             options["head"] = plan.head
-        return self.model.apply(variables, self.tokens(batch, plan.grid), plan.budget, **options)
+        options |= self._budget(plan.budget)
+        return self.model.apply(variables, self.tokens(batch, plan.grid), **options)
+
+    def _budget(self, budget: int | None) -> dict[str, int | None]:
+        return {"budget": budget} if self._takes_budget else {}

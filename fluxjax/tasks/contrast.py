@@ -4,8 +4,10 @@ Sources: AVION (arXiv 2309.16669), scripts/main_lavila_pretrain.py and
 scripts/main_lavila_finetune_mir.py of zhaoyue-zephyrus/AVION.
 """
 
+import dataclasses
 from typing import Any
 
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 from ml_collections import ConfigDict
@@ -31,6 +33,7 @@ def keys() -> ConfigDict:
     own.context = placeholder(int)  # token ids a caption; None: as many as the model has places
     own.loss = "contrastive"  # or max_margin, as EK100 retrieval is fine-tuned
     own.margin = 0.2  # of max_margin
+    own.relevancy = False  # True: margins times how well a caption fits, of data that grade them
     own.chunk = placeholder(int)  # rows of the table of pairs at a time; None: the whole table
     own.parts = 1  # parts of a batch that are embedded one after the other, in less memory
     return own
@@ -55,7 +58,7 @@ class ContrastTask:
         fields = {name: x for name, x in config.model.to_dict().items() if x is not None}
         name, dtype = fields.pop("name"), jnp.dtype(fields.pop("dtype"))
         self.model = create_model(name, None, dtype=dtype, **fields)
-        if not hasattr(self.model, "encode_text"):
+        if not self.runs(self.model):
             raise ValueError(
                 f"task 'contrast' needs a model of videos and texts, such as avion_b16; "
                 f"config.model.name={name!r} has no text tower"
@@ -74,6 +77,13 @@ class ContrastTask:
             )
         self.grid = found[0]
 
+    @staticmethod
+    def runs(model: nn.Module) -> bool:
+        """Whether a model embeds clips and captions, and scales what they have in common."""
+        if model.num_classes is not None or getattr(model, "embedding", None) is None:
+            return False
+        return hasattr(model, "encode_text") and hasattr(model, "context_length")
+
     def check(self) -> None:
         """Refuses what cannot be trained with, and keys without effect.
 
@@ -89,6 +99,11 @@ class ContrastTask:
             )
         if own.loss not in LOSSES:
             raise ValueError(f"config.contrast.loss={own.loss!r} must be one of {LOSSES}")
+        if own.relevancy and own.loss != "max_margin":
+            raise ValueError(
+                f"config.contrast.relevancy=True needs config.contrast.loss='max_margin', whose "
+                f"margins it scales, not {own.loss!r}"
+            )
         if own.parts < 1 or config.batch_size % own.parts:
             raise ValueError(
                 f"config.contrast.parts={own.parts} must divide batch_size={config.batch_size}"
@@ -116,8 +131,9 @@ class ContrastTask:
             raise ValueError("config.jitter has no effect on task 'contrast'; set it to 0.0")
 
     def example(self) -> ExampleSpec:
-        """A dense clip and one of its captions."""
-        return self.eval_example(self.grid)
+        """A dense clip and one of its captions, and how well that fits where margins ask for it."""
+        targets = ("relevancy",) if self.own.relevancy else ()
+        return dataclasses.replace(self.eval_example(self.grid), targets=targets)
 
     def eval_example(self, grid: grids.Grid) -> ExampleSpec:
         """A dense clip on the grid and one of its captions."""
@@ -131,7 +147,10 @@ class ContrastTask:
         return ExampleSpec((ClipSpec((grid,), patch=self.model.patch),), text, targets=())
 
     def batch_spec(self, batch_size: int) -> dict[str, jax.ShapeDtypeStruct]:
-        """video [B, T, H, W, 3] uint8, text [B, L] int32, text_length [B] int32."""
+        """video [B, T, H, W, 3] uint8, text [B, L] int32, text_length [B] int32.
+
+        With `relevancy` also that, [B] float32.
+        """
         return batch_spec(self.example(), batch_size)
 
     def plans(self) -> tuple[Plan, ...]:
@@ -181,12 +200,12 @@ class ContrastTask:
         else:
             video, text = encode(pairs, key)
         scale = jnp.exp(variables["params"]["logit_scale"])
-        contrastive, top1 = contrastive_loss(video, text, scale, own.chunk)
-        metrics = {"top1": top1}
         if plan.name == "contrastive":
-            return LossOutput({"contrastive": (contrastive, 1.0)}, metrics, {})
-        margin = max_margin_loss(video, text, own.margin, chunk=own.chunk)
-        return LossOutput({"max_margin": (margin, 1.0)}, metrics, {})
+            value, top1 = contrastive_loss(video, text, scale, own.chunk)
+        else:
+            relevancy = batch["relevancy"] if own.relevancy else None
+            value, top1 = max_margin_loss(video, text, own.margin, relevancy, chunk=own.chunk)
+        return LossOutput({plan.name: (value, 1.0)}, {"top1": top1}, {})
 
     def embed_video(self, variables: Any, batch: Batch, plan: Plan) -> jax.Array:
         """Clips in the common space, [B, E] float32."""

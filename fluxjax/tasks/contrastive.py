@@ -52,7 +52,7 @@ def max_margin_loss(
     relevancy: jax.Array | None = None,
     diagonal: bool = False,
     chunk: int | None = None,
-) -> jax.Array:
+) -> tuple[jax.Array, jax.Array]:
     """How far other captions and videos come within a margin of a pair's own similarity.
 
     The mean over i, j of relu(m + x_ij - x_ii) and relu(m + x_ji - x_ii), x the cosines of texts i
@@ -66,6 +66,9 @@ def max_margin_loss(
       diagonal: also counts a pair with itself, the margin for either term, as the reference does
         without `fix_norm`.
       chunk: see `contrastive_loss`.
+
+    Returns:
+      That mean, and the share of videos whose own caption is the nearest.
 
     Raises:
       ValueError: on a batch of one pair, which has nothing to be far from.
@@ -82,10 +85,11 @@ def max_margin_loss(
         video, text, margin = own
         to_videos, to_texts = _dot(videos, text), _dot(texts, video)
         terms = jax.nn.relu(jnp.stack([to_videos, to_texts]) + margin - to_videos[i])
-        return jnp.sum(terms if diagonal else terms.at[:, i].set(0.0))
+        found = jnp.argmax(to_texts) == i
+        return jnp.sum(terms if diagonal else terms.at[:, i].set(0.0)), found
 
-    total = _mean_over_batch(row, (unit(video), unit(text), margins), (), chunk)
-    return total / (2 * count if diagonal else 2 * (count - 1))
+    total, top1 = _mean_over_batch(row, (unit(video), unit(text), margins), (), chunk)
+    return total / (2 * count if diagonal else 2 * (count - 1)), top1
 
 
 def _dot(rows: jax.Array, vector: jax.Array) -> jax.Array:

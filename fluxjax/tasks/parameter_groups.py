@@ -45,11 +45,13 @@ def network_groups(model: nn.Module, params: Any, optim: ConfigDict) -> Any:
     """A tree like `params` of `ParamGroup`, of a convolutional network.
 
     Scales and biases are not decayed, every other parameter is, vectors such as FFN's adapters too;
-    `optim.decay_all` decays everything. Factors are as of `layer_decay`.
+    a model's `undecayed(path)` says it in another way, and `optim.decay_all` decays everything.
+    Factors are as of `layer_decay`.
     """
+    undecayed = getattr(model, "undecayed", lambda path: path[-1] in ("scale", "bias"))
 
     def group(path: tuple[str, ...], value: Any) -> ParamGroup:
-        decay = optim.decay_all or path[-1] not in ("scale", "bias")
+        decay = optim.decay_all or not undecayed(path)
         return ParamGroup(model.frozen(path), decay, lr_scale=_rate(model, path, optim))
 
     return _each(group, params)

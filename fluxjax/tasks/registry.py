@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 
+import flax.linen as nn
 from ml_collections import ConfigDict
 
 from fluxjax.models.registry import takes_patches
@@ -80,6 +81,17 @@ def task_keys(name: str) -> ConfigDict | None:
     """
     _known(name)
     return _KEYS[name]() if name in _KEYS else None
+
+
+def task_for(model: nn.Module) -> str:
+    """The task that runs a model of which no run's config is known: one that says so, or classify.
+
+    Such a task has the static method `runs(model)`.
+    """
+    for name, kind in _TASKS.items():
+        if hasattr(kind, "runs") and kind.runs(model):
+            return name
+    return "classify"
 
 
 def create_task(config: ConfigDict) -> Task:

@@ -6,6 +6,7 @@ wrong partners of each other.
 
 from typing import Any
 
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 from ml_collections import ConfigDict
@@ -49,7 +50,7 @@ class RetrieveTask:
         fields = {name: x for name, x in config.model.to_dict().items() if x is not None}
         name, dtype = fields.pop("name"), jnp.dtype(fields.pop("dtype"))
         self.model = create_model(name, None, dtype=dtype, **fields)
-        if not isinstance(self.model, Umt) or self.model.embedding is None:
+        if not self.runs(self.model):
             raise ValueError(
                 f"task 'retrieve' needs a model of video and text with projections, such as "
                 f"umt_b16; config.model.name={name!r} has none"
@@ -66,6 +67,11 @@ class RetrieveTask:
             )
         (self.grid,) = every
         self.merge = check_schedule(tuple(self.own.merge), self.model.depth)
+
+    @staticmethod
+    def runs(model: nn.Module) -> bool:
+        """Whether a model is a UMT that projects videos and captions into one space."""
+        return isinstance(model, Umt) and model.embedding is not None
 
     def check(self) -> None:
         """Asks for a vocabulary, and for grids that are multiples of the patch.

@@ -27,7 +27,13 @@ from fluxjax.training.profiling import StepProfiler
 from fluxjax.training.progress import Progress
 from fluxjax.training.schedules import learning_rate
 from fluxjax.training.signals import Stopped, StopSignals
-from fluxjax.training.state import TrainState, create_state, split_params, state_of
+from fluxjax.training.state import (
+    TrainState,
+    create_state,
+    fresh_variables,
+    split_params,
+    state_of,
+)
 
 log = logging.getLogger(__name__)
 
@@ -65,7 +71,7 @@ class Trainer:
                 f"the mesh axes {meshes.BATCH_AXES}"
             )
         key = jax.random.key(config.seed)
-        params = jax.eval_shape(task.init, key)["params"]
+        params = jax.eval_shape(functools.partial(fresh_variables, task), key)["params"]
         groups = task.groups(params)
         schedule = learning_rate(config)
         optimizer = make_optimizer(config, split_params(groups, groups)[0], schedule)

@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
+from fluxjax.models.attention_choice import plain_attention
 from fluxjax.tasks.base import Task
 
 
@@ -59,11 +60,21 @@ def merge_params(trained: Any, frozen: Any) -> Any:
     return flax.traverse_util.unflatten_dict(flat)
 
 
+def fresh_variables(task: Task, key: jax.Array) -> dict[str, Any]:
+    """The task's fresh variables.
+
+    They are traced with plain attention: the few clips that make them need not suit a kernel or a
+    mesh that the steps run on, and no parameter depends on it.
+    """
+    with plain_attention():
+        return task.init(key)
+
+
 def create_state(
     task: Task, optimizer: optax.GradientTransformation, key: jax.Array, use_ema: bool
 ) -> TrainState:
     """A fresh state at step 0; jit it with out_shardings to create it in its place."""
-    return state_of(task, optimizer, task.init(key), use_ema)
+    return state_of(task, optimizer, fresh_variables(task, key), use_ema)
 
 
 def state_of(

@@ -44,6 +44,6 @@ def test_a_file_of_ones_own_goes_first(tmp_path, monkeypatch):
 @pytest.mark.parametrize("given", ["fluxvit_ty", "other/fluxvit_ti.py", "mine.py:x", ""])
 def test_what_is_not_there_is_named_with_what_is(tmp_path, monkeypatch, given):
     monkeypatch.chdir(tmp_path)
-    with pytest.raises(ValueError, match=r"no such file.*Recipes: avion_ego4d, ") as error:
+    with pytest.raises(ValueError, match=r"no such file.*Recipes: avion_demo, ") as error:
         recipe_file(given)
     assert ("did you mean fluxvit_ti?" in str(error.value)) == ("fluxvit" in given)

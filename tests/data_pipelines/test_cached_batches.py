@@ -78,11 +78,12 @@ def test_two_epochs_are_bitwise_the_same(videos, tmp_path, caplog, where):
     assert len(reports) == 4, "after each of two epochs, twice"
     bound = config.data.cache_gib * 2**30
     assert 0 < data.cache._videos < 16 and data.cache._used <= bound
+    assert data.cache._readings and data.cache._hits, "the evaluations, after the last report"
     if where == "folder":
         assert data.cache._videos == 8 + 2 + 3, "eight, the rotated one, images, three chunks"
     assert (tmp_path / "a/quarantine.jsonl").read_text().count("bad.mp4") == 1
-    mib = [sum(map(len, (tmp_path / w / "quarantine.jsonl").read_text().split("\n"))) for w in "ab"]
-    assert mib[0] == mib[1]
+    lines = [len((tmp_path / w / "quarantine.jsonl").read_text().splitlines()) for w in "ab"]
+    assert lines[0] == lines[1] == len((tmp_path / "quarantine.jsonl").read_text().splitlines())
 
 
 def test_a_resumed_run_reads_what_an_unbroken_one_would(videos, tmp_path):

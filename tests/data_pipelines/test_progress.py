@@ -22,7 +22,8 @@ def test_without_a_terminal_lines_say_how_far_it_is(monkeypatch, caplog):
         end = time.monotonic() + 10
         while len(caplog.messages) < 2 and time.monotonic() < end:
             time.sleep(0.01)
-    assert caplog.messages[:2] == ["8x56 (3 settings): 40 of 96 videos"] * 2
+    line = "8x56 (3 settings): 40 of 96 videos, ETA 0.0 min"
+    assert caplog.messages[:2] == [line] * 2
     count = len(caplog.messages)
     time.sleep(0.2)
     assert len(caplog.messages) == count, "it goes on after the work's end"

@@ -1,5 +1,6 @@
 """Every command of the documentation is run here, or says what it needs and is parsed here."""
 
+import json
 import os
 import pathlib
 import shutil
@@ -65,12 +66,22 @@ _FLUX_UMT = [
     *(option.replace("--config.", "--config.pretrain.") for option in _STUDENT),
     *(option.replace("--config.", "--config.pretrain.pretrain.") for option in _TEACHER),
 ]
+_AVION = [
+    *_TOWER, "--config.model.text_width=16", "--config.model.text_depth=1",
+    "--config.model.text_heads=2", "--config.eval.evaluators=('retrieval',)",
+    "--config.data.train=captions.jsonl", "--config.data.test=captions.jsonl",
+    "--config.data.class_names=()",
+]  # fmt: skip
 CONFIGS = {
     "configs/fluxvit_ti.py": _FLUXVIT,
     "configs/fluxvit_s.py": _FLUXVIT,
     "configs/finetune.py:cpu": _FLUXVIT,
     "configs/evl_demo.py": _EVL,
     "configs/evl_demo.py:frame": _TOWER,
+    "configs/avion_demo.py": [
+        *_AVION,
+        *(option.replace("--config.", "--config.pretrain.") for option in _AVION),
+    ],
     "configs/ffn_demo.py": _FFN,
     "configs/ffn_demo.py:st8": [word.replace("(2,4)", "(4,)") for word in _FFN],
     "configs/videomae_demo.py": _VIDEOMAE_BOTH,
@@ -83,6 +94,7 @@ SMALL = {
         "--grids=4x28", "--budgets=8", "--methods=group_dynamic,none", "--repeats=1",
         "--batch-size=4", "--pictures=1",
     ],
+    "fluxjax.embed": ["--data=captions.jsonl", "--root=videos"],
     "fluxjax.export": ["--platforms=cpu"],
     "benchmarks.bad_videos": ["--clips=64", "--videos=4", "--bad=0.5"],
     "benchmarks.data": ["--source=all.txt", "--batch=4", "--steps=2", "--repeats=1"],
@@ -92,6 +104,8 @@ SMALL = {
                          "--budgets=8,4,2", "--batch=1", "--steps=1"],
     "benchmarks.videomae_step": ["--model=videomae_ti8_pretrain", "--grid=2x16", "--ratio=0.75",
                                  "--repeats=1"],
+    "benchmarks.video_text": ["--model=avion_ti8", "--grid=2x16", "--batch=2", "--repeats=1",
+                              "--rows=plain;remat per block"],
     "benchmarks.readers": ["--videos", "clip.mp4", "--grid=2x28", "--clips=2", "--repeats=1"],
 }  # fmt: skip
 # Commands in running text that no block repeats, and the test that runs them.
@@ -137,6 +151,9 @@ def world(tmp_path_factory):
     videos = tiny_run.write_videos(folder / "videos", 8)
     for name in ("train.txt", "val.txt"):
         shutil.copy(videos, folder / name)
+    captions = [{"video": f"{i}.mp4", "caption": f"the digit {i} goes left"} for i in range(8)]
+    lines = "".join(json.dumps(line) + "\n" for line in captions)
+    (folder / "captions.jsonl").write_text(lines)
     for name in ("clip.mp4", "other.mp4", "long.mp4"):
         shutil.copy(folder / "videos" / "0.mp4", folder / name)
     paths = [f"videos/{line}\n" for line in videos.read_text().splitlines()]

@@ -120,7 +120,9 @@ def test_the_rooms_of_the_architecture_page():
     assert found == expected
 
 
-STARTED_BY_OTHERS = ("torch_worker.py", "torch_frames_worker.py", "torch_videomae.py")
+STARTED_BY_OTHERS = (
+    "torch_worker.py", "torch_frames_worker.py", "torch_videomae.py", "torch_video_text.py",
+)  # fmt: skip
 
 
 def test_the_page_of_commands_is_complete():

@@ -5,9 +5,11 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from fluxjax.config.keys import base_config
 from fluxjax.models.fluxvit import BudgetOutput
 from fluxjax.tasks import create_task, losses
 from fluxjax.tasks.base import Plan
+from fluxjax.tokens.grids import Grid, clip_patches
 from tests import tiny
 
 
@@ -63,8 +65,6 @@ def test_terms_of_flux_multi():
 def test_dense_and_packed_batches_predict_the_same():
     task, variables = task_and_variables()
     video = np.random.default_rng(1).integers(0, 256, (2, 4, 28, 28, 3), np.uint8)
-    from fluxjax.tokens.grids import clip_patches
-
     packed = host_batch(task, clips=2)
     packed["patches"][:, :16] = np.stack([clip_patches(clip) for clip in video])
     plan = Plan("eval", 8)
@@ -116,3 +116,34 @@ def test_single_budget_of_the_config_is_trained():
         variables, host_batch(task)
     )
     assert list(output.terms) == ["ce_4"] and list(output.metrics) == ["top1_4"]
+
+
+def test_a_model_that_takes_no_budget_is_trained_and_evaluated_on_all_tokens():
+    config = base_config("avion_ti8")
+    config.model.update({"width": 16, "depth": 1, "num_heads": 2, "num_frames": 2, "grid": (2, 2),
+                         "head_dropout": 0.0})  # fmt: skip
+    config.method, config.budgets, config.num_classes = "cross_entropy", (), 4
+    config.grids.frames, config.grids.resolutions = (2,), (16,)
+    config.grids.min_tokens = config.grids.max_tokens = 8
+    config.eval.grids, config.data.flip = ("2x16",), False
+    task = create_task(config)
+    variables = jax.jit(task.init)(jax.random.key(0))
+    video = np.random.default_rng(2).integers(0, 256, (4, 2, 16, 16, 3), np.uint8)
+    patches = np.stack([clip_patches(clip, 8) for clip in video])
+    batch = {"patches": patches, "grid": np.tile(np.int32([2, 2, 2]), (4, 1)),
+             "label": np.arange(4, dtype=np.int32)}  # fmt: skip
+    (plan,) = task.plans()
+    logits = jax.jit(task.model.apply)(variables, video)
+    output = jax.jit(task.loss, static_argnums=3)(variables, batch, jax.random.key(0), plan)
+    expected = -np.diag(jax.nn.log_softmax(logits)).mean()
+    np.testing.assert_allclose(output.total, expected, rtol=1e-5)
+    assert list(output.terms) == ["ce"]
+    plans = task.eval_plans(Grid(2, 16))
+    assert list(plans) == [None]
+    run = jax.jit(lambda v, b: (task.predict(v, b, plans[None]), task.features(v, b, plans[None])))
+    predicted, features = run(variables, batch)
+    np.testing.assert_allclose(predicted, logits, atol=1e-5)
+    assert features.shape == (4, 16)
+    config.single_budget = 4
+    with pytest.raises(ValueError, match="single_budget=4 must be None: avion_ti8 takes all"):
+        create_task(config)

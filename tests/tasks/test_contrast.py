@@ -82,6 +82,22 @@ def test_margins_instead_of_temperatures():
     assert list(output.terms) == ["max_margin"]
 
 
+def test_margins_are_as_large_as_captions_are_relevant():
+    task = create_task(config(loss="max_margin", margin=0.3, relevancy=True))
+    assert task.batch_spec(6)["relevancy"] == jax.ShapeDtypeStruct((6,), jnp.float32)
+    relevancy = np.array([1.0, 0.1, 0.5, 0.0, 0.9, 0.3], np.float32)
+    video, text, _ = EMBEDDED
+    x = np.asarray(text @ video.T, np.float64)
+    off = ~np.eye(6, dtype=bool)
+    margins = (0.3 * relevancy - np.diag(x))[:, None]
+    terms = [np.maximum(margins + way, 0)[off] for way in (x, x.T)]
+    run = jax.jit(task.loss, static_argnums=3)
+    given = batch() | {"relevancy": jnp.asarray(relevancy)}
+    output = run(VARIABLES, given, jax.random.key(1), task.plans()[0])
+    np.testing.assert_allclose(output.total, np.mean(terms), rtol=1e-5)
+    assert output.metrics["top1"] == np.mean(x.argmax(axis=0) == np.arange(6))
+
+
 def test_what_is_embedded_alone_is_what_training_compares():
     plan = Plan("eval", grid=parse_grid("2x16"))
     video, text, _ = EMBEDDED
@@ -96,6 +112,7 @@ def test_what_is_embedded_alone_is_what_training_compares():
         ("contrast.vocabulary", "", "vocabulary='' must name .* bpe_simple_vocab_16e6"),
         ("contrast.loss", "triplet", "loss='triplet' must be one of"),
         ("contrast.parts", 4, "parts=4 must divide batch_size=6"),
+        ("contrast.relevancy", True, "relevancy=True needs .*loss='max_margin'"),
         ("contrast.chunk", 0, "chunk=0 must be at least 1"),
         ("contrast.context", 13, "context=13 must lie between 3 and the model's 12"),
         ("eval.grids", ("2x17",), "2x17 must have pixels that are a multiple of the patch of 8"),

@@ -32,7 +32,7 @@ def loss(params, video, text, kind="contrastive", chunk=None):
     weights, scale = params
     video, text = video @ weights[0], text @ weights[1]
     if kind == "margin":
-        return max_margin_loss(video, text, chunk=chunk)
+        return max_margin_loss(video, text, chunk=chunk)[0]
     return contrastive_loss(unit(video), unit(text), jnp.exp(scale), chunk)[0]
 
 
@@ -121,8 +121,9 @@ def test_relevancies_are_margins():
         for other in (cosines[i, j], cosines[j, i])
     ]
     for chunk in (None, 3):
-        found = max_margin_loss(video, text, 0.2, relevancy, chunk=chunk)
+        found, top1 = max_margin_loss(video, text, 0.2, relevancy, chunk=chunk)
         np.testing.assert_allclose(found, np.mean(terms), rtol=1e-5)
+        assert top1 == np.mean(cosines.argmax(axis=0) == np.arange(B))
     ones = max_margin_loss(video, text, 0.2, np.ones(B, np.float32))
     np.testing.assert_allclose(ones, max_margin_loss(video, text, 0.2), rtol=1e-6)
 

@@ -8,9 +8,11 @@ import pytest
 
 from fluxjax.config.keys import base_config, check_config
 from fluxjax.evaluation.compute import forward_gmacs
+from fluxjax.models import create_model
 from fluxjax.tasks import create_task
 from fluxjax.tasks.classify import ClassifyTask
 from fluxjax.tasks.classify_dense import ClassifyDenseTask
+from fluxjax.tasks.parameter_groups import network_groups
 from fluxjax.tokens.grids import Grid
 from tests import tiny
 from tests.tasks import ffn_toy  # noqa: F401  registers the models
@@ -207,6 +209,17 @@ def test_groups_are_the_releases():
     assert said["head"] == {"kernel": (5.0, True), "bias": (10.0, False)}
     assert said["layer"] == {"kernel": (1.0, True), "bias": (1.0, False)}
     assert said["norm_4"] == {"scale": (1.0, False), "bias": (1.0, False)}
+
+
+def test_slowfast_decays_its_classifiers_bias():
+    model = create_model("slowfast_ti_ffn", 3, frames=(8, 16))
+    video = jax.ShapeDtypeStruct((1, 16, SIDE, SIDE, 3), jnp.float32)
+    params = jax.eval_shape(model.init, jax.random.key(0), video)["params"]
+    groups = flax.traverse_util.flatten_dict(network_groups(model, params, config_for().optim))
+    kept = {path[-1] for path, group in groups.items() if not group.decay}
+    assert groups["head", "bias"].decay and kept == {"scale", "bias"}
+    adapters = [group for path, group in groups.items() if "adaconv" in str(path)]
+    assert adapters and all(group.decay for group in adapters)
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""Trains a toy frame flexible network: `python -m tests.training.frames_run WORKDIR STEPS`."""
+"""Trains a small frame flexible network: `-m tests.training.frames_run WORKDIR STEPS MODEL`."""
 
 import sys
 import time
@@ -13,9 +13,9 @@ from tests.tasks import ffn_toy  # noqa: F401  registers the models
 from tests.tasks.test_frame_flexible import config_for
 
 
-def config_of(steps):
+def config_of(steps, model="toy_frames"):
     """Momentum SGD at three frame numbers, a checkpoint every 2 steps."""
-    config = config_for()
+    config = config_for(model)
     config.total_steps, config.checkpoint.every_steps, config.log_every = steps, 2, 1
     config.batch_size = 16
     config.optim.update({"name": "sgd", "lr": 1.6, "warmup_steps": 0, "schedule": "steps"})
@@ -61,4 +61,4 @@ if __name__ == "__main__":
         print(step, flush=True)
         time.sleep(0.2)  # so that a kill finds it between two steps
 
-    run(config_of(int(sys.argv[2])), sys.argv[1], one_device(), slowly)
+    run(config_of(int(sys.argv[2]), sys.argv[3]), sys.argv[1], one_device(), slowly)

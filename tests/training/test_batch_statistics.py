@@ -17,11 +17,14 @@ from fluxjax.training.mesh import make_mesh
 from tests.training.frames_run import config_of, one_device, run
 
 ROOT = pathlib.Path(__file__).parents[2]
+MODELS = ["toy_frames", pytest.param("tsm_ti_ffn", marks=pytest.mark.slow)]
 
 
-def test_the_losses_of_five_steps_and_the_statistics_are_those_of_one_device(tmp_path):
-    alone, expected = run(config_of(5), tmp_path / "one", one_device())
-    shared, losses = run(config_of(5), tmp_path / "eight", make_mesh({"data": 8}))
+@pytest.mark.parametrize("model", MODELS)
+def test_the_losses_of_five_steps_and_the_statistics_are_those_of_one_device(tmp_path, model):
+    config = config_of(5, model)
+    alone, expected = run(config, tmp_path / "one", one_device())
+    shared, losses = run(config, tmp_path / "eight", make_mesh({"data": 8}))
     assert len(losses) == 5 and np.ptp(losses) > 0.01
     np.testing.assert_allclose(losses, expected, rtol=1e-5)
     for found, wanted in zip(
@@ -30,15 +33,17 @@ def test_the_losses_of_five_steps_and_the_statistics_are_those_of_one_device(tmp
         strict=True,
     ):
         np.testing.assert_allclose(found, wanted, rtol=1e-4, atol=1e-6)
-    start = Trainer.create(create_task(config_of(5)), one_device()).initial_state()
+    start = Trainer.create(create_task(config), one_device()).initial_state()
     moved = jax.tree.map(lambda a, b: float(np.abs(a - b).max()), jax.device_get(alone.mutable),
                          jax.device_get(start.mutable))  # fmt: skip
     assert min(jax.tree.leaves(moved)) > 0, "a branch's statistics stood still"
 
 
 @pytest.mark.slow
-def test_a_killed_run_goes_on_bit_by_bit(tmp_path):
-    command = [sys.executable, "-m", "tests.training.frames_run", str(tmp_path / "killed"), "7"]
+@pytest.mark.parametrize("model", ["toy_frames", "tsm_ti_ffn"])
+def test_a_killed_run_goes_on_bit_by_bit(tmp_path, model):
+    killed = str(tmp_path / "killed")
+    command = [sys.executable, "-m", "tests.training.frames_run", killed, "7", model]
     environment = os.environ | {"JAX_PLATFORMS": "cpu"}  # as many devices as here: the same sums
     process = subprocess.Popen(
         command, cwd=ROOT, env=environment, stdout=subprocess.PIPE, text=True
@@ -48,9 +53,9 @@ def test_a_killed_run_goes_on_bit_by_bit(tmp_path):
             break
     process.send_signal(signal.SIGKILL)
     process.communicate()
-    whole, _ = run(config_of(7), tmp_path / "whole", one_device())
+    whole, _ = run(config_of(7, model), tmp_path / "whole", one_device())
     with Checkpoints(tmp_path / "killed", keep=2) as checkpoints:
         assert checkpoints.latest_step() in (2, 4)
-    resumed, losses = run(config_of(7), tmp_path / "killed", one_device())
+    resumed, losses = run(config_of(7, model), tmp_path / "killed", one_device())
     assert len(losses) in (3, 5)
     jax.tree.map(np.testing.assert_array_equal, jax.device_get(whole), jax.device_get(resumed))

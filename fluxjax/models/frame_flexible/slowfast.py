@@ -6,6 +6,7 @@ returns probabilities; here logits are returned always.
 """
 
 import re
+from collections.abc import Sequence
 from typing import ClassVar
 
 import flax.linen as nn
@@ -90,6 +91,10 @@ class SlowFast(FrameNetwork):
         if match[2] is None:  # what fuses stands behind the stage of its number
             return sum(self.layers[: stage + 1])
         return sum(self.layers[:stage]) + int(match[2]) + 1
+
+    def undecayed(self, path: Sequence[str]) -> bool:
+        """Norms are not decayed; the classifier's bias is, other than in the 2D networks."""
+        return path[-1] in ("scale", "bias") and path[0] != "head"
 
     def _pathways(self, slow, fast, branch: int, train: bool):
         """Both pathways' frames [B, T, H, W, 3] -> their last features [B, T, h, w, C]."""

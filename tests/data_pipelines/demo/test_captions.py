@@ -9,7 +9,10 @@ from PIL import Image
 from data_pipelines import demo
 from data_pipelines.demo import captions, preview, render
 from data_pipelines.demo.builder import FluxDemo, example
+from data_pipelines.demo.motion import VARIANTS
 from data_pipelines.sources.catalog import open_catalog
+from data_pipelines.text.demo import write_vocabulary
+from data_pipelines.text.tokenizer import Tokenizer
 
 pytest.importorskip("sklearn")
 SIZE = (32, 8)
@@ -153,6 +156,33 @@ def test_captions_in_a_catalog(corpus, monkeypatch):
             f"tfds:flux_demo/{corpus.builder_config.name}?captions=digit", split="train",
             data_dir=folder,
         )  # fmt: skip
+
+
+def test_clips_that_no_other_is_described_like(corpus, monkeypatch):
+    monkeypatch.setattr(demo, "load", lambda variant, data_dir: corpus)
+    every = open_catalog("demo:captions", split="train")
+    some = open_catalog("demo:captions?distinct=label,photo", split="train")
+    made = [example("captions", "train", index) for index in range(32)]
+    kinds = [(one["label"], one["photo"]) for one in made]
+    first = [i for i, kind in enumerate(kinds) if kinds.index(kind) == i]
+    assert 8 <= len(some) < 32 and [some.name(i) for i in range(len(some))] == [
+        every.name(i) for i in first
+    ]
+    assert some.captions() == [every.captions()[i] for i in first]
+    photos = open_catalog("demo:captions?label=photo&distinct=label", split="train")
+    assert (len(photos), photos.num_classes) == (8, 2)
+    with pytest.raises(ValueError, match="distinct='size' in demo:captions: choose of digit, "):
+        open_catalog("demo:captions?distinct=label,size", split="train")
+
+
+@pytest.mark.parametrize("variant", [name for name, v in VARIANTS.items() if v.captioned])
+def test_the_vocabulary_of_the_demo_has_every_caption(variant, tmp_path):
+    write_vocabulary(tmp_path / "tokenizer.json")
+    tokenizer = Tokenizer.open(tmp_path / "tokenizer.json")
+    for index in range(8):
+        for text in example(variant, "test", index)["captions"]:
+            ids, length = tokenizer.encode(text, 32)
+            assert tokenizer.decode(ids[: int(length)]) == text and length < 32
 
 
 @pytest.mark.parametrize(
