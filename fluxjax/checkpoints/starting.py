@@ -140,6 +140,12 @@ def rule_of(source: nn.Module, model: nn.Module, where: str) -> Rule:
     return rule
 
 
+def starting_from(source: nn.Module) -> tuple[type[nn.Module], ...]:
+    """The classes of models that may start from a model."""
+    fits = lambda rules: any(isinstance(source, rule.source) for rule in rules)  # noqa: E731
+    return tuple(kind for kind, rules in _rules.items() if fits(rules))
+
+
 def has_rules(model: nn.Module) -> bool:
     """Whether it is registered what models of this class start from."""
     return type(model) in _rules
