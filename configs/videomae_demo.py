@@ -48,7 +48,7 @@ def pretraining():
 def get_config(variant="pretrained"):
     config = small("videomae_ti8", "classify")
     config.method = "cross_entropy"
-    config.total_steps, config.batch_size = 300, 32
+    config.total_steps, config.batch_size = 200, 32
     config.optim.lr, config.optim.warmup_steps = 1.2e-2, 20
     config.checkpoint.every_steps = 100
     if variant == "scratch":
