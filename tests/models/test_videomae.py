@@ -7,6 +7,7 @@ from fluxjax.checkpoints.inference import load, save
 from fluxjax.checkpoints.starting import start_model
 from fluxjax.models import create_model
 from fluxjax.models.videomae_pretraining import token_indices
+from fluxjax.tokens.flat_positions import flat_sincos
 from fluxjax.tokens.tokens import pack
 
 SIZES = {
@@ -111,6 +112,15 @@ def test_fine_tuning_starts_from_pre_training(tmp_path):
     assert set(started) == {"encoder", "fc_norm", "head"}
     with pytest.raises(ValueError, match="num_heads=2 not 4"):
         start_model(tmp_path / "model", model.clone(num_heads=4), variables)
+
+
+def test_strong_positions():
+    model, variables = classifier()
+    method = lambda m, x: m.encoder.codes(m.cubes(x))  # noqa: E731
+    codes = lambda model: model.apply(variables, VIDEO, method=method)  # noqa: E731
+    np.testing.assert_allclose(codes(model)[0], flat_sincos(16, 12), atol=1e-6)
+    strong = codes(model.clone(position_scale=3.0))
+    np.testing.assert_allclose(strong, 3 * codes(model), rtol=1e-6)
 
 
 def test_layers():
