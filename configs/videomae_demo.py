@@ -7,8 +7,8 @@ python -m fluxjax.main --config configs/videomae_demo.py --workdir runs/videomae
 python -m fluxjax.main --config configs/videomae_demo.py:scratch
     The same fine-tuning from random weights, for comparison.
 
-Time: 13 minutes on 2 CPU cores that other work shared.
-Score: 48.6 % held-out top-1 on motion (seed 1); from random weights 32.0 % (seed 2); chance 25 %.
+Time: not measured yet with these settings; meant for 15 minutes on 2 idle CPU cores.
+Score: not measured yet with these settings, see docs/systems/videomae.md; chance 25 %.
 """
 
 from fluxjax.config.keys import base_config
