@@ -151,7 +151,7 @@ def main() -> None:
         loss = train()
         if device == "cuda":
             torch.cuda.synchronize()
-        answer = {"seconds": time.perf_counter() - start, "result": float(loss)}
+        answer = {"seconds": time.perf_counter() - start, "result": float(loss.detach())}
         print(json.dumps(answer), flush=True)
 
 

@@ -5,7 +5,8 @@
 Loss and gradients of masked clips, without the optimizer: ViT-B, 16 x 224, 90 % hidden. The two
 processes take turns, run by run; their losses are compared before anything is timed. --torch-python
 is an interpreter that has torch and numpy; without it only our side runs. Beside the times stand
-the multiply-accumulates of the closed form, see `model_macs`.
+the multiply-accumulates of the closed form, see `model_macs`, and where the time goes: what a step
+takes less without the blocks of encoder or decoder, and their share of the products.
 """
 
 import argparse
@@ -13,6 +14,8 @@ import json
 import statistics
 import tempfile
 import time
+from collections.abc import Callable
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -122,16 +125,17 @@ def main() -> None:
     mask = tube_mask(model.cubes(video), keys, arguments.ratio)
     hidden, _ = token_indices(mask, int(mask[0].sum()))
     variables = jax.jit(model.init)(jax.random.key(0), video[:1], mask[:1])
-    step = jax.jit(jax.value_and_grad(lambda v: loss_of(model, v, video, mask, hidden)))
-    program = compile_program("pre-training step", step, variables)
-    other = None
+    step = lambda model: compiled(model, variables, video, mask, hidden)  # noqa: E731
+    whole, other = step(model), None
     if arguments.torch_python:
         with tempfile.NamedTemporaryFile(suffix=".npz") as file:
             write_for_torch(file, model, variables, video, mask, hidden)
             file.flush()
             setup = {"sizes": sizes_of(model, mask.shape[1]), "arrays": file.name}
             other = Torch(arguments.torch_python, setup, "torch_videomae")
-    row = measure(lambda: program(variables), other, arguments.repeats)
+    row = measure(whole, other, arguments.repeats)
+    parts = model_macs(model, mask.shape[1], hidden.shape[1])
+    row |= block_shares(model, step, row["seconds"], arguments.repeats, parts)
     work = train_macs(model, mask.shape[1], hidden.shape[1]) * arguments.batch
     seconds = row.pop("seconds")
     row["closed form"] = f"{work / 1e9:.1f} GMAC"
@@ -140,6 +144,34 @@ def main() -> None:
     title = f"{arguments.model}, {arguments.grid}, {hidden.shape[1]} of {mask.shape[1]} tokens "
     title += f"hidden, batch {arguments.batch}, float32, {arguments.repeats} runs{against}"
     publish(title, [row], arguments.json)
+
+
+def compiled(model, variables, video, mask, hidden) -> Callable[[], Any]:
+    """The step of a model as a compiled program; surplus parameters are left alone."""
+    step = jax.jit(jax.value_and_grad(lambda v: loss_of(model, v, video, mask, hidden)))
+    program = compile_program("pre-training step", step, variables)
+    return lambda: program(variables)
+
+
+def block_shares(model, step, seconds: float, repeats: int, parts: dict[str, float]) -> dict:
+    """What encoder's and decoder's blocks take of a step's seconds, and of its products."""
+    found = {}
+    for part, field in (("encoder", "depth"), ("decoder", "decoder_depth")):
+        less = step(model.clone(**{field: 0}))
+        jax.block_until_ready(less())
+        rest = statistics.median(seconds_of(less) for _ in range(repeats))
+        share = parts[part] / sum(parts.values())
+        found[f"{part} blocks"] = (
+            f"{1 - rest / seconds:.0%} of the time, {share:.0%} of the products"
+        )
+    return found
+
+
+def seconds_of(program: Callable[[], Any]) -> float:
+    """Of one run."""
+    start = time.perf_counter()
+    jax.block_until_ready(program())
+    return time.perf_counter() - start
 
 
 def measure(ours, other: Torch | None, repeats: int) -> dict:
@@ -157,9 +189,7 @@ def measure(ours, other: Torch | None, repeats: int) -> dict:
             raise RuntimeError(f"the loss {value} is not torch's {expected}")
     here, there = [], []
     for _ in range(repeats):
-        start = time.perf_counter()
-        jax.block_until_ready(ours())
-        here.append(time.perf_counter() - start)
+        here.append(seconds_of(ours))
         if other is not None:
             there.append(other.ask({"run": "train"})["seconds"])
     row = {"work": "train", "fluxjax": spread(here), "seconds": statistics.median(here)}

@@ -8,7 +8,7 @@ import sys
 
 import pytest
 
-from benchmarks import ffn_versus_separate
+from benchmarks import ffn_versus_separate, videomae_pretraining
 
 ROOT = pathlib.Path(__file__).parents[1]
 RUN = """
@@ -79,3 +79,11 @@ def test_the_teachers_share_of_a_step(tmp_path):
     assert row["programs"] == 1
     assert 0 < float(row["its share"].rstrip("%")) < 100
     assert float(row["its weights"].split()[0]) > 1  # 4 layers of 128 channels, float32
+
+
+def test_pre_training_is_compared_seed_by_seed():
+    top1 = {"pre-trained": [0.6, 0.5, 0.7], "random": [0.3, 0.4, 0.2]}
+    lines = videomae_pretraining.table_of(top1, (0, 1, 2)).splitlines()
+    cells = [[cell.strip() for cell in line.split("|")[1:-1]] for line in lines]
+    assert cells[0] == ["weights at the start", "seed 0", "seed 1", "seed 2", "mean"]
+    assert cells[-1] == ["difference", "30.0%", "10.0%", "50.0%", "30.0% ± 20.0%"]

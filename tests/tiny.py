@@ -4,9 +4,14 @@ from fluxjax.config.keys import base_config
 
 
 def get_config(variant="flux"):
-    """FluxViT of one block on 2..4 frames of 28 x 28 pixels; "evl" trains a tower, then EVL."""
+    """FluxViT of one block on 2..4 frames of 28 x 28 pixels; "evl" trains a tower, then EVL.
+
+    "videomae" pre-trains a masked autoencoder.
+    """
     if variant == "evl":
         return pretrained_evl_config()
+    if variant == "videomae":
+        return videomae_config()
     config = base_config()
     config.model.width = 16
     config.model.depth = 1
@@ -71,5 +76,20 @@ def evl_config():
     config.eval.every_steps = 0
     config.optim.warmup_steps = 0
     config.checkpoint.every_steps = 100
+    config.data.flip = False
+    return config
+
+
+def videomae_config():
+    """VideoMAE's pre-training, one block, 2 to 4 frames of 8 or 12 pixels: up to 18 tubelets."""
+    config = base_config("videomae_ti8_pretrain", "reconstruct")
+    config.model.update({"width": 16, "depth": 1, "num_heads": 2, "patch": 4})
+    config.model.update({"decoder_width": 8, "decoder_depth": 1, "decoder_heads": 1})
+    config.reconstruct.mask_ratio = 0.6
+    config.grids.frames, config.grids.resolutions = (2, 3, 4), (8, 12)
+    config.grids.min_tokens, config.grids.max_tokens = 4, 36
+    config.eval.grids, config.eval.batch_size, config.eval.every_steps = ("4x12",), 8, 0
+    config.total_steps, config.batch_size, config.log_every = 6, 8, 1
+    config.optim.warmup_steps, config.checkpoint.every_steps = 0, 2
     config.data.flip = False
     return config

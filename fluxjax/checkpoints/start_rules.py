@@ -74,7 +74,8 @@ _AROUND_UMT_VISION = re.compile(r"(pool_norm|decoders_\d+)/")
 _NOT_IN_UMT_VISION = re.compile(r"(?!vision/)|vision/(pool_norm|decoders_\d+)/")
 _AROUND_EVL = re.compile(r"(decoder|norm|head)/")
 _VIDEOMAE_FIELDS = (
-    *("depth", "num_heads", "patch", "tubelet", "position_scale", "gelu", "epsilon", "pixels"),
+    *("width", "depth", "num_heads", "mlp_ratio", "patch", "tubelet", "position_scale"),
+    *("gelu", "epsilon", "pixels"),
 )
 _VIDEOMAE_NORMS = re.compile(r"(encoder/final_norm|fc_norm|head)/")
 _VIDEOMAE_DECODER = re.compile(r"encoder/final_norm/|encoder_to_decoder/|decoder/|mask_token$")
@@ -200,7 +201,12 @@ register_start(
 )
 register_start(
     VideoMaePretraining,
-    Rule(VideoMaePretraining, (*_VIDEOMAE_FIELDS, "decoder_heads"), _NOTHING, _NOTHING),
+    Rule(
+        VideoMaePretraining,
+        (*_VIDEOMAE_FIELDS, "decoder_width", "decoder_depth", "decoder_heads"),
+        _NOTHING,
+        _NOTHING,
+    ),
 )
 register_start(
     Umt,

@@ -104,6 +104,22 @@ def start_from(
     Raises:
       WeightsError: naming what does not fit.
     """
+    rule = rule_of(source, model, where)
+    started = dict(variables)
+    for kind, initial in variables.items():  # "params", of some models also "batch_stats"
+        given = rule.renamed(_flat(stored[kind]), model)
+        result, start = transfer(_flat(initial), given, rule.new, rule.surplus, where)
+        log.info("%s", start_table(start, f"{where} ({type(source).__name__}, {kind})"))
+        started[kind] = unflatten_dict({tuple(p.split("/")): x for p, x in result.items()})
+    return started
+
+
+def rule_of(source: nn.Module, model: nn.Module, where: str) -> Rule:
+    """How a model starts from another, which needs no weights.
+
+    Raises:
+      WeightsError: if it cannot, naming the classes or the fields that differ.
+    """
     rules = _rules.get(type(model), ())
     rule = next((rule for rule in rules if isinstance(source, rule.source)), None)
     if rule is None:
@@ -121,13 +137,18 @@ def start_from(
         raise WeightsError(
             f"the model in {where} has {', '.join(differing)}; set config.model to the same"
         )
-    started = dict(variables)
-    for kind, initial in variables.items():  # "params", of some models also "batch_stats"
-        given = rule.renamed(_flat(stored[kind]), model)
-        result, start = transfer(_flat(initial), given, rule.new, rule.surplus, where)
-        log.info("%s", start_table(start, f"{where} ({type(source).__name__}, {kind})"))
-        started[kind] = unflatten_dict({tuple(p.split("/")): x for p, x in result.items()})
-    return started
+    return rule
+
+
+def starting_from(source: nn.Module) -> tuple[type[nn.Module], ...]:
+    """The classes of models that may start from a model."""
+    fits = lambda rules: any(isinstance(source, rule.source) for rule in rules)  # noqa: E731
+    return tuple(kind for kind, rules in _rules.items() if fits(rules))
+
+
+def has_rules(model: nn.Module) -> bool:
+    """Whether it is registered what models of this class start from."""
+    return type(model) in _rules
 
 
 def transfer(

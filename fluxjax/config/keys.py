@@ -7,6 +7,7 @@ from ml_collections import ConfigDict
 from ml_collections.config_dict import FieldReference, placeholder
 
 from fluxjax.checkpoints.inference import read_architecture
+from fluxjax.checkpoints.starting import has_rules, rule_of
 from fluxjax.config.lengths import check_lengths
 from fluxjax.config.names import all_keys, unknown_key
 from fluxjax.config.ranges import check_ranges, get
@@ -235,6 +236,7 @@ def check_config(config: ConfigDict) -> None:
             raise ValueError(f"config.pretrain: {error}") from error
     task = provisional_task(config)
     task.check()
+    _check_start(config, task)
     packed = all(clip.slots is not None for clip in task.example().clips)
     _require(packed or not config.data.images, config, "data.images",
              "needs a model that takes clips of any grid, such as flux_clip_s14")  # fmt: skip
@@ -260,6 +262,16 @@ def check_config(config: ConfigDict) -> None:
 def provisional_task(config: ConfigDict) -> Task:
     """The config's task before its data are opened, which may say the number of classes."""
     return create_task(ConfigDict(config.to_dict() | {"num_classes": config.num_classes or 2}))
+
+
+def _check_start(config: ConfigDict, task: Task) -> None:
+    """Refuses a model to start from that does not fit, before it is trained or data are read."""
+    if not has_rules(task.model):
+        return
+    if config.init_from is not None:
+        rule_of(read_architecture(config.init_from).model, task.model, config.init_from)
+    elif config.pretrain is not None and config.pretrain_for == "init_from":
+        rule_of(provisional_task(config.pretrain).model, task.model, "config.pretrain")
 
 
 def _check_augmentation(config: ConfigDict) -> None:

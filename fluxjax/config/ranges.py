@@ -52,6 +52,11 @@ RANGES: dict[str, tuple[_Check, str]] = {
     "model.width": _AT_LEAST_1,
     "model.depth": _AT_LEAST_1,
     "model.num_heads": _AT_LEAST_1,
+    "model.patch": _AT_LEAST_1,
+    "model.tubelet": _AT_LEAST_1,
+    "model.decoder_width": _AT_LEAST_1,
+    "model.decoder_depth": _NOT_NEGATIVE,
+    "model.decoder_heads": _AT_LEAST_1,
     "budgets": (
         lambda x: all(type(i) is int and i >= 1 for i in x),
         "must be whole numbers of at least 1",  # none for models without heads for budgets

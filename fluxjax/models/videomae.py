@@ -117,6 +117,11 @@ class VideoMae(VideoMaeFields, kw_only=True):
 
     def _kept(self, cubes: Tokens, budget: int | None, selection: str) -> Tokens:
         """Embedded tokens of the best tubelets, with positions."""
+        if budget is not None and budget < self.tubelet:
+            raise ValueError(
+                f"a budget of {budget} keeps no token: each has {self.tubelet} patches, one of "
+                "each of its frames"
+            )
         embedded = self.encoder.embed_pixels(cubes)
         placed = embedded.replace(values=embedded.values + self.encoder.codes(cubes))
         if budget is None or budget // self.tubelet >= cubes.valid.shape[1]:

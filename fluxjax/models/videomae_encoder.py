@@ -78,6 +78,8 @@ class VideoMaeFields(nn.Module, kw_only=True):
 
     def __post_init__(self):
         self.pixels = PixelStats(*map(tuple, self.pixels))  # a stored model's are plain
+        if self.width % self.num_heads:
+            raise ValueError(f"width={self.width} must be a multiple of num_heads={self.num_heads}")
         super().__post_init__()
 
     @property

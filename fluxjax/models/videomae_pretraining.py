@@ -64,6 +64,11 @@ class VideoMaePretraining(VideoMaeFields, kw_only=True):
                 f"num_classes={self.num_classes}: a VideoMaePretraining tells no classes; create "
                 "it with num_classes=0, and fine-tune a VideoMae from it"
             )
+        if self.decoder_width % self.decoder_heads:
+            raise ValueError(
+                f"decoder_width={self.decoder_width} must be a multiple of "
+                f"decoder_heads={self.decoder_heads}"
+            )
         super().__post_init__()
 
     def setup(self):
@@ -99,7 +104,8 @@ class VideoMaePretraining(VideoMaeFields, kw_only=True):
             None: nothing is hidden, see `features`.
           slots: how many (visible, hidden) tokens there is room for, where clips differ. None: all
             clips hide as many, `mask` tells how many. A mask that is traced cannot: it must hide
-            `mask_ratio` of every frame, as tube masks do, or the result is NaN.
+            `mask_ratio` of every frame, as tube masks do. A traced mask that does not fit makes the
+            clip's result NaN.
           train: drop paths are active (needs rngs={"dropout": key}).
 
         Returns:
@@ -108,7 +114,8 @@ class VideoMaePretraining(VideoMaeFields, kw_only=True):
           mask [B, width] float32.
 
         Raises:
-          ValueError: on a mask of another shape, or rows that hide different numbers.
+          ValueError: on a mask of another shape or dtype, rows that hide different numbers, or
+            more than there are slots for.
         """
         cubes = self._tubelets(video_or_tokens)
         if mask is None:
@@ -116,23 +123,22 @@ class VideoMaePretraining(VideoMaeFields, kw_only=True):
                 first = jnp.arange(cubes.valid.shape[1]) < 1
                 self(cubes, jnp.broadcast_to(~first, cubes.valid.shape), (1, len(first) - 1))
             return self.features(cubes)
-        if mask.shape != cubes.valid.shape:
+        if mask.shape != cubes.valid.shape or mask.dtype.kind not in "bui":
             raise ValueError(
-                f"a mask must be [B, N] of the {list(cubes.valid.shape)} tubelets, not "
-                f"{list(mask.shape)}"
+                f"a mask must be [B, N] of the {list(cubes.valid.shape)} tubelets, bool, not "
+                f"{list(mask.shape)} {mask.dtype}"
             )
-        poison = None
-        if slots is None:
-            slots = self._slots(mask, cubes)
-            poison = jnp.sum(mask, axis=1) != slots[1]
+        mask = mask.astype(bool)
+        slots = self._slots(mask, cubes) if slots is None else slots
         visible = ~mask & cubes.valid
+        misfits = _misfits(visible, mask & cubes.valid, slots)
         index, valid = token_indices(visible, slots[0])
         whole = cubes.static_grid is not None and sum(slots) == mask.shape[1]
         x = self.encoder(self.encoder.embed(cubes, index, None if whole else valid), train)
         x = self._filled(self.encoder_to_decoder(x), visible, cubes)
         hidden, _ = token_indices(mask & cubes.valid, slots[1])
         pixels = self.decoder(x, cubes.valid if cubes.padded else None, hidden)
-        return pixels if poison is None else jnp.where(poison[:, None, None], jnp.nan, pixels)
+        return jnp.where(misfits[:, None, None], jnp.nan, pixels)
 
     def features(self, video_or_tokens: jax.Array | Tokens) -> jax.Array:
         """The mean of the encoder's tokens of whole clips, [B, width] float32."""
@@ -174,6 +180,22 @@ class VideoMaePretraining(VideoMaeFields, kw_only=True):
         place = jnp.where(visible, rank, x.shape[1])
         x = jnp.take_along_axis(jnp.concatenate([x, mask_token], axis=1), place[..., None], axis=1)
         return x + self.positions(self.decoder_width, cubes)
+
+
+def _misfits(visible: jax.Array, hidden: jax.Array, slots: tuple[int, int]) -> jax.Array:
+    """[B] bool: clips with more (visible, hidden) tokens than slots.
+
+    Raises:
+      ValueError: where that is known already.
+    """
+    counts = jnp.stack([jnp.sum(visible, axis=1), jnp.sum(hidden, axis=1)], axis=1)
+    if not isinstance(counts, jax.core.Tracer) and np.any(np.asarray(counts) > np.array(slots)):
+        most = np.max(np.asarray(counts), axis=0).tolist()
+        raise ValueError(
+            f"slots={tuple(slots)} have no room for up to {most[0]} visible and {most[1]} hidden "
+            "tokens"
+        )
+    return jnp.any(counts > jnp.array(slots), axis=1)
 
 
 def token_indices(chosen: jax.Array, slots: int) -> tuple[jax.Array, jax.Array]:

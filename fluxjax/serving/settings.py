@@ -10,6 +10,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from fluxjax.checkpoints.starting import starting_from
 from fluxjax.tokens.grids import Grid
 from fluxjax.tokens.selection import SELECTIONS, num_kept, temporal_groups
 from fluxjax.tokens.tokens import Tokens
@@ -75,10 +76,9 @@ def methods_of(model: nn.Module) -> tuple[str, ...]:
     if takes_frames(model):
         return (FRAMES,)
     if not hasattr(model, "head_for"):
-        raise ValueError(
-            f"a {type(model).__name__} has no token budgets; train a FluxViT from it "
-            "(config.init_from)"
-        )
+        able = [kind.__name__ for kind in starting_from(model) if hasattr(kind, "head_for")]
+        remedy = f"; train a {' or '.join(able)} from it (config.init_from)" if able else ""
+        raise ValueError(f"a {type(model).__name__} has no token budgets{remedy}")
     return (*model.selections, *(MERGING if model.merges else ()), "none")
 
 

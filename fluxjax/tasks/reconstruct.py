@@ -14,6 +14,7 @@ from ml_collections import ConfigDict
 
 from fluxjax.checkpoints.starting import start_model
 from fluxjax.models import create_model
+from fluxjax.models.registry import model_fields
 from fluxjax.models.videomae_pretraining import token_indices
 from fluxjax.tasks.base import Batch, LossOutput, Plan, batch_spec
 from fluxjax.tasks.parameter_groups import layer_decay
@@ -23,6 +24,7 @@ from fluxjax.tokens.examples import ExampleSpec, packed
 from fluxjax.tokens.masking import draw_mask, hidden_tokens
 from fluxjax.tokens.tokens import Tokens, unpatchify
 
+MASKED = {"held_out", "reconstructions"}  # evaluators that mask clips
 EVAL_SEED = 0  # of the masks of held-out clips, which are the same in every run
 
 
@@ -57,6 +59,8 @@ class ReconstructTask:
         self.config, self.own = config, config.reconstruct
         fields = {name: x for name, x in config.model.to_dict().items() if x is not None}
         name, dtype = fields.pop("name"), jnp.dtype(fields.pop("dtype"))
+        if "mask_ratio" in model_fields(name):
+            fields.setdefault("mask_ratio", self.own.mask_ratio)
         self.model = create_model(name, 0, dtype=dtype, **fields)
         if not hasattr(self.model, "cubes") or not hasattr(self.model, "decoder_depth"):
             raise ValueError(
@@ -76,7 +80,7 @@ class ReconstructTask:
         self._room(self.grids)
 
     def check(self) -> None:
-        """Refuses evaluation grids that are no multiples of the patch, and keys without effect.
+        """Refuses evaluation grids that do not fit the patch or the mask, and keys without effect.
 
         Raises:
           ValueError: naming the key, the value and the remedy.
@@ -88,6 +92,13 @@ class ReconstructTask:
                     f"config.eval.grids: {grid} must have pixels that are a multiple of the patch "
                     f"of {self.patch}"
                 )
+            if MASKED & set(self.config.eval.evaluators or self.evaluators()):
+                self._hidden(grid, "eval.grids")
+        if self.config.model.mask_ratio not in (None, self.own.mask_ratio):
+            raise ValueError(
+                f"config.model.mask_ratio={self.config.model.mask_ratio} is taken from "
+                f"config.reconstruct.mask_ratio={self.own.mask_ratio}; set only that"
+            )
         if self.own.target not in SCALES:
             raise ValueError(
                 f"config.reconstruct.target={self.own.target!r} must be one of {', '.join(SCALES)}"
@@ -235,10 +246,21 @@ class ReconstructTask:
         frames, rows, columns = self._shape(grid)
         return frames * rows * columns
 
+    def _hidden(self, grid: grids.Grid, key: str) -> int:
+        """Tubelets of a clip that a mask hides.
+
+        Raises:
+          ValueError: if that is none or all of them, or on an unknown mask; names the key.
+        """
+        try:
+            return hidden_tokens(self._shape(grid), self.own.mask, self.own.mask_ratio)
+        except ValueError as error:
+            ratio = f"config.reconstruct.mask_ratio={self.own.mask_ratio}"
+            raise ValueError(f"{ratio} on {grid} of config.{key}: {error}") from error
+
     def _room(self, wanted: tuple[grids.Grid, ...]) -> tuple[int, int]:
         """Slots of (visible, hidden) tokens that every one of the grids fits into."""
-        kind, ratio = self.own.mask, self.own.mask_ratio
-        hidden = [hidden_tokens(self._shape(grid), kind, ratio) for grid in wanted]
+        hidden = [self._hidden(grid, "grids") for grid in wanted]
         totals = [self._tubelets(grid) for grid in wanted]
         return max(n - h for n, h in zip(totals, hidden, strict=True)), max(hidden)
 

@@ -47,7 +47,7 @@ _FFN = [
     "--config.eval.grids=('2x32','3x32')",
     *_SHORT,
 ]
-_VIDEOMAE = [*_TOWER, "--config.eval.grids=('8x48',)"]
+_VIDEOMAE = [*_TOWER, "--config.eval.grids=('8x32',)"]
 _VIDEOMAE_BOTH = [
     *_VIDEOMAE, "--config.pretrain.eval.evaluators=('held_out','reconstructions')",
     *(option.replace("--config.", "--config.pretrain.") for option in _TOWER),

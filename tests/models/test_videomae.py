@@ -7,6 +7,7 @@ from fluxjax.checkpoints.inference import load, save
 from fluxjax.checkpoints.starting import start_model
 from fluxjax.models import create_model
 from fluxjax.models.videomae_pretraining import token_indices
+from fluxjax.tokens.flat_positions import flat_sincos
 from fluxjax.tokens.tokens import pack
 
 SIZES = {
@@ -113,6 +114,15 @@ def test_fine_tuning_starts_from_pre_training(tmp_path):
         start_model(tmp_path / "model", model.clone(num_heads=4), variables)
 
 
+def test_strong_positions():
+    model, variables = classifier()
+    method = lambda m, x: m.encoder.codes(m.cubes(x))  # noqa: E731
+    codes = lambda model: model.apply(variables, VIDEO, method=method)  # noqa: E731
+    np.testing.assert_allclose(codes(model)[0], flat_sincos(16, 12), atol=1e-6)
+    strong = codes(model.clone(position_scale=3.0))
+    np.testing.assert_allclose(strong, 3 * codes(model), rtol=1e-6)
+
+
 def test_layers():
     model, variables = classifier()
     layers = {
@@ -138,3 +148,49 @@ def test_token_indices():
     chosen = jnp.array([[False, True, True, False], [True, False, False, False]])
     index, valid = token_indices(chosen, 2)
     assert index.tolist() == [[1, 2], [0, 3]] and valid.tolist() == [[True, True], [True, False]]
+
+
+@pytest.mark.parametrize(
+    ("mask", "slots", "message"),
+    [
+        (MASK.astype(np.float32), None, r"tubelets, bool, not \[2, 12\] float32"),
+        (MASK[:, :6], None, r"must be \[B, N\] of the \[2, 12\] tubelets, bool, not \[2, 6\]"),
+        (MASK[:1], None, r"tubelets, bool, not \[1, 12\]"),
+        (np.array([MASK[0], np.arange(12) < 3]), None, r"the same number of tokens, not \[3, 8\]"),
+        (MASK, (3, 8), r"slots=\(3, 8\) have no room for up to 4 visible and 8 hidden tokens"),
+        (MASK, (4, 7), r"slots=\(4, 7\) have no room for up to 4 visible and 8 hidden"),
+    ],
+)
+def test_masks_that_cannot_work(mask, slots, message):
+    model, variables = pretraining()
+    with pytest.raises(ValueError, match=message):
+        model.apply(variables, VIDEO, mask, slots=slots)
+
+
+def test_a_traced_mask_that_does_not_fit_gives_nan():
+    model, variables = pretraining()
+    run = jax.jit(lambda mask: model.apply(variables, VIDEO, mask, slots=(4, 8)))
+    other = MASK.copy()
+    other[1] = np.arange(12) < 7
+    result = np.asarray(run(other))
+    np.testing.assert_array_equal(result[0], np.asarray(run(MASK))[0])
+    assert np.isfinite(result[0]).all() and np.isnan(result[1]).all()
+
+
+def test_a_budget_below_a_token():
+    model, variables = classifier()
+    with pytest.raises(ValueError, match="a budget of 1 keeps no token: each has 2 patches"):
+        model.apply(variables, VIDEO, 1)
+
+
+def test_a_fine_tuned_model_is_not_pre_trained(tmp_path):
+    model, variables = classifier()
+    save(tmp_path / "model", model, variables)
+    again, fresh = pretraining()
+    with pytest.raises(ValueError, match="a VideoMaePretraining starts from VideoMaePretraining"):
+        start_model(tmp_path / "model", again, fresh)
+    source, stored = pretraining()
+    save(tmp_path / "source", source, stored)
+    wider = again.clone(decoder_width=16)
+    with pytest.raises(ValueError, match="has decoder_width=8 not 16"):
+        start_model(tmp_path / "source", wider, fresh)

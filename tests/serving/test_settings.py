@@ -60,6 +60,9 @@ def test_models_without_budgets_are_refused():
     other = fluxjax.create_model("internvideo2_s14", 3)
     with pytest.raises(ValueError, match="a InternVideo2 has no token budgets; train a FluxViT"):
         make_setting(other, GRID, 8)
+    other = fluxjax.create_model("videomae_ti8_pretrain", 0)
+    with pytest.raises(ValueError, match=r"no token budgets; train a VideoMae from it \(config"):
+        make_setting(other, GRID, 8)
 
 
 def test_forward_is_the_model_at_the_setting():

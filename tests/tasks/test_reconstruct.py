@@ -11,9 +11,10 @@ import pytest
 from fluxjax.checkpoints.training import Checkpoints
 from fluxjax.config.keys import base_config, check_config
 from fluxjax.tasks import create_task
-from fluxjax.tasks.reconstruct import clip_keys
+from fluxjax.tasks.reconstruct import EVAL_SEED, clip_keys
 from fluxjax.tasks.reconstruct_targets import pixel_targets, pixels_of
 from fluxjax.tokens.grids import Grid
+from fluxjax.tokens.masking import hidden_tokens
 from fluxjax.training import compilation, loop
 
 SIZES = {
@@ -210,21 +211,78 @@ def test_groups_decay_the_mask_token_as_avion_does():
     assert groups["encoder_to_decoder"]["kernel"].decay
 
 
-def test_configs_that_cannot_work():
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"reconstruct.mask": "tubes"}, r"unknown mask 'tubes'; choose one of"),
+        ({"reconstruct.mask_ratio": 0.0}, r"config.reconstruct.mask_ratio=0.0 on 2x8 .* 0 of 4"),
+        ({"reconstruct.mask_ratio": 1.0}, r"config.reconstruct.mask_ratio=1.0 .* leave some"),
+        ({"reconstruct.mask_ratio": 0.2}, r"=0.2 on 2x8 of config.grids: .* hides 0 of 4 places"),
+        ({"eval.grids": ("4x4",)}, r"=0.75 on 4x4 of config.eval.grids: .* hides 0 of 1 places"),
+        ({"eval.grids": ("4x18",)}, r"config.eval.grids: 4x18 must .* multiple of the patch of 4"),
+        ({"grids.resolutions": (18,)}, r"resolutions \[18\] are not multiples of the patch size 4"),
+        ({"model.mask_ratio": 0.9}, r"config.model.mask_ratio=0.9 is taken from .*=0.75"),
+        ({"reconstruct.target": "pixels"}, r"target='pixels' must be one of normalized, bytes, u"),
+        ({"reconstruct.pictures": 0}, r"config.reconstruct.pictures must be at least 1"),
+        ({"mixing.prob": 0.5}, r"config.mixing.prob=0.5 has no effect"),
+        ({"erasing.prob": 0.5}, r"config.erasing.prob=0.5 has no effect"),
+        ({"optim.name": "lions"}, r"must be one of adamw, lion"),
+        ({"model.tubelet": 0}, r"config.model.tubelet=0 must be at least 1"),
+        ({"model.num_heads": 3}, r"width=16 must be a multiple of num_heads=3"),
+        ({"model.decoder_heads": 3}, r"decoder_width=8 must be a multiple of decoder_heads=3"),
+    ],
+)
+def test_configs_that_cannot_work(changes, message):
     config = config_of()
     config.eval.budgets = (16,)
     check_config(config)
-    config.reconstruct.mask = "tubes"
-    with pytest.raises(ValueError, match="unknown mask 'tubes'"):
+    config.update_from_flattened_dict(changes)
+    with pytest.raises(ValueError, match=message) as error:
         check_config(config)
+    assert "\n" not in str(error.value)
+
+
+def test_probes_alone_need_no_mask():
     config = config_of()
-    config.mixing.prob = 0.5
-    with pytest.raises(ValueError, match=r"config.mixing.prob=0.5 has no effect"):
-        check_config(config)
-    config = base_config("fluxvit_ti14", "reconstruct")
+    config.eval.grids, config.eval.evaluators = ("4x4",), ("knn",)
+    check_config(config)
+
+
+def test_a_model_without_a_decoder():
     with pytest.raises(ValueError, match="needs a model with a decoder"):
-        check_config(config)
-    config = config_of()
-    config.optim.name = "lions"
-    with pytest.raises(ValueError, match="must be one of adamw, lion"):
-        check_config(config)
+        check_config(base_config("fluxvit_ti14", "reconstruct"))
+
+
+@pytest.mark.parametrize(("frames", "tubelet"), [(3, 2), (3, 1), (1, 2)])
+def test_odd_frames_and_other_tubelets(frames, tubelet):
+    """Clips that fill no tubelet: a single one's loss, and its pictures frame by frame."""
+    config = config_of("random", (frames,), (8,))
+    config.model.tubelet, config.model.num_frames = tubelet, frames
+    config.reconstruct.target, config.eval.grids = "unit", (f"{frames}x8",)
+    task, grid, key = create_task(config), Grid(frames, 8), jax.random.key(1)
+    variables = jax.jit(task.init)(jax.random.key(0))
+    batch = on_device(batch_of(task, [grid]))
+    (plan,) = task.eval_plans(grid).values()
+
+    @jax.jit
+    def run(variables, batch):
+        cubes = task.cubes(batch, grid)
+        keys = (jax.random.split(key)[0], jax.random.key(EVAL_SEED))
+        mask, held_out = (task.mask(cubes, clip_keys(k, batch["example"])) for k in keys)
+        count = hidden_tokens(cubes.static_grid, "random", 0.75)
+        slots = (mask.shape[1] - count, count)
+        predicted = task.model.apply(variables, cubes, mask, slots=slots)
+        loss = task.loss(variables, batch, key, task.plans()[0]).total
+        pictures = task.reconstructions(variables, batch, plan)
+        return cubes.values, mask, held_out, predicted, loss, pictures
+
+    values, mask, held_out, predicted, loss, pictures = map(np.asarray, run(variables, batch))
+    assert values.shape == (1, -(-frames // tubelet) * 4, tubelet * 48)
+    errors = np.square(predicted[0] - values[mask].astype(np.float32) / 255)
+    np.testing.assert_allclose(loss, np.mean(errors), rtol=1e-5)
+    video = batch["patches"].reshape(frames, 2, 2, 4, 4, 3).transpose(0, 1, 3, 2, 4, 5)
+    np.testing.assert_array_equal(pictures[0, 0], video.reshape(frames, 8, 8, 3))
+    grey = np.all(pictures[0, 1] == 128, axis=-1).reshape(frames, 2, 4, 2, 4)
+    hidden = grey.all(axis=(2, 4)).reshape(frames, 4)
+    for frame in range(frames):  # each frame of a tubelet hides the same places
+        np.testing.assert_array_equal(hidden[frame], held_out.reshape(-1, 4)[frame // tubelet])

@@ -50,11 +50,14 @@ def start(video_list, workdir, devices, *options):
     )
 
 
-def start_two(video_list, workdir, *options):
+def free_port():
     with socket.socket() as free:
         free.bind(("localhost", 0))
-        port = free.getsockname()[1]
-    joined = [f"--coordinator=localhost:{port}", "--num_processes=2"]
+        return free.getsockname()[1]
+
+
+def start_two(video_list, workdir, *options):
+    joined = [f"--coordinator=localhost:{free_port()}", "--num_processes=2"]
     return [start(video_list, workdir, 1, *joined, f"--process_id={i}", *options) for i in range(2)]
 
 
@@ -92,9 +95,7 @@ def assert_same_best(run, expected):
 
 def assert_evaluated_again(run, video_list):
     """`fluxjax.evaluate` on two processes gives the figures of the run's own table."""
-    with socket.socket() as free:
-        free.bind(("localhost", 0))
-        port = free.getsockname()[1]
+    port = free_port()
     both = [
         subprocess.Popen(
             [
