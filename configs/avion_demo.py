@@ -10,7 +10,11 @@ python -m fluxjax.embed --checkpoint runs/avion --output index --data demo:capti
 python -m fluxjax.search --index index "the digit three moves to the left" --sheet sheet.png
     Finds clips among all held-out ones, and draws what it finds.
 
-Score: not yet measured.
+Score: as configured not yet measured. Of a shorter run (`--config.total_steps=250
+--config.pretrain.total_steps=240`, 8 minutes on 2 CPU cores that much other work shared, on digits
+that grew a little less): motion named by texts 98.8 % of 80 held-out clips (chance 25 %); captions
+find their clip first 7.1 %, among the first ten 97.9 % (chance 1.25 and 12.5 %). It knows what
+moves which way over what photo, and hardly a digit.
 """
 
 from fluxjax.config.keys import base_config
