@@ -19,7 +19,19 @@ from fluxjax.training.mesh import make_mesh
 from tests.models.test_umt import SIZES, TEXT
 
 ANSWERS = ("red", "green", "dark blue")
-WORDS = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "which", "red", "green", "dark", "blue")
+WORDS = (
+    "[PAD]",
+    "[UNK]",
+    "[CLS]",
+    "[SEP]",
+    "[MASK]",
+    "which",
+    "red",
+    "green",
+    "dark",
+    "blue",
+    "grey",
+)
 COLOURS = ((220, 30, 30), (30, 200, 40), (20, 20, 120))
 
 
