@@ -112,5 +112,5 @@ def test_a_file_holds_what_was_written(tmp_path, kind):
     assert np.all(again.position[1, 3:] == -1) and again.valid.dtype == bool
     with pytest.raises(ValueError, match="a.pt must end in .npz or .safetensors"):
         write_tokens(tmp_path / "a.pt", tokens)
-    with pytest.raises(ValueError, match="tokens of up to 1e.05 do not fit float16"):
+    with pytest.raises(ValueError, match="tokens of up to 100000 do not fit float16"):
         VideoTokens.of(values * 0 + 1e5, position, np.full((2, 3), 4), valid)
