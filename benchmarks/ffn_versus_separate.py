@@ -6,8 +6,8 @@ r"""One frame flexible network against separately trained ones: same width, corp
 "ffn" is configs/ffn_demo.py, "st2", "st4" and "st8" its variants, plain networks at one frame
 number. Each is trained once a seed and evaluated at 2 to 10 frames. "separate" takes at every
 number of frames the network that was trained nearest, three networks against one; the rows of st8
-show Temporal Frequency Deviation. What is there is not run again. Writes ffn_versus_separate.json,
-.md and .svg into --output.
+show Temporal Frequency Deviation. What is there is not run again. Writes ffn_versus_separate.json
+and .svg into --output, and prints the table.
 """
 
 import argparse
@@ -118,7 +118,6 @@ def main() -> None:
     record = {"seeds": options.seeds, "config": options.config, "machine": this_machine(),
               "top1": rows}  # fmt: skip
     (output / "ffn_versus_separate.json").write_text(json.dumps(record, indent=2) + "\n")
-    (output / "ffn_versus_separate.md").write_text(table_of(rows))
     (output / "ffn_versus_separate.svg").write_bytes(svg(figure_of(rows)))
     print(table_of(rows))
 

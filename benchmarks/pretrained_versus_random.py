@@ -120,7 +120,6 @@ def main() -> None:
     given = {name: getattr(options, name) for name in ("seeds", "teacher", "student", "finetune")}
     record = given | {"machine": this_machine(), "top1": scores}
     (output / "pretrained_versus_random.json").write_text(json.dumps(record, indent=2) + "\n")
-    (output / "pretrained_versus_random.md").write_text(table_of(scores))
     (output / "pretrained_versus_random.svg").write_bytes(svg(figure_of(scores)))
     print(table_of(scores))
 

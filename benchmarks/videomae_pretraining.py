@@ -3,8 +3,8 @@
     python -m benchmarks.videomae_pretraining --work runs/videomae_study
 
 Runs configs/videomae_demo.py and its variant scratch once a seed, which differ in nothing but the
-weights that they start from. What is there is not run again. Writes videomae_pretraining.json, .md
-and _reconstructions.png, of the first seed, into --output.
+weights that they start from. What is there is not run again. Writes videomae_pretraining.json
+and _reconstructions.png, of the first seed, into --output, and prints the table.
 """
 
 import argparse
@@ -79,7 +79,6 @@ def main() -> None:
     output.mkdir(parents=True, exist_ok=True)
     record = {"seeds": seeds, "config": options.config, "machine": this_machine(), "top1": top1}
     (output / f"{NAME}.json").write_text(json.dumps(record, indent=2) + "\n")
-    (output / f"{NAME}.md").write_text(table_of(top1, seeds))
     picture = folder(options, "pre-trained", seeds[0]) / "pretrain" / "reconstructions.png"
     shutil.copyfile(picture, output / f"{NAME}_reconstructions.png")
     print(table_of(top1, seeds))

@@ -2,9 +2,9 @@
 
 python -m fluxjax.main --config configs/fluxvit_b.py:k400 \
     --config.data.train=train.txt --config.data.test=val.txt
-    The published recipe on Kinetics-400 (list files: `path label` a line); `:ssv2` likewise on
-    Something-Something V2, `:k710` on K710, before Kinetics-400, and `:coin` on COIN. Needs
-    accelerators. Score: not yet trained.
+    The published recipe on Kinetics-400 (list files: `path label` a line). Needs accelerators.
+    `:ssv2` likewise on Something-Something V2, `:k710` on K710, before Kinetics-400, and `:coin` on
+    COIN. Score: not yet trained.
 """
 
 from fluxjax.config.keys import base_config

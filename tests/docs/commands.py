@@ -214,6 +214,9 @@ def _check_training(arguments: list[str]) -> None:
     # Weights and videos are not there; everything else must fit.
     config = ConfigDict(config.to_dict() | {"init_from": None})
     config.data.train, config.data.test = "dummy", config.data.test or "dummy"
-    if "teacher" in config.get(config.task, {}):
-        config[config.task].teacher, config.dry_run = None, True
+    own = config.get(config.task, {})
+    if "teacher" in own:
+        own.teacher, config.dry_run = None, True
+    if "text_from" in own:
+        own.text_from = None
     check_config(config)
