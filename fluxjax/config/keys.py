@@ -227,6 +227,8 @@ def check_config(config: ConfigDict) -> None:
         except (OSError, ValueError) as error:
             raise ValueError(f"config.init_from: {error}") from error
     check_ranges(config)
+    _require(not config.data.cache or config.features.dir is None, config, "data.cache",
+             "must be '' with features.dir: every video is read once")  # fmt: skip
     _require(config.pretrain_for in all_keys(config), config, "pretrain_for",
              "must be a key of this config: init_from, or distill.teacher of its task")  # fmt: skip
     if config.pretrain is not None:
@@ -240,8 +242,6 @@ def check_config(config: ConfigDict) -> None:
     packed = all(clip.slots is not None for clip in task.example().clips)
     _require(packed or not config.data.images, config, "data.images",
              "needs a model that takes clips of any grid, such as flux_clip_s14")  # fmt: skip
-    _require(not config.data.cache or config.features.dir is None, config, "data.cache",
-             "must be '' with features.dir: every video is read once")  # fmt: skip
     _require(config.batch_size % config.data.repeats == 0, config, "batch_size",
              f"must be a multiple of data.repeats={config.data.repeats}")  # fmt: skip
     check_lengths(config)

@@ -22,7 +22,7 @@ from fluxjax.models.registry import model_fields
 from fluxjax.tasks.augmentation import augmented, mixed
 from fluxjax.tasks.base import Batch, LossOutput, Plan, batch_spec
 from fluxjax.tasks.losses import flux_multi_terms, single_budget_output
-from fluxjax.tasks.model_of import model_of
+from fluxjax.tasks.model_of import check_classes, model_of
 from fluxjax.tasks.parameter_groups import layer_decay
 from fluxjax.tokens import grids
 from fluxjax.tokens.examples import ExampleSpec, packed
@@ -186,7 +186,12 @@ class ClassifyTask:
         return {budget: Plan("eval", budget, grid=known) for budget in budgets}
 
     def init(self, key: jax.Array) -> dict[str, Any]:
-        """Fresh variables; the clip's shape does not matter to them."""
+        """Fresh variables; the clip's shape does not matter to them.
+
+        Raises:
+          ValueError: if nothing tells the number of classes.
+        """
+        check_classes(self.config)
         video = jnp.zeros((1, 2, 2 * self.patch, 2 * self.patch, 3), jnp.float32)
         return self.model.init(key, video)
 

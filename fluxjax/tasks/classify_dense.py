@@ -18,7 +18,7 @@ from fluxjax.checkpoints.starting import start_model
 from fluxjax.tasks.augmentation import augmented_videos
 from fluxjax.tasks.base import Batch, LossOutput, Plan, batch_spec
 from fluxjax.tasks.losses import single_budget_output
-from fluxjax.tasks.model_of import model_of
+from fluxjax.tasks.model_of import check_classes, model_of
 from fluxjax.tasks.parameter_groups import network_groups
 from fluxjax.tokens.examples import ClipSpec, ExampleSpec
 from fluxjax.tokens.grids import Grid
@@ -123,7 +123,12 @@ class ClassifyDenseTask:
         return {None: Plan("eval")}
 
     def init(self, key: jax.Array) -> dict[str, Any]:
-        """Fresh variables, batch statistics included."""
+        """Fresh variables, batch statistics included.
+
+        Raises:
+          ValueError: if nothing tells the number of classes.
+        """
+        check_classes(self.config)
         frames, side = self.clips[0].grids[0]
         return self.model.init(key, jnp.zeros((1, frames, side, side, 3), jnp.float32))
 

@@ -126,8 +126,9 @@ def test_a_checkpoint_without_a_run_needs_data_and_grids(run, tmp_path, capsys):
     moved.symlink_to(run / "model")
     assert command.main(["--checkpoint", str(moved)]) == 1
     assert "belongs to no run; pass --data" in capsys.readouterr().err
-    listed = json.loads((run / "config.json").read_text())["data"]["test"]
-    assert command.main(["--checkpoint", str(moved), "--data", listed]) == 1
+    data = json.loads((run / "config.json").read_text())["data"]
+    where = ["--data", data["test"], "--root", data["root"]]
+    assert command.main(["--checkpoint", str(moved), *where]) == 1
     assert "pass --grids" in capsys.readouterr().err
     assert {p.name for p in moved.iterdir()} == {
         "architecture.json", "manifest.json", "manifest.json.sha256", "weights",

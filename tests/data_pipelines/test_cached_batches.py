@@ -107,6 +107,7 @@ def test_wrong_values_are_errors_before_anything_is_read(videos, tmp_path):
     config = tiny.evl_config()
     config.task, config.data.cache, config.features.dir = "classify_features", "memory", "/f"
     config.data.crop_scale = config.data.crop_ratio = (1.0, 1.0)
+    config.eval.budgets = (16,)
     with pytest.raises(ValueError, match=r"config\.data\.cache='memory' must be ''"):
         check_config(config)
     for value in ("", "memory", str(tmp_path), "./frames"):

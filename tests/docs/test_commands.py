@@ -86,7 +86,8 @@ CONFIGS = {
     "configs/evl_demo.py:frame": _TOWER,
     "configs/avion_demo.py": [
         *_AVION,
-        *(option.replace("--config.", "--config.pretrain.") for option in _AVION),
+        *(o.replace("--config.", "--config.pretrain.") for o in _TOWER),
+        "--config.pretrain.data.class_names=()",
     ],
     "configs/ffn_demo.py": _FFN,
     "configs/ffn_demo.py:st8": [word.replace("(2,4)", "(4,)") for word in _FFN],

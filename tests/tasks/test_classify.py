@@ -147,3 +147,10 @@ def test_a_model_that_takes_no_budget_is_trained_and_evaluated_on_all_tokens():
     config.single_budget = 4
     with pytest.raises(ValueError, match="single_budget=4 must be None: avion_ti8 takes all"):
         create_task(config)
+
+
+def test_classes_that_nothing_tells_are_asked_for():
+    config = tiny.get_config()
+    config.data.train, config.num_classes = "captions.jsonl", None
+    with pytest.raises(ValueError, match=r"data\.train='captions\.jsonl' has no labels, which"):
+        create_task(config).init(jax.random.key(0))
