@@ -7,8 +7,9 @@ python -m fluxjax.main --config configs/videomae_demo.py --workdir runs/videomae
 python -m fluxjax.main --config configs/videomae_demo.py:scratch
     The same fine-tuning from random weights, for comparison.
 
-Time: not measured yet with these settings; meant for 15 minutes on 2 idle CPU cores.
-Score: not measured yet with these settings, see docs/systems/videomae.md; chance 25 %.
+Time: 21 minutes on one CPU core, while the other one was busy; the corpus made before.
+Score: 99.0, 84.8 and 99.4 % held-out top-1 on motion (seeds 0 to 2); from random weights 24.4, 31.4
+and 28.3 %; chance 25 %.
 """
 
 from fluxjax.config.keys import base_config
