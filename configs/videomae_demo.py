@@ -7,8 +7,8 @@ python -m fluxjax.main --config configs/videomae_demo.py --workdir runs/videomae
 python -m fluxjax.main --config configs/videomae_demo.py:scratch
     The same fine-tuning from random weights, for comparison.
 
-Time: 21 minutes on one CPU core, of which pre-training is 19; on 2 idle cores that does 113 clips/s,
-8.5 minutes.
+Time: 21 minutes on one CPU core, 19 of them pre-training; on 2 idle cores that does 113 clips/s,
+which is 8.5 minutes.
 Score: 99.0, 84.8 and 99.4 % held-out top-1 on motion (seeds 0 to 2); from random weights 24.4, 31.4
 and 28.3 %; chance 25 %.
 """
