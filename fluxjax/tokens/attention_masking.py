@@ -6,6 +6,8 @@ Source: "Unmasked Teacher" (arXiv 2303.16058, section 3.1), OpenGVLab/unmasked_t
 import jax
 import jax.numpy as jnp
 
+from fluxjax.tokens.race import race_order
+
 
 def visible_per_frame(area: int, ratio: float) -> int:
     """Of a frame's `area` tokens those that are seen: area - int(area * ratio).
@@ -22,8 +24,7 @@ def visible_per_frame(area: int, ratio: float) -> int:
 def race(attention: jax.Array, draws: jax.Array, count: int) -> jax.Array:
     """Draws without replacement, with probabilities proportional to attention.
 
-    The tokens with the largest attention / draw are drawn, the largest first (a race of
-    exponential clocks).
+    The tokens with the largest attention / draw are drawn, the largest first, see `race_order`.
 
     Args:
       attention: [F, L] positive, of F frames.
@@ -33,8 +34,7 @@ def race(attention: jax.Array, draws: jax.Array, count: int) -> jax.Array:
     Returns:
       [F, K] int32, numbers of tokens in the order of the draws.
     """
-    key = attention / draws
-    return jnp.argsort(-key, axis=1, stable=True)[:, :count].astype(jnp.int32)
+    return race_order(attention, draws)[:, :count]
 
 
 def visible_tokens(order: jax.Array, frames: int, area: int) -> jax.Array:
@@ -51,23 +51,6 @@ def visible_tokens(order: jax.Array, frames: int, area: int) -> jax.Array:
     first = area * jnp.arange(frames, dtype=jnp.int32)[:, None]
     inside = jnp.sort(order, axis=1).reshape(-1, frames, order.shape[1])
     return (inside.astype(jnp.int32) + first).reshape(len(inside), -1)
-
-
-def draw_visible(key: jax.Array, attention: jax.Array, frames: int, ratio: float) -> jax.Array:
-    """The tokens that a student sees, drawn anew for every frame.
-
-    Args:
-      key: of the draws.
-      attention: [B*T, L] positive, see `fluxjax.models.clip_teacher.teach`.
-      frames: T.
-      ratio: share of a frame's tokens that is hidden.
-
-    Returns:
-      [B, T*K] int32, ascending.
-    """
-    area = attention.shape[1]
-    draws = jax.random.exponential(key, attention.shape)
-    return visible_tokens(race(attention, draws, visible_per_frame(area, ratio)), frames, area)
 
 
 def hidden_mask(visible: jax.Array, tokens: int) -> jax.Array:

@@ -19,7 +19,7 @@ from fluxjax.tasks.umt_losses import (
     vtm_loss,
 )
 from fluxjax.tasks.umt_terms import Texts, retrieval_terms
-from fluxjax.tokens.attention_masking import draw_visible, visible_per_frame
+from fluxjax.tokens.attention_masking import race, visible_per_frame, visible_tokens
 from tests.models.test_umt import clips, umt
 
 
@@ -94,8 +94,10 @@ def test_words_are_hidden_by_half_eight_tenths_of_them_as_mask():
 
 def test_visible_tokens_follow_attention():
     attention = jnp.asarray([[0.01, 0.5, 0.01, 0.48]] * 2 + [[0.25] * 4] * 2)
-    keys = jax.random.split(jax.random.key(0), 1000)
-    drawn = np.asarray(jax.jit(jax.vmap(lambda key: draw_visible(key, attention, 2, 0.5)))(keys))
+    draws = jax.random.exponential(jax.random.key(0), (1000, 4, 4))
+    count = visible_per_frame(4, 0.5)
+    order = jax.vmap(lambda draw: race(attention, draw, count))(draws)
+    drawn = np.asarray(jax.vmap(lambda order: visible_tokens(order, 2, 4))(order))
     assert drawn.shape == (1000, 2, 4)
     counts = np.stack([np.bincount(drawn[:, b].ravel(), minlength=8) / 1000 for b in (0, 1)])
     assert np.all(counts[0, [1, 3, 5, 7]] > 0.9) and np.all(counts[0, [0, 2, 4, 6]] < 0.1)
