@@ -20,7 +20,7 @@ TOWER = {"width": 64, "layer_scale": 1.0, "position_scale": 4.0}
 
 def small(model, task):
     config = base_config(model, task)
-    # 12x28 is there for the sake of small plain grids: models are not asked for sizes they never saw.
+    # With 28 pixels, so that small plain grids are none that training never saw.
     demo(config, BUDGETS, frames=(4, 6, 8, 12), resolutions=(28, 42, 56), tokens=(48, 128))
     config.model.update(TOWER)
     config.data.train = config.data.test = "demo:captions_easy"
