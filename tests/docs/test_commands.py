@@ -72,7 +72,6 @@ _FLUX_CLIP = [
     "--config.data.train=captions.jsonl", "--config.data.test=captions.jsonl",
     "--config.data.root=videos",
     *(option.replace("--config.", "--config.pretrain.") for option in _FLUXVIT),
-    *(option.replace("--config.", "--config.pretrain.pretrain.") for option in _FLUXVIT),
 ]  # fmt: skip
 _AVION = [
     *_TOWER, "--config.model.text_width=16", "--config.model.text_depth=1",
