@@ -71,6 +71,7 @@ _FLUX_CLIP = [
     "--config.model.text_depth=1", "--config.model.text_heads=2",
     "--config.data.train=captions.jsonl", "--config.data.test=captions.jsonl",
     "--config.data.root=videos",
+    *(option.replace("--config.", "--config.pretrain.") for option in _FLUXVIT),
 ]  # fmt: skip
 _AVION = [
     *_TOWER, "--config.model.text_width=16", "--config.model.text_depth=1",
