@@ -9,7 +9,7 @@ import pytest
 
 import fluxjax
 from fluxjax.config.keys import base_config
-from fluxjax.tasks import create_task
+from fluxjax.tasks import create_task, pretrain_umt
 from fluxjax.tasks.base import constants_of
 from fluxjax.tasks.umt_losses import IGNORED, mask_words
 from fluxjax.tasks.umt_task import texts_of
@@ -49,6 +49,7 @@ def pairs():
     return {
         "video": video.astype(np.uint8), "text": text.astype(np.int32),
         "text_length": np.full(6, 4, np.int32), "group": np.arange(6, dtype=np.int32),
+        "draw": np.arange(6, dtype=np.int32) + 100,
     }  # fmt: skip
 
 
@@ -121,10 +122,34 @@ def test_what_the_student_sees_is_what_the_teacher_looks_at(teacher):
 def test_hidden_words_are_hidden_as_the_task_says(teacher):
     task, _ = made(teacher)
     texts = texts_of(pairs())
-    ids, labels = mask_words(jax.random.key(0), *texts, task.model.vocabulary, 4, 0.5)
+    ids, labels = mask_words(
+        jax.random.split(jax.random.key(0), 6), *texts, task.model.vocabulary, 4, 0.5
+    )
     asked = np.asarray(labels) != IGNORED
     assert not np.any(asked & (np.asarray(texts.mask) == 0)) and not np.any(asked[:, 0])
     assert np.any(np.asarray(ids)[asked] == task.own.mask_id)
+
+
+def test_what_is_hidden_depends_on_the_example_alone(teacher, monkeypatch):
+    """Not on the batch that it is in, nor on the step."""
+    task, variables = made(teacher)
+    shown = lambda apply, video, texts, group, masked, negatives: masked._asdict()  # noqa: E731
+    monkeypatch.setattr(pretrain_umt, "pretraining_terms", shown)
+    hidden = lambda batch, step: {  # noqa: E731
+        name: np.asarray(value)
+        for name, (value, _) in task.loss(
+            variables, batch, jax.random.key(step), task.plans()[0]
+        ).terms.items()
+        if name != "teacher"
+    }
+    whole = pairs()
+    among = hidden(whole, 0)
+    alone = hidden({name: value[4:5] for name, value in whole.items()}, 1)
+    other = hidden(whole | {"draw": whole["draw"] + 1}, 0)
+    for name, value in alone.items():
+        np.testing.assert_array_equal(value[0], among[name][4], name)
+        assert np.any(other[name] != among[name]), name
+    assert np.any(among["visible"] != among["visible"][:1])
 
 
 @pytest.mark.slow
