@@ -10,7 +10,9 @@ from typing import Any
 import flax.linen as nn
 import jax
 from ml_collections import ConfigDict
+from ml_collections.config_dict import placeholder
 
+from fluxjax.checkpoints.text_towers import start_text
 from fluxjax.tasks.base import Batch, Constants, LossOutput, Plan
 from fluxjax.tasks.draws import example_keys
 from fluxjax.tasks.retrieve import RetrieveTask
@@ -27,6 +29,9 @@ def keys() -> ConfigDict:
     own = add_teacher_keys(text_keys(length=32))
     own.words = 0.5  # share of a caption's tokens that are hidden
     own.mask_id = 103  # of [MASK] in the vocabulary; BERT's
+    # Inference checkpoint whose text encoder starts this one's where config.init_from has none,
+    # such as BERT's converted weights; None: it is that of init_from, or random.
+    own.text_from = placeholder(str)
     return own
 
 
@@ -77,6 +82,19 @@ class PretrainTask(RetrieveTask):
                 f"config.pretrain_umt.mask_id={self.own.mask_id} must be below the "
                 f"{self.model.vocabulary} ids of config.model.vocabulary"
             )
+
+        if self.own.text_from is not None and self.config.init_from is None:
+            raise ValueError(
+                f"config.pretrain_umt.text_from={self.own.text_from!r} starts the text encoder "
+                "beside that of videos: name this one's checkpoint in config.init_from"
+            )
+
+    def start_from(self, directory: str, variables: Any) -> dict[str, Any]:
+        """As `UmtTask.start_from`; the text encoder may be another one's, see `start_text`."""
+        variables = super().start_from(directory, variables)
+        if self.own.text_from is None:
+            return variables
+        return start_text(self.own.text_from, self.model, variables)
 
     def example(self) -> ExampleSpec:
         """A dense clip, a text, the group of equal texts, and a number for what is hidden."""
