@@ -8,7 +8,8 @@ imported for TFDS and remote paths only.
 A source is one of
 
 - ``demo[:VARIANT]``: the bundled corpus, made on first use; its labels are motions, those
-  of ``demo:easy?label=digit`` the digits (set num_classes to 10); see also `open_demo`;
+  of ``demo:easy?label=digit`` the digits (set num_classes to 10), those of
+  ``demo:easy?classes=label,digit`` both; see also `open_demo`;
 - ``dummy``, ``dummy:COUNT``: blank videos that need no decoding, to measure the rest;
 - ``tfds:NAME[/CONFIG]``: a TFDS data set prepared as array_record. The features are called
   `video` and `label` unless ``tfds:NAME?video=KEY&label=KEY`` says otherwise; captions are

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from data_pipelines.sources.demo_classes import DemoClasses, feature_names
 from data_pipelines.sources.demo_questions import DemoQuestions, kinds_of
 from data_pipelines.sources.records import Catalog, Record, class_count
 from data_pipelines.sources.remote import join, source_of
@@ -93,7 +94,8 @@ def open_demo(
     """Opens a split of ``[VARIANT][?label=KEY&..]``, a demo corpus; it is made on first use.
 
     With ``distinct=label,digit,photo`` it is the first clip of every combination of these. With
-    ``ask=KIND`` questions are in the place of captions, see `demo.questions`.
+    ``classes=label,digit`` there is a class for each combination. With ``ask=KIND`` questions are
+    in the place of captions, see `demo.questions`.
 
     Raises:
       ValueError: on an unknown variant, option or feature.
@@ -101,19 +103,31 @@ def open_demo(
     from data_pipelines import demo
 
     spec, own = _own_options(spec)
+    classes, distinct = (
+        tuple(filter(None, own[option].split(","))) for option in ("classes", "distinct")
+    )
     variant, keys = _keys_of(f"demo:{spec}", spec or "easy")
     builder = demo.load(variant or "easy", data_dir)
     features = builder.info.features
     if keys.captions is None and "captions" in features:
         keys = keys._replace(captions="captions")
-    catalog = _from_builder(builder, f"demo:{spec}", split, num_classes, label_names, keys=keys)
-    examples, distinct = catalog.examples, tuple(filter(None, own["distinct"].split(",")))
     known = sorted(set(features) - {"video", "captions", "index"})
-    if unknown := [key for key in distinct if key not in known]:
-        raise ValueError(f"distinct={unknown[0]!r} in demo:{spec}: choose of {', '.join(known)}")
+    for option, chosen in (("classes", classes), ("distinct", distinct)):
+        if unknown := [key for key in chosen if key not in known]:
+            raise ValueError(
+                f"{option}={unknown[0]!r} in demo:{spec}: choose of {', '.join(known)}"
+            )
+    given = (None, None) if classes else (num_classes, label_names)
+    catalog = _from_builder(builder, f"demo:{spec}", split, *given, keys=keys)
+    examples = catalog.examples
     if distinct:
         rows = catalog.first_of_each(distinct)
         catalog, examples = Rows(catalog, rows), [examples[int(row)] for row in rows]
+    if classes:
+        catalog = DemoClasses(catalog, examples, feature_names(features, classes))
+        _, catalog.label_names = class_count(
+            f"demo:{spec}", catalog.label_names, num_classes, label_names
+        )
     if not own["ask"]:
         return catalog
     if "photo" not in features:
@@ -123,10 +137,10 @@ def open_demo(
 
 
 def _own_options(spec: str) -> tuple[str, dict[str, str]]:
-    """``VARIANT?label=KEY&distinct=A,B&ask=KIND`` -> without the latter two, and these."""
+    """``VARIANT?label=KEY&distinct=A,B&..`` -> without what only the demo corpus has, and that."""
     variant, _, query = spec.partition("?")
     options = dict(urllib.parse.parse_qsl(query, keep_blank_values=True))
-    own = {name: options.pop(name, "") for name in ("distinct", "ask")}
+    own = {name: options.pop(name, "") for name in ("classes", "distinct", "ask")}
     return "?".join(filter(None, [variant, urllib.parse.urlencode(options)])), own
 
 

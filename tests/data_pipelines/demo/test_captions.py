@@ -214,6 +214,26 @@ def test_clips_that_no_other_is_described_like(corpus, monkeypatch):
         open_catalog("demo:captions?distinct=label,size", split="train")
 
 
+def test_classes_of_several_features(corpus, monkeypatch):
+    monkeypatch.setattr(demo, "load", lambda variant, data_dir: corpus)
+    clips = open_catalog("demo:captions?classes=label,digit", split="train")
+    motions = VARIANTS["captions"].motions
+    made = [example("captions", "train", index) for index in range(32)]
+    said = [f"{motions[one['label']]} {captions.DIGITS[one['digit']]}" for one in made]
+    assert [clips.label_names[label] for label in clips.labels()] == said
+    assert [clips.label_names[clips[i].label] for i in (0, 9, -1)] == [said[i] for i in (0, 9, -1)]
+    assert clips.num_classes == len(set(clips.label_names)) == 80
+    assert clips.captions() == open_catalog("demo:captions", split="train").captions()
+    first = open_catalog("demo:captions?classes=digit&distinct=digit", split="train")
+    assert sorted(first.labels()) == sorted({one["digit"] for one in made})
+    assert first.label_names == captions.DIGITS
+    open_catalog("demo:captions?classes=digit", split="train", num_classes=10)
+    with pytest.raises(ValueError, match="num_classes says 8"):
+        open_catalog("demo:captions?classes=digit", split="train", num_classes=8)
+    with pytest.raises(ValueError, match="classes='size' in demo:captions: choose of digit, "):
+        open_catalog("demo:captions?classes=size", split="train")
+
+
 @pytest.mark.parametrize("variant", [name for name, v in VARIANTS.items() if v.captioned])
 def test_the_vocabulary_of_the_demo_has_every_caption(variant, tmp_path):
     write_vocabulary(tmp_path / "tokenizer.json")
