@@ -20,7 +20,7 @@ moves which way over what photo, and hardly a digit.
 from fluxjax.config.keys import base_config
 from fluxjax.config.recipes.demo import demo
 
-SIDE, PATCH, FRAMES = 48, 8, 4
+SIDE, PATCH, FRAMES = 48, 8, 2
 CORPUS = "demo:captions_easy"
 TOWER = {
     "width": 64, "depth": 4, "patch": PATCH, "grid": (SIDE // PATCH,) * 2,
@@ -36,6 +36,7 @@ def small(task, frames, steps):
     config.model.update({**TOWER, "num_frames": frames})
     tokens = frames * (SIDE // PATCH) ** 2
     demo(config, budgets=(), frames=(frames,), resolutions=(SIDE,), tokens=(tokens, tokens))
+    config.data.crop_ratio = (0.9, 1.1)
     config.batch_size, config.log_every = 64, 50
     config.total_steps, config.optim.lr, config.optim.warmup_steps = steps, 8e-3, 40
     config.eval.grids, config.eval.budgets = (f"{frames}x{SIDE}",), (tokens,)
@@ -44,18 +45,17 @@ def small(task, frames, steps):
     return config
 
 
-def classifier(frames, steps, feature):
-    """The tower, trained to tell a feature of clips."""
+def classifier(frames, steps, features):
+    """The tower, trained to tell the named features of clips."""
     config = small("classify", frames, steps)
     config.method, config.model.head_dropout = "cross_entropy", 0.0
-    config.data.train = config.data.test = f"{CORPUS}?classes={feature}"
+    config.data.train = config.data.test = f"{CORPUS}?classes={features}"
     return config
 
 
 def get_config():
-    config = small("contrast", FRAMES, 300)
+    config = small("contrast", FRAMES, 400)
     config.model.update({"text_depth": 2, "vocab_size": 400, "context_length": 32})
-    config.model.patch_dropout = 0.5
     config.contrast.vocabulary, config.contrast.tokenizer = "demo:captions", "file"
     config.data.train, config.data.test = CORPUS, f"{CORPUS}?distinct=label,digit,photo"
     config.data.class_names = MOTIONS
@@ -65,10 +65,14 @@ def get_config():
         for digit in DIGITS
         for photo in ("landscape", "flower")
     )
-    config.pretrain = classifier(FRAMES, 160, "label")
-    config.pretrain.model.patch_dropout = 0.5
-    config.pretrain.pretrain = classifier(1, 1600, "digit")
-    config.pretrain.optim.warmup_steps, config.pretrain.pretrain.optim.warmup_steps = 20, 100
-    for run in (config.pretrain, config.pretrain.pretrain):
-        run.data.dir = config.data.get_ref("dir")
+    # From one to the next: digits on single frames, motions, all that captions say.
+    digits, motions, everything = stages = (
+        classifier(1, 3000, "digit"), classifier(FRAMES, 100, "label"),
+        classifier(FRAMES, 300, "label,digit,photo"),
+    )  # fmt: skip
+    digits.batch_size, digits.optim.lr, digits.optim.warmup_steps = 32, 1.12e-2, 200
+    motions.optim.warmup_steps = everything.optim.warmup_steps = 20
+    config.pretrain, everything.pretrain, motions.pretrain = everything, motions, digits
+    for stage in stages:
+        stage.data.dir = config.data.get_ref("dir")
     return config
