@@ -86,8 +86,7 @@ CONFIGS = {
     "configs/evl_demo.py:frame": _TOWER,
     "configs/avion_demo.py": [
         *_AVION,
-        *(o.replace("--config.", "--config.pretrain.") for o in _TOWER),
-        "--config.pretrain.data.class_names=()",
+        *(o.replace("--config.", f"--config.{n * 'pretrain.'}") for n in (1, 2, 3) for o in _TOWER),
     ],
     "configs/ffn_demo.py": _FFN,
     "configs/ffn_demo.py:st8": [word.replace("(2,4)", "(4,)") for word in _FFN],
