@@ -88,6 +88,13 @@ def test_views_are_averaged_as_evaluation_does(run, videos):
     np.testing.assert_allclose(row, mean / np.linalg.norm(mean), atol=1e-5)
 
 
+def test_texts_of_several_batches_are_all_embedded_in_their_order(run, index, monkeypatch):
+    monkeypatch.setattr(embedder_lib, "TEXTS", 2)
+    rows = embedder_lib.open_embedder(run).texts([*TEXTS, *TEXTS[::-1], TEXTS[1]])
+    whole = np.load(index / "texts.npy")
+    np.testing.assert_allclose(rows, whole[[0, 1, 1, 0, 1]], atol=1e-5)
+
+
 def test_what_cannot_be_read_is_listed_and_the_others_are_done(run, videos, tmp_path, capsys):
     bad = tmp_path / "bad.mp4"
     bad.write_bytes(b"this is no video" * 100)

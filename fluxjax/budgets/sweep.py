@@ -74,7 +74,9 @@ def sweep_settings(
     return tuple(settings)
 
 
-def _budgets_on(grid: Grid, budgets: Sequence[int], method: str) -> Sequence[int]:
+def _budgets_on(grid: Grid, budgets: Sequence[int], method: str) -> Sequence[int | None]:
+    if method == "none":
+        return (None,)
     if method != FRAMES:
         return budgets
     return (grid.frames, *(budget for budget in budgets if budget < grid.frames))

@@ -70,16 +70,26 @@ def budgets_of(model: nn.Module) -> tuple[int | None, ...]:
 def methods_of(model: nn.Module) -> tuple[str, ...]:
     """The methods of `METHODS` that a model can be run with, its own choice first.
 
+    A classifier without budgets has one, "none": it takes all tokens.
+
     Raises:
-      ValueError: if it has no budgets, neither of tokens nor of frames.
+      ValueError: if it has neither budgets nor classes.
     """
     if takes_frames(model):
         return (FRAMES,)
-    if not hasattr(model, "head_for"):
-        able = [kind.__name__ for kind in starting_from(model) if hasattr(kind, "head_for")]
-        remedy = f"; train a {' or '.join(able)} from it (config.init_from)" if able else ""
-        raise ValueError(f"a {type(model).__name__} has no token budgets{remedy}")
-    return (*model.selections, *(MERGING if model.merges else ()), "none")
+    if _has_budgets(model):
+        return (*model.selections, *(MERGING if model.merges else ()), "none")
+    if model.num_classes is None:
+        able = [kind.__name__ for kind in starting_from(model) if _has_budgets(kind)]
+        raise ValueError(
+            f"a {type(model).__name__} without classes predicts nothing; train a "
+            f"{' or '.join(able) or 'classifier'} from it (config.init_from)"
+        )
+    return ("none",)
+
+
+def _has_budgets(model: nn.Module | type[nn.Module]) -> bool:
+    return hasattr(model, "head_for")
 
 
 def make_setting(
@@ -88,7 +98,7 @@ def make_setting(
     """The setting for a budget on a grid, with the head trained for the nearest budget.
 
     Args:
-      model: with token budgets, such as a FluxViT or an Evl.
+      model: with token budgets, such as a FluxViT or an Evl, or any classifier.
       grid: sampling grid.
       budget: tokens to keep. None, or as many as the grid has: all, and the method is "none". Of a
         model that takes dense clips: frames of the grid to take instead of all.
@@ -96,11 +106,14 @@ def make_setting(
         matter.
 
     Raises:
-      ValueError: on a method that the model does not have, a budget below the smallest one, a
-        grid that the model's patches do not fill, or a model without budgets.
+      ValueError: on a method that the model does not have, a budget below the smallest one or of a
+        model that has none, a grid that the model's patches do not fill, or a model that
+        predicts nothing.
       UnmergeableError: if the model has too few blocks to merge that much.
     """
     methods = methods_of(model)
+    if method is None and methods == ("none",):
+        _check_no_budget(model, grid, budget)
     method = methods[0] if method is None else method
     if method not in methods:
         raise ValueError(f"unknown method {method!r}; choose one of {methods}")
@@ -117,12 +130,21 @@ def make_setting(
         raise ValueError(f"budget {budget} is too small for {grid} ({method}): at least {smallest}")
     tokens = grid.tokens(model.patch)
     if method == "none" or budget is None or budget >= tokens:
-        return Setting(grid, tokens, "none", model.head_for(tokens))
+        return Setting(grid, tokens, "none", model.head_for(tokens) if _has_budgets(model) else 0)
     if method == SELECT_AND_MERGE and KEPT_TO_MERGE * budget >= tokens:
         method = "merge"  # there is nothing to drop before
     setting = Setting(grid, budget, method, model.head_for(budget))
     merge_schedule(model, setting)  # raises where it cannot be done
     return setting
+
+
+def _check_no_budget(model: nn.Module, grid: Grid, budget: int | None) -> None:
+    tokens = grid.tokens(model.patch)
+    if budget is not None and budget < tokens:
+        raise ValueError(
+            f"budget {budget}: a {type(model).__name__} has no token budgets and takes all "
+            f"{tokens} of {grid}; leave the budget out"
+        )
 
 
 def _frames_setting(grid: Grid, budget: int | None) -> Setting:
@@ -241,7 +263,7 @@ def token_groups(
     Raises:
       ValueError: if the model has no tokens.
     """
-    if setting.method == FRAMES:
+    if setting.method == FRAMES or not _has_budgets(model):
         raise ValueError(f"a {type(model).__name__} drops no tokens: every pixel counts")
     rngs = {"selection": key} if setting.method == "random" else None
     count, name = selected(model, setting) or (None, model.selections[0])
@@ -263,7 +285,7 @@ def token_groups(
 
 def _options(model: nn.Module, setting: Setting) -> dict[str, Any]:
     """Arguments of the model's call."""
-    if setting.method == FRAMES:
+    if setting.method == FRAMES or not _has_budgets(model):
         return {}
     budget, selection = selected(model, setting) or (None, model.selections[0])
     options: dict[str, Any] = {"budget": budget, "head": setting.head, "selection": selection}

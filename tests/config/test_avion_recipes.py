@@ -48,4 +48,22 @@ def test_actions_are_fine_tuned_by_sgd(model, side):
     assert (mixing.switch_prob, mixing.smoothing) == (0.5, 0.1)
     assert (config.model.drop_path, config.model.head_dropout) == (0.1, 0.5)
     assert config.eval.grids == (f"16x{side}",) and config.eval.evaluators == ("ek100_cls",)
-    assert not config.data.flip and config.data.sampling == "uniform"
+
+
+@pytest.mark.parametrize(
+    ("recipe", "task", "frames"),
+    [
+        ("pretrain", "contrast", 4),
+        ("retrieval", "contrast", 16),
+        ("classification", "classify", 16),
+    ],
+)
+def test_clips_and_memory_of_all_three(recipe, task, frames):
+    config = getattr(avion, recipe)(base_config("avion_b16", task))
+    data, model = config.data, config.model
+    assert not data.flip and (data.sampling, data.crop) == ("uniform", "random_resized")
+    assert (data.crop_scale, data.crop_ratio) == ((0.5, 1.0), (3 / 4, 4 / 3))
+    assert (config.grids.frames, config.grids.resolutions) == ((frames,), (224,))
+    assert (model.num_frames, model.remat, model.dtype) == (frames, "block", "bfloat16")
+    assert config.optim.clip_norm is None and config.optim.layer_decay == 1.0
+    assert config.budgets == () and config.eval.budgets == (frames * 14 * 14,)

@@ -97,8 +97,7 @@ CONFIGS = {
     "configs/evl_demo.py:frame": _TOWER,
     "configs/avion_demo.py": [
         *_AVION,
-        *(o.replace("--config.", "--config.pretrain.") for o in _TOWER),
-        "--config.pretrain.data.class_names=()",
+        *(o.replace("--config.", f"--config.{n * 'pretrain.'}") for n in (1, 2, 3) for o in _TOWER),
     ],
     "configs/umt_demo.py": _UMT_RETRIEVAL,
     "configs/umt_demo.py:qa": _UMT_QA,

@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 
 import fluxjax
+from fluxjax.budgets.sweep import sweep_settings
 from fluxjax.serving.drawing import DIMMED, OUTLINE, group_colour, lit, strip
 from fluxjax.serving.programs import Programs
 from fluxjax.serving.settings import SELECT_AND_MERGE as BOTH
@@ -14,6 +15,7 @@ from fluxjax.serving.settings import (
     forward,
     make_setting,
     merge_schedule,
+    methods_of,
     selected,
 )
 from fluxjax.tokens.grids import Grid
@@ -56,13 +58,36 @@ def test_settings_that_cannot_be_run(grid, budget, method, message):
         make_setting(model(), grid, budget, method)
 
 
-def test_models_without_budgets_are_refused():
-    other = fluxjax.create_model("internvideo2_s14", 3)
-    with pytest.raises(ValueError, match="a InternVideo2 has no token budgets; train a FluxViT"):
-        make_setting(other, GRID, 8)
+def test_models_that_predict_nothing_are_refused():
+    other = fluxjax.create_model("internvideo2_s14", 0)
+    with pytest.raises(ValueError, match="a InternVideo2 without classes .*; train a FluxViT or"):
+        make_setting(other, GRID)
     other = fluxjax.create_model("videomae_ti8_pretrain", 0)
-    with pytest.raises(ValueError, match=r"no token budgets; train a VideoMae from it \(config"):
-        make_setting(other, GRID, 8)
+    with pytest.raises(ValueError, match=r"nothing; train a VideoMae from it \(config"):
+        make_setting(other, GRID)
+    with pytest.raises(ValueError, match="Avion without .*; train a classifier from it"):
+        make_setting(fluxjax.create_model("avion_ti8", 0), Grid(4, 16))
+
+
+@pytest.mark.parametrize("name", ["avion_ti8", "internvideo2_ti14"])
+def test_classifiers_without_budgets_take_all_tokens(name):
+    other = fluxjax.create_model(name, 3, width=16, depth=1, num_heads=2)
+    grid = Grid(2, 2 * other.patch)
+    setting = make_setting(other, grid)
+    assert setting == Setting(grid, 8, "none", 0) == make_setting(other, grid, 8)
+    assert methods_of(other) == ("none",)
+    with pytest.raises(ValueError, match="budget 4: a.* has no token budgets and takes all 8 of"):
+        make_setting(other, grid, 4)
+    (only,) = sweep_settings(other, [grid], [], methods_of(other))
+    assert only == setting
+    video = np.random.default_rng(0).integers(0, 256, (2, *grid[:1], *grid[1:] * 2, 3), np.uint8)
+    variables = jax.jit(other.init)(jax.random.key(0), video)
+    said = Programs(other, variables).predict(video[:, None], setting)
+    logits, features = other.apply(variables, video, return_features=True)
+    np.testing.assert_allclose(said.probabilities, jax.nn.softmax(logits), atol=1e-6)
+    np.testing.assert_allclose(said.features, features, atol=1e-5)
+    with pytest.raises(ValueError, match="drops no tokens"):
+        Programs(other, variables).groups(video[0], setting)
 
 
 def test_forward_is_the_model_at_the_setting():
