@@ -68,7 +68,7 @@ def per_grid(task, seed: int) -> tuple[float, int, float]:
     trainer = loop.Trainer.create(task)
     state = trainer.initial_state()
     plan = task.plans()[0]
-    step = jax.jit(lambda state, batch: trainer._step(state, batch, plan), donate_argnums=0)
+    step = jax.jit(lambda state, batch: trainer.step(state, batch, plan), donate_argnums=0)
     for grid, patches, label in draws(task, seed):
         video = np.asarray(unpatchify(patches, grid.shape()))
         state, metrics = step(state, jax.device_put({"video": video, "label": label}))

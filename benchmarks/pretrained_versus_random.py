@@ -4,8 +4,8 @@
 
 The runs are those of configs/flux_umt_demo.py, one by one: a teacher once, a student of it for each
 seed, and from this student, and from random weights, the same fine-tuning with the same clips in
-the same order. What is there is not run again. Writes pretrained_versus_random.json, .md and .svg
-into --output.
+the same order. What is there is not run again. Writes pretrained_versus_random.json and .svg into
+--output, and prints the table.
 """
 
 import argparse

@@ -21,12 +21,12 @@ from ml_collections import ConfigDict
 
 from benchmarks.report import interleaved, publish, spread
 from fluxjax.config.keys import base_config
-from fluxjax.evaluation.compute import count_flops
 from fluxjax.models.attention_choice import plain_attention
 from fluxjax.tasks import create_task
 from fluxjax.tokens.grids import parse_grid
 from fluxjax.training import loop
 from fluxjax.training.compilation import CompileCounter, compile_program
+from fluxjax.training.flops import count_flops
 from fluxjax.training.mesh import activations_on, put_batch
 
 # Dense bfloat16 products a second of one device, by its name; vendors' data sheets.

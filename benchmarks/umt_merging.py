@@ -14,14 +14,10 @@ import jax.numpy as jnp
 import numpy as np
 
 from benchmarks.report import interleaved, publish, spread
+from fluxjax.budgets.schedules import parse_schedule, schedule_name
 from fluxjax.models import create_model
 from fluxjax.models.umt_compute import encoder_gmacs
 from fluxjax.tokens.grids import parse_grid
-
-
-def schedule_of(text: str) -> tuple[float, ...]:
-    """Numbers or shares of tokens, separated by commas; "" for none."""
-    return tuple(float(r) if "." in r else int(r) for r in text.split(",") if r)
 
 
 def main() -> None:
@@ -41,7 +37,7 @@ def main() -> None:
     shape = (options.batch, grid.frames, side, side, 3)
     clip = jnp.asarray(np.random.default_rng(0).integers(0, 256, shape, np.uint8))
     variables = jax.jit(model.init)(jax.random.key(0), clip[:1])
-    schedules = [(), *map(schedule_of, options.merge.split(";"))]
+    schedules = [(), *map(parse_schedule, options.merge.split(";"))]
     compiled = [
         jax.jit(lambda v, x, merge=merge: model.apply(v, x, merge=merge)[1])
         .lower(variables, clip)
@@ -61,7 +57,7 @@ def main() -> None:
         plain = plain or (cost, middle)
         saved = [1 - now / then for now, then in zip((cost, middle), plain, strict=True)]
         rows.append({
-            "merge": ",".join(map(str, merge)) or "none",
+            "merge": schedule_name(merge),
             "GMACs a clip": f"{cost:.1f}",
             "time": spread(seconds[str(i)]),
             "saved GMACs": f"{saved[0]:.1%}",

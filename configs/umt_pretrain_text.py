@@ -1,12 +1,14 @@
 """UMT's second stage of pre-training, with captions, B/16 (or `:l16`): CLIP teaches what it sees.
 
 python -m fluxjax.convert --family clip --source ViT-B-16.pt --target models/clip_b16
+python -m fluxjax.convert --family umt --source bert-base-uncased.bin --target models/bert
 python -m fluxjax.main --config configs/umt_pretrain_text.py --config.init_from=runs/stage1 \
-    --config.pretrain_umt.teacher=models/clip_b16 --config.pretrain_umt.vocabulary=vocab.txt \
+    --config.pretrain_umt.teacher=models/clip_b16 --config.pretrain_umt.text_from=models/bert \
+    --config.pretrain_umt.vocabulary=vocab.txt \
     --config.data.train=train.json --config.data.test=msrvtt_ret_test1k.json
-    The published recipe: 10 epochs, 4 frames, 2,048 a step, evaluated zero-shot. The release starts
-    from BERT's weights as well, and reads images; here texts start afresh, and all are videos.
-    Needs captioned videos, a pre-trained video encoder, CLIP's weights and accelerators.
+    The published recipe: 10 epochs, 4 frames, 2,048 a step, from BERT's weights, evaluated
+    zero-shot. The release reads images as well; here all are videos. Needs captioned videos, a
+    pre-trained video encoder, CLIP's and BERT's weights and accelerators.
     Score: not yet trained.
 """
 

@@ -34,7 +34,7 @@ from fluxjax.serving.command import (
     numbers,
     run_command,
 )
-from fluxjax.serving.run_config import config_of, evaluate_on, set_vocabulary
+from fluxjax.serving.run_config import config_of, evaluate_on, set_options, set_vocabulary
 from fluxjax.tasks import create_task
 from fluxjax.tasks.base import constants_of
 from fluxjax.training import hosts
@@ -77,36 +77,13 @@ def parser() -> argparse.ArgumentParser:
     return options
 
 
-# Option -> key of the config; what is not given stays the run's.
-_KEYS = {
-    "data": "data.test",
-    "split": "data.test_split",
-    "data_dir": "data.dir",
-    "root": "data.root",
-    "separator": "data.separator",
-    "sampling": "data.sampling",
-    "workers": "data.workers",
-    "max_bad_share": "data.max_bad_share",
-    "clips": "eval.clips",
-    "crops": "eval.crops",
-    "batch_size": "eval.batch_size",
-    "dual_softmax": "eval.dual_softmax",
-}
-
-
 def apply_options(config: ConfigDict, checkpoint: Checkpoint, options: argparse.Namespace) -> None:
     """Puts the options into the checkpoint's config.
 
     Raises:
       ValueError: naming an option that cannot be read.
     """
-    for option, key in _KEYS.items():
-        value = getattr(options, option)
-        if value is not None:
-            section, name = key.split(".")
-            config[section][name] = value
-    if options.data is not None:
-        config.data.manifests = ()  # of the run's own videos
+    set_options(config, options)
     if options.grids:
         evaluate_on(config, checkpoint, options.grids.split(","))
     if options.budgets:

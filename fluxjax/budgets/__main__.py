@@ -11,6 +11,7 @@ import shlex
 import sys
 from collections.abc import Sequence
 
+from fluxjax.budgets.merging import add_merge_options, merges_by_schedule, run_merging
 from fluxjax.budgets.points import format_points, pareto, reports_beside
 from fluxjax.budgets.publish import publish
 from fluxjax.budgets.source import SweepData
@@ -55,6 +56,7 @@ def parser() -> argparse.ArgumentParser:
     add("--beside", help="budgets.json of other models on the same videos, comma-separated: shown "
         "on the same page")  # fmt: skip
     add("--repeats", type=int, default=20, help="timed calls a setting")
+    add_merge_options(options)
     return options
 
 
@@ -64,8 +66,15 @@ def run(options: argparse.Namespace) -> int:
     Raises:
       ValueError, OSError, VideoError: naming what is wrong.
     """
-    check_positive(options, "clips", "crops", "batch_size", "workers", "repeats")
+    check_positive(options, "clips", "crops", "batch_size", "workers", "repeats", "tries")
     checkpoint = open_checkpoint(options.checkpoint)
+    if merges_by_schedule(checkpoint.model):
+        return run_merging(options, checkpoint)
+    if options.merge or options.save is not None:
+        raise ValueError(
+            f"--merge and --save do not apply to a {type(checkpoint.model).__name__}, which has "
+            "token budgets; say --budgets and --methods"
+        )
     data = SweepData.open(options, checkpoint)
     budgets = numbers(options.budgets, "budgets") if options.budgets else data.default_budgets()
     grids = [parse_grid(text) for text in options.grids.split(",")] if options.grids else None

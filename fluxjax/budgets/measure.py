@@ -11,10 +11,10 @@ import jax.numpy as jnp
 import numpy as np
 
 from fluxjax.evaluation.classification import counts
-from fluxjax.evaluation.compute import count_flops
 from fluxjax.models.attention_choice import plain_attention
 from fluxjax.serving.settings import Setting, forward
 from fluxjax.tokens.tokens import Tokens
+from fluxjax.training.flops import count_flops
 
 WARM_UP = 2  # calls whose time does not count
 

@@ -12,8 +12,8 @@
 - A VideoMAE classifier from another, or from a pre-training model: its decoder is dropped, norm and
   head are fresh. A pre-training model from another.
 - A UMT from a UMT: what only one of them has (projections, matching head, decoders of features,
-  words and answers) is fresh, or left out. From a UMT student of videos alone: the text part is
-  fresh. Such a student from another.
+  words and answers) is fresh, or left out. From a UMT student of videos alone, or a UMT classifier:
+  the text part is fresh. Such a student from another; such a classifier from a student or another.
 - A Flux-CLIP from a Flux-CLIP, or its video tower from whatever a FluxViT starts from.
 - An AVION from an AVION: a classifier from a dual encoder's video tower, with a fresh head.
 """
@@ -39,7 +39,7 @@ from fluxjax.models.frame_flexible.uniformer import UniFormer
 from fluxjax.models.internvideo2 import InternVideo2
 from fluxjax.models.students import FluxStudent, InternVideo2Student
 from fluxjax.models.umt import Umt
-from fluxjax.models.umt_vision import UmtVision
+from fluxjax.models.umt_vision import UmtClassifier, UmtVision
 from fluxjax.models.videomae import VideoMae
 from fluxjax.models.videomae_pretraining import VideoMaePretraining
 
@@ -62,16 +62,17 @@ _FLUX_FIELDS = ("depth", "num_heads", "pool_heads", "gelu")
 _TOWER_FIELDS = ("depth", "num_heads", "patch", "ln_pre", "pixels")
 _AROUND_CLIP = re.compile(r"(ln_post|proj|head)/")
 _AROUND_AVION = re.compile(r"(proj|head|text|logit_scale)(/|$)|tower/temporal_table")
-_UMT_FIELDS = (
-    "depth", "num_heads", "patch", "tubelet", "text_depth", "text_heads", "fusion_layer",
-)  # fmt: skip
+_UMT_VISION_FIELDS = ("depth", "num_heads", "patch", "tubelet", "position_scale")
+_UMT_FIELDS = (*_UMT_VISION_FIELDS, "text_depth", "text_heads", "fusion_layer")
 _AROUND_UMT = re.compile(
     r"(vision_proj|text_proj|match_head|answers|vision/(pool_norm|decoders_\d+)|text/transform\w*)/"
     r"|temperature$|text/token_bias$"
 )
-_UMT_VISION_FIELDS = ("depth", "num_heads", "patch", "tubelet")
 _AROUND_UMT_VISION = re.compile(r"(pool_norm|decoders_\d+)/")
 _NOT_IN_UMT_VISION = re.compile(r"(?!vision/)|vision/(pool_norm|decoders_\d+)/")
+_NOT_IN_UMT_CLASSIFIER = re.compile(r"(?!vision/)|vision/(norm|pool_norm|decoders_\d+)/")
+_OF_UMT_CLASSIFIER = re.compile(r"(vision/)?(fc_norm|head)/")
+_UMT_NORMS = re.compile(r"(norm|pool_norm|decoders_\d+)/")
 _AROUND_EVL = re.compile(r"(decoder|norm|head)/")
 _VIDEOMAE_FIELDS = (
     *("width", "depth", "num_heads", "mlp_ratio", "patch", "tubelet", "position_scale"),
@@ -212,6 +213,12 @@ register_start(
     Umt,
     Rule(Umt, _UMT_FIELDS, _AROUND_UMT, _AROUND_UMT),
     Rule(UmtVision, _UMT_VISION_FIELDS, _NOT_IN_UMT_VISION, _AROUND_UMT, _as_umt),
+    Rule(UmtClassifier, _UMT_VISION_FIELDS, _NOT_IN_UMT_CLASSIFIER, _OF_UMT_CLASSIFIER, _as_umt),
+)
+register_start(
+    UmtClassifier,
+    Rule(UmtClassifier, _UMT_VISION_FIELDS, _OF_UMT_CLASSIFIER, _OF_UMT_CLASSIFIER),
+    Rule(UmtVision, _UMT_VISION_FIELDS, _OF_UMT_CLASSIFIER, _UMT_NORMS),
 )
 register_start(
     UmtVision, Rule(UmtVision, _UMT_VISION_FIELDS, _AROUND_UMT_VISION, _AROUND_UMT_VISION)

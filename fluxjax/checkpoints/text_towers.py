@@ -1,32 +1,54 @@
-"""Starting the text tower of a dual encoder from another one's, such as CLIP's own."""
+"""Starting the texts of a model of video and text from another's: CLIP's own tower, or BERT."""
 
 import logging
 import re
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 import flax.linen as nn
 from flax.traverse_util import flatten_dict, unflatten_dict
 
 from fluxjax.checkpoints.inference import load
 from fluxjax.checkpoints.starting import start_table, transfer
+from fluxjax.models.bert import Bert
 from fluxjax.models.clip_text import ClipText
 from fluxjax.weight_files.errors import WeightsError
 
 log = logging.getLogger(__name__)
 
-TOWER = "text"  # the name of the tower in dual encoders
-_SAME = ("depth", "num_heads", "gelu", "epsilon", "causal")  # what shapes do not tell
+TOWER = "text"  # the name of the tower in models of video and text
 _NOTHING = re.compile("(?!)")
 
 
+class _Kind(NamedTuple):
+    """A kind of tower: what messages call it, and how one starts from another, see `Rule`."""
+
+    called: str
+    same: tuple[str, ...]
+    new: re.Pattern[str] = _NOTHING
+    surplus: re.Pattern[str] = _NOTHING
+
+
+_TOKEN_HEAD = rf"{TOWER}/(transform\w*/|token_bias$)"
+_KINDS = {
+    ClipText: _Kind("CLIP's text tower", ("depth", "num_heads", "gelu", "epsilon", "causal")),
+    # Plain BERT attends to no videos; not every BERT predicts tokens.
+    Bert: _Kind(
+        "a BERT",
+        ("depth", "num_heads"),
+        re.compile(rf"{TOWER}/layers_\d+/cross/|{_TOKEN_HEAD}"),
+        re.compile(_TOKEN_HEAD),
+    ),
+}
+
+
 def start_text(directory: str, model: nn.Module, variables: Mapping[str, Any]) -> dict[str, Any]:
-    """Variables of a dual encoder with the text tower of an inference checkpoint in its place.
+    """Variables of a model with the text tower of an inference checkpoint in its place.
 
     Args:
-      directory: of a dual encoder with a `ClipText`, such as an AVION that was made of CLIP's
-        weights.
-      model: what to start, a dual encoder with a `ClipText`.
+      directory: of a model with a text tower of the same kind, such as an AVION that was made of
+        CLIP's weights, or for UMT a plain BERT.
+      model: what to start, with a `ClipText` or a `Bert` called text.
       variables: its initial ones.
 
     Raises:
@@ -34,13 +56,18 @@ def start_text(directory: str, model: nn.Module, variables: Mapping[str, Any]) -
       WeightsError: if the checkpoint is damaged, has no such tower, or one of other sizes.
     """
     source, stored = load(directory)
-    towers = [_tower(source, stored), _tower(model, variables)]
-    if towers[0] is None:
-        raise WeightsError(f"{directory} holds a {type(source).__name__} without CLIP's text tower")
+    if isinstance(source, Bert):
+        given_tower, given_params = source, stored["params"]
+    else:
+        given_tower, given_params = _tower(source, stored), stored["params"].get(TOWER)
+    tower = _tower(model, variables)
+    kind = _KINDS[type(tower)]
+    if type(given_tower) is not type(tower):
+        raise WeightsError(f"{directory} holds a {type(source).__name__} without {kind.called}")
     differing = [
-        f"{name}={getattr(towers[0], name)!r} not {getattr(towers[1], name)!r}"
-        for name in _SAME
-        if getattr(towers[0], name) != getattr(towers[1], name)
+        f"{name}={getattr(given_tower, name)!r} not {getattr(tower, name)!r}"
+        for name in kind.same
+        if getattr(given_tower, name) != getattr(tower, name)
     ]
     if differing:
         raise WeightsError(
@@ -48,18 +75,17 @@ def start_text(directory: str, model: nn.Module, variables: Mapping[str, Any]) -
             "same"
         )
     initial, given = (
-        {"/".join((TOWER, *path)): x for path, x in flatten_dict(tree["params"][TOWER]).items()}
-        for tree in (variables, stored)
+        {"/".join((TOWER, *path)): x for path, x in flatten_dict(params).items()}
+        for params in (variables["params"][TOWER], given_params)
     )
-    result, start = transfer(initial, given, _NOTHING, _NOTHING, directory)
+    result, start = transfer(initial, given, kind.new, kind.surplus, directory)
     log.info("%s", start_table(start, f"{directory} (text tower)"))
     started = unflatten_dict({tuple(path.split("/")): x for path, x in result.items()})
     return {**variables, "params": {**variables["params"], **started}}
 
 
-def _tower(model: nn.Module, variables: Mapping[str, Any]) -> ClipText | None:
-    """The text tower of a dual encoder as it is built; None: it has none."""
+def _tower(model: nn.Module, variables: Mapping[str, Any]) -> nn.Module | None:
+    """The text tower of a model as it is built; None: it has none."""
     if TOWER not in variables["params"]:
         return None
-    tower = model.bind(variables).text
-    return tower if isinstance(tower, ClipText) else None
+    return model.bind(variables).text

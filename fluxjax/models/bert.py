@@ -33,6 +33,7 @@ class BertAttention(nn.Module):
     num_heads: int
     dropout: float = 0.1
     dtype: Any = jnp.float32
+    kernel_init: Any = linear_init
 
     @nn.compact
     def __call__(
@@ -46,7 +47,7 @@ class BertAttention(nn.Module):
         groups = len(others)
 
         def project(name, y):
-            y = nn.Dense(width, kernel_init=linear_init, dtype=self.dtype, name=name)(y)
+            y = nn.Dense(width, kernel_init=self.kernel_init, dtype=self.dtype, name=name)(y)
             return y.reshape(groups, -1, self.num_heads, width // self.num_heads)
 
         q, k, v = project("query", x), project("key", others), project("value", others)
@@ -57,7 +58,7 @@ class BertAttention(nn.Module):
         weights = jax.nn.softmax(logits, axis=-1).astype(v.dtype)
         weights = nn.Dropout(self.dropout)(weights, deterministic=not train)
         y = jnp.einsum("bhnm,bmhd->bnhd", weights, v).reshape(b, length, width)
-        y = nn.Dense(width, kernel_init=linear_init, dtype=self.dtype, name="out")(y)
+        y = nn.Dense(width, kernel_init=self.kernel_init, dtype=self.dtype, name="out")(y)
         y = nn.Dropout(self.dropout)(y, deterministic=not train)
         return LayerNorm(dtype=self.dtype, epsilon=EPSILON, name="norm")(x + y)
 
@@ -70,6 +71,7 @@ class BertLayer(nn.Module):
     cross: bool = False
     dropout: float = 0.1
     dtype: Any = jnp.float32
+    kernel_init: Any = linear_init
 
     @nn.compact
     def __call__(
@@ -81,12 +83,12 @@ class BertLayer(nn.Module):
         train: bool,
     ) -> jax.Array:
         """Texts [B, L, C] and, with `cross`, what they attend to [B, M, D] -> [B, L, C]."""
-        attend = {"dropout": self.dropout, "dtype": self.dtype}
+        dense = {"kernel_init": self.kernel_init, "dtype": self.dtype}
+        attend = {"dropout": self.dropout, **dense}
         x = BertAttention(self.num_heads, **attend, name="attn")(x, x, seen, train)
         if self.cross:
             cross = BertAttention(self.num_heads, **attend, name="cross")
             x = cross(x, others, others_seen, train)
-        dense = {"kernel_init": linear_init, "dtype": self.dtype}
         y = gelu(nn.Dense(self.hidden, **dense, name="fc1")(x), "exact")
         y = nn.Dense(x.shape[-1], **dense, name="fc2")(y)
         y = nn.Dropout(self.dropout)(y, deterministic=not train)
@@ -105,6 +107,8 @@ class Bert(nn.Module, kw_only=True):
       fusion_layer: the first layer with cross-attention; None: there is none.
       token_head: a head that predicts tokens, its weights tied to the word embeddings.
       dropout: rate, of embeddings, attention and residual branches.
+      init_std: standard deviation of initial weights. BERT's passes little from word to word of a
+        model much narrower than BERT, which 1 / sqrt(width) mends.
       dtype: of the computation; parameters stay float32.
     """
 
@@ -118,6 +122,7 @@ class Bert(nn.Module, kw_only=True):
     fusion_layer: int | None = None
     token_head: bool = False
     dropout: float = 0.1
+    init_std: float = 0.02
     dtype: Any = jnp.float32
 
     @property
@@ -127,7 +132,8 @@ class Bert(nn.Module, kw_only=True):
 
     def setup(self):
         """Builds the layers."""
-        embed = {"embedding_init": linear_init, "dtype": self.dtype}
+        init = nn.initializers.normal(self.init_std)
+        embed = {"embedding_init": init, "dtype": self.dtype}
         self.words = nn.Embed(self.vocabulary, self.width, **embed)
         self.places = nn.Embed(self.max_length, self.width, **embed)
         self.types = nn.Embed(2, self.width, **embed)  # only type 0 is used
@@ -135,11 +141,13 @@ class Bert(nn.Module, kw_only=True):
         self.norm = LayerNorm(**norm)
         self.embedding_dropout = nn.Dropout(self.dropout)
         self.layers = [
-            BertLayer(self.num_heads, self.hidden, i >= self.text_layers, self.dropout, self.dtype)
+            BertLayer(
+                self.num_heads, self.hidden, i >= self.text_layers, self.dropout, self.dtype, init
+            )
             for i in range(self.depth)
         ]
         if self.token_head:
-            self.transform = nn.Dense(self.width, kernel_init=linear_init, dtype=self.dtype)
+            self.transform = nn.Dense(self.width, kernel_init=init, dtype=self.dtype)
             self.transform_norm = LayerNorm(**norm)
             self.token_bias = self.param("token_bias", nn.initializers.zeros, (self.vocabulary,))
 

@@ -22,6 +22,7 @@ from fluxjax.models.layers import (
     rows_of,
     uniform_init,
 )
+from fluxjax.models.pallas_attention import ATTENTION_OUTPUT
 from fluxjax.tokens.merging import Merged, foreground, merge, merge_count, unmerged
 
 
@@ -191,7 +192,11 @@ def remat_block(
     """
     if kind == "none":
         return block
-    policies = {"dots": jax.checkpoint_policies.dots_with_no_batch_dims_saveable, "block": None}
+    keep = jax.checkpoint_policies
+    dots = keep.save_from_both_policies(
+        keep.dots_with_no_batch_dims_saveable, keep.save_only_these_names(ATTENTION_OUTPUT)
+    )
+    policies = {"dots": dots, "block": None}
     if kind not in policies:
         raise ValueError(f"unknown remat {kind!r}; choose one of {REMAT}")
     return nn.remat(block, policy=policies[kind], static_argnums=static_argnums)

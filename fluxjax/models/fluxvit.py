@@ -23,6 +23,7 @@ from fluxjax.models.layers import (
     linear_init,
 )
 from fluxjax.models.placing import PositionTable, prepend_cls
+from fluxjax.models.trunk import run_blocks
 from fluxjax.tokens.grids import PATCH
 from fluxjax.tokens.merging import check_schedule
 from fluxjax.tokens.positions import sincos_3d
@@ -58,6 +59,8 @@ class FluxViT(nn.Module):
       dtype: of the computation; parameters stay float32.
       attention: back end, see `fluxjax.models.attention`.
       remat: what blocks compute again in the backward pass, see `fluxjax.models.blocks`.
+      scan_blocks: whether one block is compiled for all, see `fluxjax.models.trunk`; None: on
+        TPUs.
     """
 
     num_classes: int | None = 400
@@ -77,6 +80,7 @@ class FluxViT(nn.Module):
     dtype: Any = jnp.float32
     attention: str = "auto"
     remat: str = "none"
+    scan_blocks: bool | None = None
 
     pixels = IMAGENET_PIXELS
     one_grid = False
@@ -277,6 +281,8 @@ class FluxViT(nn.Module):
 
     def _trunk(self, x, valid, train: bool, schedule: Sequence[float] = ()):
         """All blocks; returns the tokens that are left and their validity (None: all)."""
+        if not any(schedule):
+            return run_blocks(self, x, valid, train)[:2]
         mass = None
         for block, r in itertools.zip_longest(self.blocks, schedule, fillvalue=0):
             if r or mass is not None:
@@ -299,11 +305,12 @@ def last_tokens(x: jax.Array, kept: Tokens) -> Tokens:
     """Tokens after the last block, without cls, at their places: what a language model reads.
 
     Args:
-      x: [B, 1+K, C], cls first.
+      x: [B, 1+K or more, C], cls first.
       kept: the K tokens that went in.
 
     Returns:
       Values [B, K, C] float32, 0 where there is no token; places, grids and validity of `kept`.
     """
-    values = jnp.where(kept.valid[..., None], x[:, 1:].astype(jnp.float32), 0.0)
+    x = x[:, 1 : kept.valid.shape[1] + 1].astype(jnp.float32)
+    values = jnp.where(kept.valid[..., None], x, 0.0)
     return kept.replace(values=values)

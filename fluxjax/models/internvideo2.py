@@ -23,6 +23,7 @@ from fluxjax.models.layers import (
     uniform_init,
 )
 from fluxjax.models.placing import PositionTable, prepend_cls
+from fluxjax.models.trunk import run_blocks
 from fluxjax.tokens.grids import PATCH
 from fluxjax.tokens.positions import sincos_1d, sincos_3d
 from fluxjax.tokens.selection import SELECTIONS, rank_tokens, select, selection_scores
@@ -72,6 +73,7 @@ class InternVideo2(nn.Module):
       gelu: of the blocks, "tanh" (what the released weights were trained with) or "exact".
       dtype: of the computation; parameters stay float32.
       attention: back end, see `fluxjax.models.attention`.
+      scan_blocks: whether one block is compiled for all, see `fluxjax.models.trunk`; None: on TPUs.
     """
 
     num_classes: int | None = 400
@@ -91,6 +93,7 @@ class InternVideo2(nn.Module):
     gelu: str = "tanh"
     dtype: Any = jnp.float32
     attention: str = "auto"
+    scan_blocks: bool | None = None
 
     pixels = IMAGENET_PIXELS
     one_grid = False
@@ -173,8 +176,7 @@ class InternVideo2(nn.Module):
             scores = selection_scores(jax.lax.stop_gradient(embedded), selection, key)
             kept = select(kept, rank_tokens(embedded, scores), budget)
         x, valid = self._with_cls(kept)
-        for block in self.blocks:
-            x = block(x, valid, train)
+        x, valid, _ = run_blocks(self, x, valid, train)
         features = self.pooler(x, valid)
         if self.attentive_probe:
             features = features + self.probe_mlp(self.probe_norm(features))
@@ -232,13 +234,10 @@ class InternVideo2(nn.Module):
         if not layers or not set(layers) <= set(range(self.depth)):
             raise ValueError(f"layers {tuple(layers)} are not among 0 to {self.depth - 1}")
         x, valid = self._with_cls(self._placed(video_or_tokens))
-        middle = []
-        for i, block in enumerate(self.blocks):
-            x = block(x, valid, False)
-            if i in layers:
-                middle.append(x)
+        n = x.shape[1]
+        x, valid, middle = run_blocks(self, x, valid, False, sorted(set(layers)))
         final, attention = self.pooler(x, valid, return_attention=True)
-        return jnp.stack(middle), final, attention[:, 1:]
+        return jnp.stack(middle), final, attention[:, 1:n]
 
     def embed(self, video_or_tokens: jax.Array | Tokens) -> tuple[Tokens, PositionTable]:
         """Clips as in `__call__` -> tokens [B, N, C] without positions, and the table of these."""

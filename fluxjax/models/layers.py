@@ -157,12 +157,12 @@ class DropPath(nn.Module):
     Draws from the "dropout" stream when `train` and `rate` > 0.
     """
 
-    rate: float
+    rate: float | jax.Array
 
     @nn.compact
     def __call__(self, x: jax.Array, train: bool) -> jax.Array:
         """[B, ..] -> [B, ..]."""
-        if not train or self.rate == 0.0:
+        if not train or (isinstance(self.rate, float) and self.rate == 0.0):
             return x
         keep = 1.0 - self.rate
         shape = (x.shape[0],) + (1,) * (x.ndim - 1)

@@ -16,6 +16,7 @@ from fluxjax.models.alignment import AlignmentDecoder
 from fluxjax.models.fluxvit import FluxViT
 from fluxjax.models.internvideo2 import InternVideo2, return_layers
 from fluxjax.models.token_decoders import TokenDecoders
+from fluxjax.models.trunk import run_blocks
 from fluxjax.tokens.tokens import Tokens, gather
 
 
@@ -115,17 +116,17 @@ class InternVideo2Student(InternVideo2):
 
     def _aligned(self, tokens: Tokens, train: bool) -> Aligned:
         x, valid = self._with_cls(tokens)
-        outputs = []
-        for block in self.blocks:
-            x = block(x, valid, train)
-            outputs.append(x)
-        taught = [outputs[i] for i in aligned_blocks(self)]
+        taught, last = aligned_blocks(self), range(self.depth - self.mae_layers, self.depth)
+        layers = sorted({*taught, *last})
+        x, valid, outputs = run_blocks(self, x, valid, train, layers)
+        outputs = dict(zip(layers, outputs, strict=True))
         pooled = self.pooler(x, valid)
         final = self.final_decoder(pooled) if self.teacher_final else None
         mae = None
         if self.mae_layers:
-            mae = self.mae_decoders(outputs[-self.mae_layers :], tokens)
-        return Aligned(self.token_decoders(taught, tokens), final, mae)
+            mae = self.mae_decoders([outputs[i] for i in last], tokens)
+        middle = self.token_decoders([outputs[i] for i in taught], tokens)
+        return Aligned(middle, final, mae)
 
 
 class FluxStudent(FluxViT):
@@ -206,11 +207,7 @@ class FluxStudent(FluxViT):
 
     def _aligned(self, tokens: Tokens, budget: int, train: bool) -> Aligned:
         x, valid = self._with_cls(tokens)
-        taught, wanted = [], aligned_blocks(self)
-        for i, block in enumerate(self.blocks):
-            x = block(x, valid, train)
-            if i in wanted:
-                taught.append(x)
+        x, valid, taught = run_blocks(self, x, valid, train, aligned_blocks(self))
         middle, pooled = self.token_decoders(taught, tokens), self.poolers[budget](x, valid)
         if not self.teacher_final:
             return Aligned(middle, None)

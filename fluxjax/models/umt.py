@@ -30,7 +30,7 @@ class Umt(UmtFields, kw_only=True):
       vocabulary, text_width, text_depth, text_heads, text_hidden, text_length: of the text encoder,
         see `Bert`.
       fusion_layer: its first layer that attends to the video.
-      text_dropout: of the text encoder.
+      text_dropout, text_init_std: of the text encoder and of the decoder of answers, see `Bert`.
       answer_layers: of a causal decoder of answers, which attends to the encoded question; 0: there
         is none.
       token_head: the text encoder predicts masked tokens.
@@ -49,6 +49,7 @@ class Umt(UmtFields, kw_only=True):
     text_length: int = 512
     fusion_layer: int = 9
     text_dropout: float = 0.1
+    text_init_std: float = 0.02
     answer_layers: int = 0
     token_head: bool = False
     taught_layers: int = 0
@@ -79,6 +80,7 @@ class Umt(UmtFields, kw_only=True):
             "fusion_layer": self.fusion_layer,
             "token_head": self.token_head,
             "dropout": self.text_dropout,
+            "init_std": self.text_init_std,
             "dtype": self.dtype,
         }
 

@@ -50,6 +50,8 @@ class UmtFields(nn.Module, kw_only=True):
       tubelet: frames that one token covers.
       grid: (T, H, W) in tokens of the position table, which other clips resample; None: sines and
         cosines of a token's flat number in its own clip.
+      position_scale: factor on the fixed positions. 1 is the reference's; from random weights, 2 to
+        4 lets a small model tell where and when things are many times sooner.
       learned_positions: the table is a parameter; needs `grid`.
       layer_scale: initial value of the layer scales; None or 0 leaves them out.
       drop_path: stochastic depth rate of the last block, rising linearly from 0.
@@ -64,6 +66,7 @@ class UmtFields(nn.Module, kw_only=True):
     patch: int = 16
     tubelet: int = 1
     grid: tuple[int, int, int] | None = None
+    position_scale: float = 1.0
     learned_positions: bool = False
     layer_scale: float | None = None
     drop_path: float = 0.0
@@ -185,14 +188,14 @@ class UmtEncoder(UmtFields, kw_only=True):
     def positions(self, grid: tuple[int, int, int]) -> jax.Array:
         """Codes [N, C] float32 of the tokens of a clip on a grid (T, H, W)."""
         if self.grid is None:
-            return jnp.asarray(flat_sincos(self.width, math.prod(grid)))
+            return jnp.asarray(self.position_scale * flat_sincos(self.width, math.prod(grid)))
         table = self.position_table if self.learned_positions else self._sincos(self.grid)
         if tuple(grid) != tuple(self.grid):
             table = resample_table(table, grid, grid)
         return table.reshape(-1, self.width)
 
     def _sincos(self, grid: tuple[int, int, int]) -> jax.Array:
-        codes = flat_sincos(self.width, math.prod(grid))
+        codes = self.position_scale * flat_sincos(self.width, math.prod(grid))
         return jnp.asarray(codes.reshape(*grid, self.width))
 
 

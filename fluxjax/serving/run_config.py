@@ -1,5 +1,6 @@
 """The config that a checkpoint is evaluated with: its run's, or one made from its architecture."""
 
+import argparse
 import dataclasses
 from collections.abc import Sequence
 
@@ -14,6 +15,22 @@ from fluxjax.serving.checkpoint import CONFIG, Checkpoint
 from fluxjax.tasks import task_for
 from fluxjax.tokens.grids import parse_grid
 from fluxjax.training.workdir import MODEL, PRETRAIN
+
+# Option -> key of the config; what is not given stays the run's.
+_OPTIONS = {
+    "data": "data.test",
+    "split": "data.test_split",
+    "data_dir": "data.dir",
+    "root": "data.root",
+    "separator": "data.separator",
+    "sampling": "data.sampling",
+    "workers": "data.workers",
+    "max_bad_share": "data.max_bad_share",
+    "clips": "eval.clips",
+    "crops": "eval.crops",
+    "batch_size": "eval.batch_size",
+    "dual_softmax": "eval.dual_softmax",
+}
 
 
 def config_of(checkpoint: Checkpoint, recipe: ConfigDict | None = None) -> ConfigDict:
@@ -98,6 +115,17 @@ def evaluate_on(config: ConfigDict, checkpoint: Checkpoint, grids: Sequence[str]
     if not config.budgets and not (usage and usage.budgets):  # nobody named any: all tokens
         patch = getattr(checkpoint.model, "patch", 1)
         config.eval.budgets = (max(grid.tokens(patch) for grid in parsed),)
+
+
+def set_options(config: ConfigDict, options: argparse.Namespace) -> None:
+    """Puts a command's options on data and views into a config; what was not given stays."""
+    for option, key in _OPTIONS.items():
+        value = getattr(options, option, None)
+        if value is not None:
+            section, name = key.split(".")
+            config[section][name] = value
+    if options.data is not None:
+        config.data.manifests = ()  # of the run's own videos
 
 
 def set_vocabulary(config: ConfigDict, vocabulary: str) -> None:

@@ -79,12 +79,12 @@ class AnswerTask(UmtTask):
     def start_from(self, directory: str, variables: Any) -> dict[str, Any]:
         """Fresh variables with the parameters of an inference checkpoint in their places.
 
-        A checkpoint without a decoder of answers starts it as the release does: with the
-        embeddings, the layers that fuse, and the head of its text encoder.
+        A checkpoint with text but without a decoder of answers starts it as the release does: with
+        the embeddings, the layers that fuse, and the head of its text encoder.
         """
         model, stored = load(directory)
         started = start_from(model, stored, self.model, variables, directory)
-        if not model.answer_layers:
+        if isinstance(model, Umt) and not model.answer_layers:
             text, layers = stored["params"]["text"], self.model.fusion_layer
             decoder = as_decoder(text, started["params"]["answers"], layers)
             started["params"] = started["params"] | {"answers": decoder}

@@ -19,6 +19,7 @@ from fluxjax.models.students import Visible, aligned_blocks
 from fluxjax.tasks.base import Batch, Constants, LossOutput, Plan, batch_spec
 from fluxjax.tasks.distill_losses import Parts, aligned_parts, over_budgets
 from fluxjax.tasks.distill_models import seen_by_teacher, student_model
+from fluxjax.tasks.draws import example_keys
 from fluxjax.tasks.parameter_groups import layer_decay
 from fluxjax.tasks.teacher import (
     COLLECTION,
@@ -294,9 +295,7 @@ class DistillTask:
         return jnp.take_along_axis(race_noise(keys, rows * columns), place, axis=1)
 
     def _keys(self, draw: jax.Array, purpose: int) -> jax.Array:
-        """A key an example, [B]."""
-        key = jax.random.fold_in(jax.random.key(self.config.seed), purpose)
-        return jax.vmap(lambda number: jax.random.fold_in(key, number))(draw)
+        return example_keys(self.config.seed, draw, purpose)
 
 
 def _own(variables: Any) -> dict[str, Any]:

@@ -4,19 +4,24 @@ Source: "Unmasked Teacher" (arXiv 2303.16058, section 3.3), OpenGVLab/unmasked_t
 multi_modality, tasks/pretrain.py. All four terms have weight 1.
 """
 
+import dataclasses
 from typing import Any
 
 import flax.linen as nn
 import jax
 from ml_collections import ConfigDict
+from ml_collections.config_dict import placeholder
 
+from fluxjax.checkpoints.text_towers import start_text
 from fluxjax.tasks.base import Batch, Constants, LossOutput, Plan
+from fluxjax.tasks.draws import example_keys
 from fluxjax.tasks.retrieve import RetrieveTask
 from fluxjax.tasks.teacher import COLLECTION
 from fluxjax.tasks.umt_losses import mask_words
 from fluxjax.tasks.umt_task import text_keys, texts_of
 from fluxjax.tasks.umt_terms import Applied, Masked, pretraining_terms
 from fluxjax.tasks.unmasked_teacher import UnmaskedTeacher, add_teacher_keys, frame_draws
+from fluxjax.tokens.examples import ExampleSpec
 
 
 def keys() -> ConfigDict:
@@ -24,6 +29,9 @@ def keys() -> ConfigDict:
     own = add_teacher_keys(text_keys(length=32))
     own.words = 0.5  # share of a caption's tokens that are hidden
     own.mask_id = 103  # of [MASK] in the vocabulary; BERT's
+    # Inference checkpoint whose text encoder starts this one's where config.init_from has none,
+    # such as BERT's converted weights; None: it is that of init_from, or random.
+    own.text_from = placeholder(str)
     return own
 
 
@@ -75,6 +83,23 @@ class PretrainTask(RetrieveTask):
                 f"{self.model.vocabulary} ids of config.model.vocabulary"
             )
 
+        if self.own.text_from is not None and self.config.init_from is None:
+            raise ValueError(
+                f"config.pretrain_umt.text_from={self.own.text_from!r} starts the text encoder "
+                "beside that of videos: name this one's checkpoint in config.init_from"
+            )
+
+    def start_from(self, directory: str, variables: Any) -> dict[str, Any]:
+        """As `UmtTask.start_from`; the text encoder may be another one's, see `start_text`."""
+        variables = super().start_from(directory, variables)
+        if self.own.text_from is None:
+            return variables
+        return start_text(self.own.text_from, self.model, variables)
+
+    def example(self) -> ExampleSpec:
+        """A dense clip, a text, the group of equal texts, and a number for what is hidden."""
+        return dataclasses.replace(super().example(), targets=("group", "draw"))
+
     def constants(self) -> Constants:
         """The teacher's parameters."""
         return self.teacher.constants()
@@ -82,15 +107,14 @@ class PretrainTask(RetrieveTask):
     def loss(self, variables: Any, batch: Batch, key: jax.Array, plan: Plan) -> LossOutput:
         """Terms uta, vtc, vtm and mlm, of weight 1 each; the temperature is reported."""
         del plan
-        see, hide, draw, drop = jax.random.split(key, 4)
+        draw, drop = jax.random.split(key)
+        see, hide = (example_keys(self.config.seed, batch["draw"], purpose) for purpose in (0, 1))
         student = {name: x for name, x in variables.items() if name != COLLECTION}
         model, texts, video = self.model, texts_of(batch), batch["video"]
         lesson = self.teacher.teach(
             variables, video, frame_draws(see, video, model.patch), model.taught_layers, model.patch
         )
-        shown = mask_words(
-            hide, *texts, model.vocabulary, self.own.mask_id, self.own.words
-        )  # fmt: skip
+        shown = mask_words(hide, *texts, model.vocabulary, self.own.mask_id, self.own.words)
         masked = Masked(lesson.visible, lesson.features, *shown)
         terms = pretraining_terms(
             Applied(model, student, drop), lesson.video, texts, batch["group"], masked, draw

@@ -145,7 +145,7 @@ def vtm_loss(
 
 
 def mask_words(
-    key: jax.Array,
+    keys: jax.Array,
     ids: jax.Array,
     mask: jax.Array,
     vocabulary: int,
@@ -155,7 +155,7 @@ def mask_words(
     """Hides words: 80 % of the chosen become [MASK], 10 % another word, 10 % stay.
 
     Args:
-      key: of the draws.
+      keys: [B], of each text's draws.
       ids: [B, L] int32; the first token of a text, [CLS], is never chosen.
       mask: [B, L], 0 for padding, which is never chosen.
       vocabulary: number of ids to draw from.
@@ -165,11 +165,18 @@ def mask_words(
     Returns:
       ids [B, L] to show, and labels [B, L], `IGNORED` where nothing is asked.
     """
-    choose, what, word = jax.random.split(key, 3)
-    possible = (mask > 0) & (jnp.arange(ids.shape[1]) > 0)
-    chosen = jax.random.bernoulli(choose, share, ids.shape) & possible
-    lot = jax.random.uniform(what, ids.shape)
-    other = jax.random.randint(word, ids.shape, 0, vocabulary, ids.dtype)
+    length = ids.shape[1:]
+
+    def draws(key):
+        choose, what, word = jax.random.split(key, 3)
+        return (
+            jax.random.bernoulli(choose, share, length),
+            jax.random.uniform(what, length),
+            jax.random.randint(word, length, 0, vocabulary, ids.dtype),
+        )
+
+    chosen, lot, other = jax.vmap(draws)(keys)
+    chosen = chosen & (mask > 0) & (jnp.arange(ids.shape[1]) > 0)
     shown = jnp.where(lot < 0.8, jnp.asarray(mask_id, ids.dtype), jnp.where(lot < 0.9, other, ids))
     return jnp.where(chosen, shown, ids), jnp.where(chosen, ids, IGNORED)
 

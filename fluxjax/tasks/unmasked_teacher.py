@@ -18,6 +18,7 @@ from fluxjax.models.internvideo2 import return_layers
 from fluxjax.tasks.base import Constants
 from fluxjax.tasks.teacher import COLLECTION, note_hash, teacher_constants
 from fluxjax.tokens.attention_masking import race, visible_per_frame, visible_tokens
+from fluxjax.tokens.race import race_noise
 from fluxjax.tokens.resizing import resize_bicubic
 from fluxjax.tokens.tokens import IMAGENET_PIXELS, normalize_pixels
 
@@ -123,7 +124,8 @@ class UnmaskedTeacher:
         return Lesson(video, visible, seen)
 
 
-def frame_draws(key: jax.Array, video: jax.Array, patch: int) -> jax.Array:
-    """Draws [B*T, K] for `UnmaskedTeacher.teach` of clips [B, T, H, W, 3]."""
+def frame_draws(keys: jax.Array, video: jax.Array, patch: int) -> jax.Array:
+    """Draws [B*T, K] for `UnmaskedTeacher.teach` of clips [B, T, H, W, 3], by their keys [B]."""
     clips, frames, height, width, _ = video.shape
-    return jax.random.exponential(key, (clips * frames, (height // patch) * (width // patch)))
+    area = (height // patch) * (width // patch)
+    return race_noise(keys, frames * area).reshape(clips * frames, area)

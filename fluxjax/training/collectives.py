@@ -2,7 +2,7 @@
 
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import NamedTuple
 
 _KINDS = ("all-reduce", "all-gather", "reduce-scatter", "all-to-all", "collective-permute")
@@ -11,6 +11,9 @@ _INSTRUCTION = re.compile(
 )
 # TPUs' compiler sums and cuts in one computation of this name.
 _SUM_AND_CUT = re.compile(r"^%?all-reduce-scatter\S* \(")
+_COMPUTATION = re.compile(r"^(?:ENTRY )?%?([\w.-]+) .*\{$")
+_CALL = re.compile(r"\b(calls|to_apply|body|true_computation|false_computation)=%?([\w.-]+)")
+_TURNS = re.compile(r'"known_trip_count":\{"n":"(\d+)"')
 _ARRAY = re.compile(r"\b(pred|[a-z]+\d+\w*)\[([\d,]*)\]")
 
 
@@ -22,24 +25,60 @@ class Traffic(NamedTuple):
 
 
 def collectives(text: str) -> Mapping[str, Traffic]:
-    """Kind of collective -> how many a program has, and the bytes of their results on one device.
+    """Kind of collective -> how many run in a program, and the bytes of their results on a device.
 
     Args:
-      text: of the optimised program, `compiled.as_text()`. What a loop repeats counts once.
+      text: of the optimised program, `compiled.as_text()`. What a loop repeats counts as often as
+        the compiler knows, else once.
     """
+    parts = _computations(text)
+    entry = next(name for name, lines in parts.items() if lines[0].startswith("ENTRY"))
     found: dict[str, Traffic] = {}
-    sums_and_cuts = False
+    for name, times in _runs(parts, entry).items():
+        for kind, size in _collectives_of(parts[name]):
+            count, total = found.get(kind, (0, 0))
+            found[kind] = Traffic(count + times, total + times * size)
+    return found
+
+
+def _computations(text: str) -> dict[str, list[str]]:
+    """Name -> lines of every computation of a program, the first with its name."""
+    parts: dict[str, list[str]] = {}
+    lines: list[str] = []
     for line in text.splitlines():
-        if not line.startswith(" "):  # a computation begins or ends
-            sums_and_cuts = bool(_SUM_AND_CUT.match(line))
+        if match := _COMPUTATION.match(line):
+            lines = parts.setdefault(match[1], [])
+        lines.append(line)
+    return parts
+
+
+def _runs(parts: Mapping[str, list[str]], entry: str) -> dict[str, int]:
+    """Name -> how often each computation runs that the entry reaches."""
+    runs: dict[str, int] = {}
+
+    def visit(name: str, times: int) -> None:
+        runs[name] = runs.get(name, 0) + times
+        for line in parts[name]:
+            turns = _TURNS.search(line)
+            for kind, called in _CALL.findall(line):
+                if called in parts:
+                    loops = kind == "body" and turns is not None
+                    visit(called, times * (int(turns[1]) if loops else 1))
+
+    visit(entry, 1)
+    return runs
+
+
+def _collectives_of(lines: list[str]) -> Iterator[tuple[str, int]]:
+    """Kind and bytes of each collective of one computation."""
+    sums_and_cuts = bool(_SUM_AND_CUT.match(lines[0]))
+    for line in lines:
         if match := _INSTRUCTION.match(line):
             kind = "reduce-scatter" if sums_and_cuts else match["kind"]
             arrays = [_size(*array) for array in _ARRAY.findall(match["types"])]
             if match["start"] and match["kind"] != "all-reduce":
                 arrays = arrays[len(arrays) // 2 :][:1]  # (operand, result, ..)
-            count, size = found.get(kind, (0, 0))
-            found[kind] = Traffic(count + 1, size + sum(arrays))
-    return found
+            yield kind, sum(arrays)
 
 
 def _size(dtype: str, shape: str) -> int:

@@ -134,7 +134,7 @@ class Trainer:
         programs = []
         for plan in self.task.plans():
             step = jax.jit(
-                lambda state, batch, *more, plan=plan: self._step(state, batch, plan, *more),
+                lambda state, batch, *more, plan=plan: self.step(state, batch, plan, *more),
                 in_shardings=(state, cut, *placement(constants)),
                 out_shardings=(state, meshes.replicated(self.mesh)),
                 donate_argnums=0,
@@ -150,13 +150,14 @@ class Trainer:
                 memory.check_program(name, programs[-1], arguments)
         return programs
 
-    def _step(
+    def step(
         self,
         state: TrainState,
         batch: Mapping[str, jax.Array],
         plan: Plan,
         constants: Mapping[str, Any] = types.MappingProxyType({}),
-    ):
+    ) -> tuple[TrainState, dict[str, jax.Array]]:
+        """One update, of the gradient of the task's loss: what `compile_steps` compiles."""
         config = self.task.config
         key = jax.random.fold_in(jax.random.key(config.seed), state.step)
 

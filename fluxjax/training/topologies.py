@@ -6,8 +6,10 @@ from collections.abc import Sequence
 import jax
 from jax.experimental import topologies
 
-# Without a TPU its library would ask a metadata server what it runs on, for minutes.
+# Without a TPU its library would ask a metadata server what it runs on, for minutes; and only one
+# process at a time could compile, as if it held the TPU.
 _ALONE = {
+    "ALLOW_MULTIPLE_LIBTPU_LOAD": "1",
     "TPU_SKIP_MDS_QUERY": "1",
     "TPU_ACCELERATOR_TYPE": "v5litepod-4",
     "TPU_WORKER_HOSTNAMES": "localhost",

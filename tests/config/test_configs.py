@@ -43,6 +43,7 @@ CONFIGS = [
     pytest.param("umt_retrieval", "l16_didemo_zeroshot", marks=pytest.mark.slow),
     pytest.param("umt_qa", "msvd", marks=pytest.mark.slow),
     pytest.param("umt_mc", None, marks=pytest.mark.slow),
+    ("umt_demo", None), ("umt_demo", "qa"),
     pytest.param("umt_pretrain_text", None, marks=pytest.mark.slow),
     pytest.param("umt_pretrain_text", "l16", marks=pytest.mark.slow),
     ("ffn_demo", None), ("ffn_demo", "st4"),

@@ -71,6 +71,7 @@ _FLUX_CLIP = [
     "--config.model.text_depth=1", "--config.model.text_heads=2",
     "--config.data.train=captions.jsonl", "--config.data.test=captions.jsonl",
     "--config.data.root=videos",
+    *(option.replace("--config.", "--config.pretrain.") for option in _FLUXVIT),
 ]  # fmt: skip
 _AVION = [
     *_TOWER, "--config.model.text_width=16", "--config.model.text_depth=1",
@@ -78,6 +79,16 @@ _AVION = [
     "--config.data.train=captions.jsonl", "--config.data.test=captions.jsonl",
     "--config.data.class_names=()",
 ]  # fmt: skip
+_UMT = [
+    *_TOWER, "--config.model.text_width=16", "--config.model.text_depth=2",
+    "--config.model.text_heads=2", "--config.model.text_hidden=24", "--config.model.fusion_layer=1",
+]  # fmt: skip
+_UMT_RETRIEVAL = [
+    *_UMT, "--config.data.train=captions.jsonl", "--config.data.test=captions.jsonl",
+    *(o.replace("--config.", "--config.pretrain.") for o in _TOWER),
+    *(o.replace("--config.", "--config.pretrain.pretrain.") for o in _TOWER),
+]  # fmt: skip
+_UMT_QA = [*_UMT, "--config.data.train=questions.jsonl", "--config.data.test=questions.jsonl"]
 CONFIGS = {
     "configs/fluxvit_ti.py": _FLUXVIT,
     "configs/fluxvit_s.py": _FLUXVIT,
@@ -88,6 +99,8 @@ CONFIGS = {
         *_AVION,
         *(o.replace("--config.", f"--config.{n * 'pretrain.'}") for n in (1, 2, 3) for o in _TOWER),
     ],
+    "configs/umt_demo.py": _UMT_RETRIEVAL,
+    "configs/umt_demo.py:qa": _UMT_QA,
     "configs/ffn_demo.py": _FFN,
     "configs/ffn_demo.py:st8": [word.replace("(2,4)", "(4,)") for word in _FFN],
     "configs/videomae_demo.py": _VIDEOMAE_BOTH,
@@ -164,6 +177,12 @@ def world(tmp_path_factory):
     captions = [{"video": f"{i}.mp4", "caption": f"the digit {i} goes left"} for i in range(8)]
     lines = "".join(json.dumps(line) + "\n" for line in captions)
     (folder / "captions.jsonl").write_text(lines)
+    asked = [
+        {"video": line["video"], "question": "which digit goes left?", "answer": "one"}
+        for line in captions
+    ]
+    lines = "".join(json.dumps(line) + "\n" for line in asked)
+    (folder / "questions.jsonl").write_text(lines)
     for name in ("clip.mp4", "other.mp4", "long.mp4"):
         shutil.copy(folder / "videos" / "0.mp4", folder / name)
     paths = [f"videos/{line}\n" for line in videos.read_text().splitlines()]

@@ -43,7 +43,7 @@ def test_a_step_with_text(monkeypatch):
     batch = {
         "video": np.ascontiguousarray(inputs["video"].transpose(0, 1, 3, 4, 2)),
         "text": inputs["input_ids"], "text_length": inputs["attention_mask"].sum(axis=1),
-        "group": inputs["idx"],
+        "group": inputs["idx"], "draw": inputs["idx"],
     }  # fmt: skip
 
     @jax.jit

@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from jax.experimental.pallas import tpu as pltpu
+from jax.experimental.pallas.ops.tpu.splash_attention import splash_attention_kernel as splash
 
 from fluxjax.models import attention as attention_module
 from fluxjax.models import blockwise, pallas_attention
@@ -46,8 +46,23 @@ def test_pallas_equals_xla_forward_and_backward(monkeypatch, padded):
     valid = jnp.arange(150)[None] < jnp.array([[150], [97]]) if padded else None
     pretend(monkeypatch, Place("tpu"))
     run = jax.jit(value_and_gradients, static_argnums=0)
-    with pltpu.force_tpu_interpret_mode():
-        assert_close(run("pallas", valid, *inputs()), run("xla", valid, *inputs()))
+    interpret_kernel(monkeypatch)
+    assert_close(run("pallas", valid, *inputs()), run("xla", valid, *inputs()))
+
+
+def interpret_kernel(monkeypatch):
+    """By Pallas' plain interpreter: the one that imitates TPUs knows no scalars of batches."""
+    plain = functools.partial(splash.make_splash_mha_single_device, interpret=True)
+    monkeypatch.setattr(splash, "make_splash_mha_single_device", plain)
+
+
+@pytest.mark.parametrize(
+    "tokens, block, padded",
+    [(1, 128, 128), (513, 640, 640), (1025, 640, 1280), (2049, 768, 2304), (3073, 640, 3200)],
+)
+def test_blocks_of_the_kernel_leave_little_padding(tokens, block, padded):
+    assert pallas_attention.block_of(tokens) == block
+    assert -(-tokens // block) * block == padded
 
 
 @pytest.mark.parametrize(

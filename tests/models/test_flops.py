@@ -5,11 +5,12 @@ import jax.numpy as jnp
 import pytest
 
 from fluxjax.config.keys import base_config
-from fluxjax.evaluation.compute import count_flops, forward_gmacs, wilson_interval
+from fluxjax.evaluation.compute import forward_gmacs, wilson_interval
 from fluxjax.models import attention
 from fluxjax.models.attention_choice import Place
 from fluxjax.tasks import create_task
 from fluxjax.tokens.grids import Grid
+from fluxjax.training.flops import count_flops
 
 
 def gmacs(name, grid, budget=None):

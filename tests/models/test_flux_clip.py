@@ -69,13 +69,18 @@ def test_all_budgets_share_one_pass_of_the_text():
     np.testing.assert_allclose(scale, np.exp(variables["params"]["logit_scale"]), rtol=1e-6)
 
 
-def test_last_tokens_come_with_the_embedding():
+def test_last_tokens_come_with_the_embedding_and_are_those_of_a_fluxvit():
     model, variables = model_and_variables()
+    tower = fluxjax.create_model("fluxvit_ti14", None, budgets=BUDGETS, **SIZE)
     video = dense(clip((8, 2, 2)))
-    embedded, tokens = jax.eval_shape(
-        lambda v, x: model.apply(v, x, budget=12, return_tokens=True), variables, video
-    )
+    (embedded, tokens), (_, expected) = jax.jit(
+        lambda v, x: [m.apply(v, x, budget=12, return_tokens=True) for m in (model, tower)]
+    )(variables, video)
     assert embedded.shape == (1, 8) and tokens.values.shape == (1, 12, SIZE["width"])
+    np.testing.assert_allclose(tokens.values, expected.values, rtol=1e-5, atol=1e-6)
+    np.testing.assert_array_equal(tokens.position, expected.position)
+    alone = functools.partial(model.apply, budget=12)
+    np.testing.assert_allclose(embedded, jax.jit(alone)(variables, video), rtol=1e-4, atol=1e-5)
     with pytest.raises(ValueError, match="leave out ids"):
         jax.eval_shape(
             lambda v, x: model.apply(v, x, IDS[:1], return_tokens=True), variables, video

@@ -1,5 +1,7 @@
 """Flux-CLIP in the task `contrast`: packed clips of any grid, a loss at every budget."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -109,6 +111,16 @@ def test_one_program_serves_all_grids():
     video = unpatchify(batch["patches"][:, : grid.tokens()], grid.shape())
     expected = TASK.model.apply(VARIABLES, video, 8, method="encode_video")
     np.testing.assert_allclose(run(batch), expected, rtol=1e-3, atol=1e-4)
+
+
+def test_padding_is_not_seen_where_a_budget_takes_every_slot():
+    grid = Grid(2, 42)
+    batch = batch_of(TASK, grid, rows=2)
+    plan = TASK.eval_plans(Grid(4, 28))[8]._replace(budget=TASK.slots)
+    found = jax.jit(TASK.embed_video, static_argnums=2)(VARIABLES, batch, plan)
+    video = unpatchify(batch["patches"][:, : grid.tokens()], grid.shape())
+    alone = functools.partial(TASK.model.apply, budget=TASK.slots, method="encode_video")
+    np.testing.assert_allclose(found, jax.jit(alone)(VARIABLES, video), rtol=1e-3, atol=1e-4)
 
 
 @pytest.mark.parametrize(

@@ -6,13 +6,17 @@ import jax
 import numpy as np
 import optax
 import pytest
+from flax.traverse_util import flatten_dict
 
 import fluxjax
+from fluxjax.checkpoints.text_towers import start_text
 from fluxjax.config.keys import base_config
-from fluxjax.tasks import create_task
+from fluxjax.models.bert import Bert
+from fluxjax.tasks import create_task, pretrain_umt
 from fluxjax.tasks.base import constants_of
 from fluxjax.tasks.umt_losses import IGNORED, mask_words
 from fluxjax.tasks.umt_task import texts_of
+from fluxjax.weight_files.errors import WeightsError
 from tests.models.test_umt import SIZES, TEXT
 
 TEACHER = {"width": 16, "depth": 2, "num_heads": 2, "patch": 6, "grid": (3, 3), "embedding": 8}
@@ -49,6 +53,7 @@ def pairs():
     return {
         "video": video.astype(np.uint8), "text": text.astype(np.int32),
         "text_length": np.full(6, 4, np.int32), "group": np.arange(6, dtype=np.int32),
+        "draw": np.arange(6, dtype=np.int32) + 100,
     }  # fmt: skip
 
 
@@ -108,6 +113,7 @@ def test_what_the_student_sees_is_what_the_teacher_looks_at(teacher):
     lesson, other = teach(variables, video, draws), teach(variables, video, draws[::-1])
     assert lesson.visible.shape == (6, 2 * 5) and lesson.features.shape == (2, 6, 10, 8)
     assert np.all(np.diff(lesson.visible, axis=1) > 0) and np.any(lesson.visible != other.visible)
+    assert np.min(np.ptp(lesson.features, axis=2).max(axis=-1)) > 1e-3, "all of the same token"
     places = [(b, p) for b in range(6) for p in set(lesson.visible[b].tolist())]
     same = [(b, p) for b, p in places if p in set(other.visible[b].tolist())]
     assert len(same) > 10
@@ -121,10 +127,34 @@ def test_what_the_student_sees_is_what_the_teacher_looks_at(teacher):
 def test_hidden_words_are_hidden_as_the_task_says(teacher):
     task, _ = made(teacher)
     texts = texts_of(pairs())
-    ids, labels = mask_words(jax.random.key(0), *texts, task.model.vocabulary, 4, 0.5)
+    ids, labels = mask_words(
+        jax.random.split(jax.random.key(0), 6), *texts, task.model.vocabulary, 4, 0.5
+    )
     asked = np.asarray(labels) != IGNORED
     assert not np.any(asked & (np.asarray(texts.mask) == 0)) and not np.any(asked[:, 0])
     assert np.any(np.asarray(ids)[asked] == task.own.mask_id)
+
+
+def test_what_is_hidden_depends_on_the_example_alone(teacher, monkeypatch):
+    """Not on the batch that it is in, nor on the step."""
+    task, variables = made(teacher)
+    shown = lambda apply, video, texts, group, masked, negatives: masked._asdict()  # noqa: E731
+    monkeypatch.setattr(pretrain_umt, "pretraining_terms", shown)
+    hidden = lambda batch, step: {  # noqa: E731
+        name: np.asarray(value)
+        for name, (value, _) in task.loss(
+            variables, batch, jax.random.key(step), task.plans()[0]
+        ).terms.items()
+        if name != "teacher"
+    }
+    whole = pairs()
+    among = hidden(whole, 0)
+    alone = hidden({name: value[4:5] for name, value in whole.items()}, 1)
+    other = hidden(whole | {"draw": whole["draw"] + 1}, 0)
+    for name, value in alone.items():
+        np.testing.assert_array_equal(value[0], among[name][4], name)
+        assert np.any(other[name] != among[name]), name
+    assert np.any(among["visible"] != among["visible"][:1])
 
 
 @pytest.mark.slow
@@ -143,11 +173,42 @@ def test_it_starts_from_a_student_of_videos_alone(teacher, tmp_path):
     equal(started["text"], fresh["params"]["text"])
 
 
+def drawn(init, seed):
+    """Random variables of the shapes that `init` gives, compiled for nothing."""
+    draw = np.random.default_rng(seed).standard_normal
+    return jax.tree.map(lambda x: draw(x.shape, np.float32), jax.eval_shape(init))
+
+
+def test_its_texts_start_from_plain_bert(teacher, tmp_path):
+    """What attends to videos stays new; so does the head where that BERT has none."""
+    task, _ = made(teacher)
+    fresh = drawn(lambda: task.init(jax.random.key(0)), 0)
+    fields = {"vocabulary": 20, "width": 16, "depth": 3, "hidden": 24, "max_length": 9}
+    berts = [Bert(**fields, num_heads=heads) for heads in (2, 4)]
+    init = lambda: berts[0].init(jax.random.key(0), np.zeros((1, 3), np.int32))  # noqa: E731
+    stored = drawn(init, 1)
+    for number, bert in enumerate(berts):
+        fluxjax.save(tmp_path / str(number), bert, stored)
+    started = start_text(str(tmp_path / "0"), task.model, fresh)["params"]
+    given, initial = (flatten_dict(x) for x in (stored["params"], fresh["params"]["text"]))
+    kept = set()
+    for path, value in flatten_dict(started["text"]).items():
+        np.testing.assert_array_equal(value, given.get(path, initial[path]), "/".join(path))
+        kept |= set() if path in given else {path[1] if "layers" in path[0] else path[0]}
+    assert kept == {"cross", "transform", "transform_norm", "token_bias"}
+    with pytest.raises(WeightsError, match="num_heads=4 not 2"):
+        start_text(str(tmp_path / "1"), task.model, fresh)
+
+
 def test_what_it_refuses(teacher):
     for change, message in (
         ({"teacher": None}, r"config\.pretrain_umt\.teacher=None must name CLIP's"),
         ({"vocabulary": ""}, r"config\.pretrain_umt\.vocabulary='' must name"),
         ({"mask_id": 20}, "mask_id=20 must be below the 20 ids"),
+        (
+            {"text_from": "bert"},
+            "text_from='bert' starts the text encoder beside",
+        ),
     ):
         config = config_of(teacher)
         config.pretrain_umt.update(change)

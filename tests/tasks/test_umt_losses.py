@@ -80,7 +80,9 @@ def test_words_are_hidden_by_half_eight_tenths_of_them_as_mask():
     ids = np.tile(np.arange(10, 30), (500, 1)).astype(np.int32)
     mask = np.ones_like(ids)
     mask[:, 15:] = 0
-    shown, labels = mask_words(jax.random.key(0), ids, mask, vocabulary=1000, mask_id=4)
+    shown, labels = mask_words(
+        jax.random.split(jax.random.key(0), 500), ids, mask, vocabulary=1000, mask_id=4
+    )
     chosen = np.asarray(labels) != IGNORED
     assert not np.any(chosen[:, 0]) and not np.any(chosen[:, 15:])
     assert np.mean(chosen[:, 1:15]) == pytest.approx(0.5, abs=0.02)

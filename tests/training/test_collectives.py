@@ -34,6 +34,22 @@ def test_kinds_and_bytes_are_read_from_the_text_of_a_program():
     }
 
 
+def test_what_a_loop_repeats_counts_as_often():
+    mesh = make_mesh({"data": 8})
+    cut, whole = (NamedSharding(mesh, spec) for spec in (PartitionSpec("data"), PartitionSpec()))
+    x = jax.ShapeDtypeStruct((16, 6), jnp.float32, sharding=cut)
+
+    def loop(x):
+        def turn(total, _):
+            total = jnp.sum(jnp.sin(total + x), axis=0)
+            return jax.lax.with_sharding_constraint(total, whole), None
+
+        return jax.lax.scan(turn, jnp.zeros(6), None, length=5)[0]
+
+    text = jax.jit(loop, out_shardings=whole).lower(x).compile().as_text()
+    assert collectives(text) == {"all-reduce": Traffic(5, 5 * 4 * 6)}
+
+
 def test_a_compiled_gradient_sums_its_parameter_over_the_batch():
     mesh = make_mesh({"data": 8})
     cut, whole = (NamedSharding(mesh, spec) for spec in (PartitionSpec("data"), PartitionSpec()))

@@ -35,6 +35,7 @@ def test_dry_run_shows_shardings_memory_and_computation():
     assert figure(whole, "optimizer state") == pytest.approx(
         2 * figure(whole, "parameters"), rel=0.05
     )
+    assert figure(text, "computation") == figure(whole, "computation")
     assert figure(text, "together") >= figure(text, "intermediates")
     for name in ("intermediates", "computation", "state and batch"):
         assert re.search(rf"  {name} +[\d.]+ (MiB|GFLOP)", text)

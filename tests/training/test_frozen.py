@@ -10,9 +10,9 @@ import pytest
 
 import fluxjax
 from fluxjax.config.keys import check_config
-from fluxjax.evaluation.compute import count_flops
 from fluxjax.tasks import create_task
 from fluxjax.training import loop
+from fluxjax.training.flops import count_flops
 from tests import tiny
 from tests.config.test_configs import load
 from tests.training.test_loop import batches, run

@@ -1,20 +1,19 @@
 """Train steps for TPUs that are not there: compiled for a slice, and the kernel interpreted."""
 
 import importlib.util
-from collections.abc import Iterator
 
 import jax
 import numpy as np
 import pytest
-from jax.experimental.pallas import tpu as pltpu
 
-from fluxjax.models import attention
+from fluxjax.models import attention, trunk
 from fluxjax.models.attention_choice import Place
 from fluxjax.tasks import create_task
 from fluxjax.training.loop import Trainer
 from fluxjax.training.mesh import make_mesh
 from fluxjax.training.topologies import topology_devices
 from tests import tiny
+from tests.models.test_attention import interpret_kernel
 from tests.training.test_loop import run
 from tests.training.test_mesh import one_device
 
@@ -45,10 +44,10 @@ def test_the_kernel_compiles_on_meshes_of_a_slice(sizes):
 
 
 @pytest.fixture
-def interpreted(monkeypatch) -> Iterator[None]:
-    monkeypatch.setattr(attention, "place_of_tracing", lambda: Place("tpu"))
-    with pltpu.force_tpu_interpret_mode():
-        yield
+def interpreted(monkeypatch) -> None:
+    for module in (attention, trunk):
+        monkeypatch.setattr(module, "place_of_tracing", lambda: Place("tpu"))
+    interpret_kernel(monkeypatch)
 
 
 def test_three_steps_with_the_interpreted_kernel_have_the_losses_of_xla(tmp_path, interpreted):

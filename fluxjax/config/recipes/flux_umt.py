@@ -26,6 +26,7 @@ def flux_umt(config: ConfigDict, videos: int = VIDEOS, scaled: bool = False) -> 
     config.log_every = 50
     config.checkpoint.every_steps = steps_per_epoch
     config.model.dtype = "bfloat16"
+    config.model.remat = "dots"
     config.model.drop_path = 0.05
     config.model.layer_scale = 1e-5
 

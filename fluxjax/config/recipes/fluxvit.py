@@ -35,6 +35,7 @@ def flux_finetune(
     config.log_every = 50
     config.checkpoint.every_steps = steps_per_epoch
     config.model.dtype = "bfloat16"
+    config.model.remat = "dots"
     config.model.drop_path = 0.1
     config.model.layer_scale = 1e-5
 
