@@ -14,6 +14,8 @@ _SUM_AND_CUT = re.compile(r"^%?all-reduce-scatter\S* \(")
 _COMPUTATION = re.compile(r"^(?:ENTRY )?%?([\w.-]+) .*\{$")
 _CALL = re.compile(r"\b(calls|to_apply|body|true_computation|false_computation)=%?([\w.-]+)")
 _TURNS = re.compile(r'"known_trip_count":\{"n":"(\d+)"')
+_CONDITION = re.compile(r"\bcondition=%?([\w.-]+)")
+_LIMIT = re.compile(r"= s32\[\]\S* constant\((\d+)\)")
 _ARRAY = re.compile(r"\b(pred|[a-z]+\d+\w*)\[([\d,]*)\]")
 
 
@@ -59,14 +61,22 @@ def _runs(parts: Mapping[str, list[str]], entry: str) -> dict[str, int]:
     def visit(name: str, times: int) -> None:
         runs[name] = runs.get(name, 0) + times
         for line in parts[name]:
-            turns = _TURNS.search(line)
             for kind, called in _CALL.findall(line):
                 if called in parts:
-                    loops = kind == "body" and turns is not None
-                    visit(called, times * (int(turns[1]) if loops else 1))
+                    visit(called, times * (_turns(line, parts) if kind == "body" else 1))
 
     visit(entry, 1)
     return runs
+
+
+def _turns(line: str, parts: Mapping[str, list[str]]) -> int:
+    """How often a loop runs: what the compiler says, or the one limit of its condition; else 1."""
+    if said := _TURNS.search(line):
+        return int(said[1])
+    condition = _CONDITION.search(line)
+    text = "\n".join(parts.get(condition[1], [])) if condition else ""
+    limits = _LIMIT.findall(text)
+    return int(limits[0]) if len(limits) == 1 and "direction=LT" in text else 1
 
 
 def _collectives_of(lines: list[str]) -> Iterator[tuple[str, int]]:

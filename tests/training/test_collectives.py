@@ -34,6 +34,28 @@ def test_kinds_and_bytes_are_read_from_the_text_of_a_program():
     }
 
 
+LOOP = """
+%turn (x: (s32[], f32[6])) -> (s32[], f32[6]) {
+  %sum = f32[6]{0} all-reduce(%y), to_apply=%add
+}
+%again (x: (s32[], f32[6])) -> pred[] {
+  %limit = s32[]{:T(128)} constant(12)
+  ROOT %less = pred[]{:T(512)} compare(%turn_of, %limit), direction=LT
+}
+ENTRY %main (a: f32[6]) -> f32[6] {
+  %loop = (s32[], f32[6]) while(%start), condition=%again, body=%turn
+  %whole = f32[6]{0} all-gather(%a), channel_id=1
+}
+"""
+
+
+def test_turns_of_a_loop_are_read_from_its_condition():
+    """TPUs' compiler does not write the number of turns beside the loop."""
+    assert collectives(LOOP) == {"all-reduce": Traffic(12, 12 * 24), "all-gather": Traffic(1, 24)}
+    unknown = LOOP.replace("direction=LT", "direction=GT")
+    assert collectives(unknown)["all-reduce"] == Traffic(1, 24)
+
+
 def test_what_a_loop_repeats_counts_as_often():
     mesh = make_mesh({"data": 8})
     cut, whole = (NamedSharding(mesh, spec) for spec in (PartitionSpec("data"), PartitionSpec()))
