@@ -142,6 +142,9 @@ def test_of_many_frames_a_sheet_shows_the_first_the_last_and_some_between():
     frames = np.arange(9, dtype=np.uint8).reshape(9, 1, 1, 1) * np.ones((1, 16, 16, 3), np.uint8)
     picture = np.asarray(contact_sheet([Row("", frames)], columns=3, side=16))
     assert [int(picture[30, 4 + 20 * i + 8, 0]) for i in range(3)] == [0, 4, 8]
+    assert picture.shape[1] == 2 * 4 + 3 * 20
+    assert contact_sheet([Row("", frames[:2])], columns=3, side=16).width == 2 * 4 + 2 * 20
+    assert contact_sheet([Row("a line of text" * 9)], columns=3, side=16).width > 300
 
 
 def test_a_list_with_captions_is_embedded_and_found_again(run, videos, tmp_path, capsys):

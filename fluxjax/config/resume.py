@@ -9,10 +9,9 @@ from ml_collections import ConfigDict
 HARMLESS = (
     "imports", "log_every", "wandb", "max_skipped_steps", "dry_run", "dry_run_topology",
     "profile_steps", "compile_cache", "mesh.*",
-    "model.remat", "model.attention", "data.dir", "data.root", "data.workers", "data.test",
-    "data.test_split", "data.cache", "data.cache_gib", "data.decode_seconds", "data.max_bad_share",
-    "data.manifests",
-    "features.dir", "eval.*", "probe.*", "checkpoint.*",
+    "model.remat", "model.attention", "model.scan_blocks", "data.dir", "data.root", "data.workers",
+    "data.test", "data.test_split", "data.cache", "data.cache_gib", "data.decode_seconds",
+    "data.max_bad_share", "data.manifests", "features.dir", "eval.*", "probe.*", "checkpoint.*",
 )  # fmt: skip
 """How and where it is computed, said, kept and measured: what is learnt does not depend on it."""
 

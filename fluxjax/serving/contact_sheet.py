@@ -1,5 +1,6 @@
 """A contact sheet: a row of frames for each video, with a line of text above it."""
 
+import math
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -17,7 +18,7 @@ class Row(NamedTuple):
 
 
 def contact_sheet(rows: Sequence[Row], columns: int, side: int) -> Image.Image:
-    """Draws the rows one below the other, time from left to right.
+    """Draws the rows one below the other, time from left to right, as wide as the widest.
 
     Args:
       rows: with frames of side x side pixels.
@@ -25,9 +26,12 @@ def contact_sheet(rows: Sequence[Row], columns: int, side: int) -> Image.Image:
       side: of a frame, in pixels.
     """
     heights = [_LINE + (0 if row.frames is None else side + _GAP) for row in rows]
-    size = (_GAP + columns * (side + _GAP), _GAP + sum(heights))
+    font = ImageFont.load_default(size=13)
+    widths = [font.getlength(row.text) for row in rows]
+    widths += [len(_spread(row.frames, columns)) * (side + _GAP) for row in rows]
+    size = (2 * _GAP + math.ceil(max(widths, default=0)), _GAP + sum(heights))
     sheet = Image.new("RGB", size, "white")
-    draw, font = ImageDraw.Draw(sheet), ImageFont.load_default(size=13)
+    draw = ImageDraw.Draw(sheet)
     top = _GAP
     for row, height in zip(rows, heights, strict=True):
         draw.text((_GAP, top + _LINE // 2), row.text, fill="black", anchor="lm", font=font)
