@@ -11,7 +11,7 @@ python -m fluxjax.embed --checkpoint runs/avion --output index --data demo:capti
 python -m fluxjax.search --index index "the digit four moves to the left" --sheet sheet.png
     Finds clips among all held-out ones, and draws what it finds.
 
-Time: about 18 minutes on one CPU core that other work shared; the corpus made before.
+Time: 11 minutes on one CPU core, the corpus made before.
 Score: of 80 held-out clips captions find their own first 57.5 %, among the first five 94.6 %
 (chance 1.25 and 6.25 %), clips their caption 53.8 %; texts name the motion of 100 % (chance 25 %).
 Searching 512 held-out clips for every digit and motion, 200 of 200 of the first five have the

@@ -29,8 +29,7 @@ def _whole_tiles(x: jax.Array, valid: jax.Array | None) -> tuple[jax.Array, jax.
 def scans(model: nn.Module) -> bool:
     """Whether a model's blocks are scanned: as its `scan_blocks` says; None: on TPUs.
 
-    On CPUs compilation is no shorter with it (see benchmarks/README.md), and slices of the stack
-    take time.
+    On CPUs compilation is no shorter with it, and slices of the stack take time.
     """
     if model.is_initializing():  # blocks make their parameters by themselves
         return False
