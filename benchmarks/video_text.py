@@ -70,8 +70,8 @@ def loss_of(
 
 def write_for_torch(path, model: nn.Module, variables: Any, video, ids) -> None:
     """The weights and inputs in torch's order, (channel, row, column) inside a patch."""
-    tokens = normalize_pixels(pixel_tokens(video, model.patch), model.pixels)
-    values = np.asarray(tokens.values, np.float32)
+    patches = pixel_tokens(video, model.patch).values
+    values = np.asarray(normalize_pixels(patches, model.pixels), np.float32)
     frames = video.shape[1]
     pixels = np.swapaxes(values.reshape(len(video), frames, -1, model.patch**2, 3), 3, 4)
     inputs = {

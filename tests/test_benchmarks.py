@@ -6,9 +6,12 @@ import pathlib
 import subprocess
 import sys
 
+import jax
+import numpy as np
 import pytest
 
-from benchmarks import ffn_versus_separate, videomae_pretraining
+import fluxjax
+from benchmarks import ffn_versus_separate, video_text, videomae_pretraining
 
 ROOT = pathlib.Path(__file__).parents[1]
 RUN = """
@@ -87,3 +90,19 @@ def test_pre_training_is_compared_seed_by_seed():
     cells = [[cell.strip() for cell in line.split("|")[1:-1]] for line in lines]
     assert cells[0] == ["weights at the start", "seed 0", "seed 1", "seed 2", "mean"]
     assert cells[-1] == ["difference", "30.0%", "10.0%", "50.0%", "30.0% ± 20.0%"]
+
+
+def test_torch_gets_a_clips_pixels_by_channel_row_and_column(tmp_path):
+    sizes = {"width": 16, "depth": 1, "grid": (2, 2), "patch": 8, "num_frames": 2}
+    model = fluxjax.create_model("avion_ti8", **sizes)
+    video = np.random.default_rng(0).integers(0, 256, (1, 2, 16, 16, 3), np.uint8)
+    ids = np.zeros((1, model.context_length), np.int32)
+    variables = jax.jit(model.init)(jax.random.key(0), video, ids)
+    video_text.write_for_torch(tmp_path / "in.npz", model, variables, video, ids)
+    patches = np.load(tmp_path / "in.npz")["input/patches"].reshape(2, 2, 2, 3, 8, 8)
+    mean, std = (np.asarray(x) for x in model.pixels)
+    expected = (video[0] / 255.0 - mean) / std
+    # Of frame 1 the patch in row 1, column 0.
+    np.testing.assert_allclose(
+        patches[1, 1, 0], np.moveaxis(expected[1, 8:, :8], -1, 0), rtol=1e-5, atol=1e-6
+    )
