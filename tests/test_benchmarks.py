@@ -94,7 +94,7 @@ def test_pre_training_is_compared_seed_by_seed():
 
 def test_torch_gets_a_clips_pixels_by_channel_row_and_column(tmp_path):
     sizes = {"width": 16, "depth": 1, "grid": (2, 2), "patch": 8, "num_frames": 2}
-    model = fluxjax.create_model("avion_ti8", **sizes)
+    model = fluxjax.create_model("avion_ti8", None, **sizes)
     video = np.random.default_rng(0).integers(0, 256, (1, 2, 16, 16, 3), np.uint8)
     ids = np.zeros((1, model.context_length), np.int32)
     variables = jax.jit(model.init)(jax.random.key(0), video, ids)

@@ -86,6 +86,9 @@ def dry_run(trainer: Trainer) -> str:
     for plan, program in zip(trainer.task.plans(), programs, strict=True):
         flops = _flops(trainer, plan) / trainer.mesh.size
         lines += _program_lines(f"train step {plan.name}", program, flops)
+        needed = program_bytes(program)
+        if limit is not None and needed is not None and needed > limit:
+            lines.append(f"  it does not fit: {_mebibytes(needed)} of {_mebibytes(limit)}")
     lines.append(f"compiled in {seconds:.1f} s")
     return "\n".join(lines)
 

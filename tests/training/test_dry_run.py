@@ -6,6 +6,7 @@ import jax
 import pytest
 
 from fluxjax.tasks import create_task
+from fluxjax.training import dry_run as dry_run_module
 from fluxjax.training.dry_run import dry_run
 from fluxjax.training.loop import Trainer
 from fluxjax.training.mesh import make_mesh
@@ -64,3 +65,8 @@ def test_a_run_that_ends_early_closes_its_trace(tmp_path):
     StepProfiler((), tmp_path).before(1)  # no trace is running: it could not be started twice
     jax.profiler.start_trace(tmp_path / "other")
     jax.profiler.stop_trace()
+
+
+def test_a_step_that_does_not_fit_is_said_to(monkeypatch):
+    monkeypatch.setattr(dry_run_module, "device_memory", lambda: 2**20)
+    assert re.search(r"it does not fit: [\d.]+ MiB of 1.00 MiB", described(data=8))
