@@ -181,8 +181,9 @@ def remat_block(
     """A block that is computed again in the backward pass as far as `kind` says.
 
     Args:
-      kind: "none" keeps everything; "dots" keeps products of activations with parameters, which
-        saves the memory of attention and element-wise results for little time; "block" keeps a
+      kind: "none" keeps everything; "dots" keeps products of activations with parameters
+        and what the kernel of attention on TPUs gives, which saves the memory of element-wise
+        results for little time; other attention is computed again; "block" keeps a
         block's input only, for one more forward pass.
       block: the module.
       static_argnums: which arguments of its call are Python values, counted with self; `train`.

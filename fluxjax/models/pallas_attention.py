@@ -9,7 +9,7 @@ from fluxjax.models.attention_choice import mesh_axes, shards
 # What the kernel gives, as checkpoint policies call it (see `blocks.remat_block`).
 ATTENTION_OUTPUT = "attention"
 _LANES = 128  # the kernel wants blocks of a multiple of it
-_LARGEST_BLOCK = 1024  # tokens; in the gradients of larger ones a core's memory runs out
+_LARGEST_BLOCK = 1024  # tokens; larger ones have not been tried
 
 
 def pallas_attention(
