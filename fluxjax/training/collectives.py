@@ -17,6 +17,7 @@ _TURNS = re.compile(r'"known_trip_count":\{"n":"(\d+)"')
 _CONDITION = re.compile(r"\bcondition=%?([\w.-]+)")
 _LIMIT = re.compile(r"= s32\[\]\S* constant\((\d+)\)")
 _ARRAY = re.compile(r"\b(pred|[a-z]+\d+\w*)\[([\d,]*)\]")
+_CONTEXT = ("u32", "")  # of a collective-permute that is started: two of these follow its result
 
 
 class Traffic(NamedTuple):
@@ -85,10 +86,11 @@ def _collectives_of(lines: list[str]) -> Iterator[tuple[str, int]]:
     for line in lines:
         if match := _INSTRUCTION.match(line):
             kind = "reduce-scatter" if sums_and_cuts else match["kind"]
-            arrays = [_size(*array) for array in _ARRAY.findall(match["types"])]
-            if match["start"] and match["kind"] != "all-reduce":
-                arrays = arrays[len(arrays) // 2 :][:1]  # (operand, result, ..)
-            yield kind, sum(arrays)
+            arrays = _ARRAY.findall(match["types"])
+            if match["start"] and match["kind"] != "all-reduce":  # (operands, results, context)
+                arrays = [array for array in arrays if array != _CONTEXT]
+                arrays = arrays[len(arrays) // 2 :]
+            yield kind, sum(_size(*array) for array in arrays)
 
 
 def _size(dtype: str, shape: str) -> int:

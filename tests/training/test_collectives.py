@@ -20,6 +20,8 @@ LINES = """
 ENTRY %main (a: f32[4]) -> f32[4] {
   %ag = (f32[8,4]{1,0}, f32[32,4]{1,0}) all-gather-start(%a), channel_id=2
   %ag.1 = f32[32,4]{1,0} all-gather-done(%ag)
+  %both = ((f32[2]{0}, bf16[4]{0}), (f32[8]{0}, bf16[16]{0})) all-gather-start(%d, %e)
+  %next = (f32[2,3]{1,0}, f32[2,3]{1,0}, u32[]{:S(2)}, u32[]{:S(2)}) collective-permute-start(%f)
   %fusion = bf16[512,1024]{1,0} fusion(%x), kind=kCustom, calls=%all-reduce-scatter.1
   ROOT %sum = (f32[], bf16[3,2]{1,0}) all-reduce(%b, %c), to_apply=%add
 }
@@ -29,8 +31,9 @@ ENTRY %main (a: f32[4]) -> f32[4] {
 def test_kinds_and_bytes_are_read_from_the_text_of_a_program():
     assert collectives(LINES) == {
         "reduce-scatter": Traffic(1, 2 * 1024 * 1024),
-        "all-gather": Traffic(1, 4 * 32 * 4),
+        "all-gather": Traffic(2, 4 * 32 * 4 + 4 * 8 + 2 * 16),
         "all-reduce": Traffic(1, 4 + 2 * 3 * 2),
+        "collective-permute": Traffic(1, 4 * 2 * 3),
     }
 
 
