@@ -10,6 +10,7 @@ torch and numpy; the default is this one.
 """
 
 import argparse
+import contextlib
 import json
 import statistics
 import subprocess
@@ -50,8 +51,9 @@ class Torch:
         Raises:
           RuntimeError: if the process has ended; its own message is above.
         """
-        self._process.stdin.write(json.dumps(question) + "\n")
-        self._process.stdin.flush()
+        with contextlib.suppress(BrokenPipeError):  # then nothing is read below
+            self._process.stdin.write(json.dumps(question) + "\n")
+            self._process.stdin.flush()
         line = self._process.stdout.readline()
         if not line:
             raise RuntimeError("the torch process has ended; does --torch-python have torch?")

@@ -8,6 +8,7 @@ run. --torch-python is an interpreter that has torch and numpy.
 """
 
 import argparse
+import contextlib
 import functools
 import statistics
 import subprocess
@@ -34,24 +35,38 @@ def flops(kind: str, left: tuple[int, ...], right: tuple[int, ...]) -> float:
     return 2.0 * batch * height * width * kh * kw * inputs * outputs
 
 
+def operand(index: int, shape: tuple[int, ...]):
+    """The left (0) or right (1) side of an operation, a float32 array of JAX."""
+    import jax  # torch's interpreter need not have it
+
+    return jax.random.normal(jax.random.key(index), shape)
+
+
+def forward(kind: str):
+    """The operation in JAX, a function of both sides; convolutions channels last."""
+    import jax
+
+    if kind == "product":
+        return jax.numpy.matmul
+    names = ("NHWC", "HWIO", "NHWC")
+    return functools.partial(
+        jax.lax.conv_general_dilated,
+        window_strides=(1, 1), padding="SAME", dimension_numbers=names,
+    )  # fmt: skip
+
+
 def jax_runs(kind, left, right):
     """Forward, and forward with both gradients: functions that take nothing."""
     import jax
 
-    a, b = (jax.random.normal(jax.random.key(i), shape) for i, shape in enumerate((left, right)))
-
-    def forward(a, b):
-        if kind == "product":
-            return jax.numpy.matmul(a, b)
-        names = ("NHWC", "HWIO", "NHWC")
-        return jax.lax.conv_general_dilated(a, b, (1, 1), "SAME", dimension_numbers=names)
+    a, b, run = operand(0, left), operand(1, right), forward(kind)
 
     def both(a, b, g):
-        out, back = jax.vjp(forward, a, b)
+        out, back = jax.vjp(run, a, b)
         return out, back(g)
 
-    g = jax.jit(forward)(a, b)
-    calls = functools.partial(jax.jit(forward), a, b), functools.partial(jax.jit(both), a, b, g)
+    g = jax.jit(run)(a, b)
+    calls = functools.partial(jax.jit(run), a, b), functools.partial(jax.jit(both), a, b, g)
     return [lambda call=call: jax.block_until_ready(call()) for call in calls]
 
 
@@ -97,10 +112,19 @@ def start(python: str, library: str) -> subprocess.Popen:
 
 
 def seconds(process: subprocess.Popen, name: str, index: int) -> float:
-    """Of one run in a process that `serve`s."""
-    process.stdin.write(f"{name}\t{index}\n")
-    process.stdin.flush()
-    return float(process.stdout.readline())
+    """Of one run in a process that `serve`s.
+
+    Raises:
+      RuntimeError: if the process has ended; its own message is above.
+    """
+    with contextlib.suppress(BrokenPipeError):
+        process.stdin.write(f"{name}\t{index}\n")
+        process.stdin.flush()
+    if not (line := process.stdout.readline()):
+        raise RuntimeError(
+            f"{process.args[0]} has ended; does --torch-python have torch and numpy?"
+        )
+    return float(line)
 
 
 def main() -> None:
