@@ -3,11 +3,12 @@
 import math
 import re
 from collections.abc import Iterator, Mapping
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 _KINDS = ("all-reduce", "all-gather", "reduce-scatter", "all-to-all", "collective-permute")
 _INSTRUCTION = re.compile(
     rf"^\s*(?:ROOT )?%?\S+ = (?P<types>.+?) (?P<kind>{'|'.join(_KINDS)})(?P<start>-start)?\("
+    r".*?(?:\bchannel_id=(?P<channel>\d+)|$)"
 )
 # TPUs' compiler sums and cuts in one computation of this name.
 _SUM_AND_CUT = re.compile(r"^%?all-reduce-scatter\S* \(")
@@ -36,11 +37,18 @@ def collectives(text: str) -> Mapping[str, Traffic]:
     """
     parts = _computations(text)
     entry = next(name for name, lines in parts.items() if lines[0].startswith("ENTRY"))
-    found: dict[str, Traffic] = {}
+    # TPUs' compiler spreads one over several fusions, so that it goes on beside their computation;
+    # each of these repeats it, with its channel.
+    once: dict[tuple[str, Any], tuple[str, int, int]] = {}
     for name, times in _runs(parts, entry).items():
-        for kind, size in _collectives_of(parts[name]):
-            count, total = found.get(kind, (0, 0))
-            found[kind] = Traffic(count + times, total + times * size)
+        for place, one in enumerate(_collectives_of(parts[name])):
+            key = (name, place) if one.channel is None else (one.kind, one.channel)
+            before = once[key][2] if key in once else 0
+            once[key] = (one.kind, one.bytes, max(times, before))
+    found: dict[str, Traffic] = {}
+    for kind, size, times in once.values():
+        count, total = found.get(kind, (0, 0))
+        found[kind] = Traffic(count + times, total + times * size)
     return found
 
 
@@ -80,8 +88,16 @@ def _turns(line: str, parts: Mapping[str, list[str]]) -> int:
     return int(limits[0]) if len(limits) == 1 and "direction=LT" in text else 1
 
 
-def _collectives_of(lines: list[str]) -> Iterator[tuple[str, int]]:
-    """Kind and bytes of each collective of one computation."""
+class _Collective(NamedTuple):
+    """One instruction."""
+
+    kind: str
+    bytes: int
+    channel: str | None
+
+
+def _collectives_of(lines: list[str]) -> Iterator[_Collective]:
+    """Of one computation."""
     sums_and_cuts = bool(_SUM_AND_CUT.match(lines[0]))
     for line in lines:
         if match := _INSTRUCTION.match(line):
@@ -90,7 +106,8 @@ def _collectives_of(lines: list[str]) -> Iterator[tuple[str, int]]:
             if match["start"] and match["kind"] != "all-reduce":  # (operands, results, context)
                 arrays = [array for array in arrays if array != _CONTEXT]
                 arrays = arrays[len(arrays) // 2 :]
-            yield kind, sum(_size(*array) for array in arrays)
+            size = sum(_size(*array) for array in arrays)
+            yield _Collective(kind, size, match["channel"])
 
 
 def _size(dtype: str, shape: str) -> int:

@@ -37,6 +37,39 @@ def test_kinds_and_bytes_are_read_from_the_text_of_a_program():
     }
 
 
+SPREAD = """
+%fused_computation.1 (x: f32[2]) -> f32[8] {
+  %begins = f32[8]{0} all-gather(%x), channel_id=5, dimensions={0}
+}
+%async_collective_fusion.2 (x: f32[2]) -> f32[8] {
+  %goes_on = f32[8]{0} all-gather(%x), channel_id=5, dimensions={0}
+}
+%fused_computation.3 (x: f32[2]) -> f32[8] {
+  %ends = f32[8]{0} all-gather(%x), channel_id=5, dimensions={0}
+}
+%turn (x: (s32[], f32[2])) -> (s32[], f32[2]) {
+  %a = f32[8]{0} fusion(%y), kind=kCustom, calls=%fused_computation.1
+  %b = f32[8]{0} fusion(%a), kind=kOutput, calls=%async_collective_fusion.2
+  %c = f32[8]{0} fusion(%b), kind=kCustom, calls=%fused_computation.3
+}
+ENTRY %main (a: f32[2]) -> f32[2] {
+  %loop = (s32[], f32[2]) while(%start), body=%turn, backend_config={"known_trip_count":{"n":"3"}}
+  %other = f32[8]{0} all-gather(%a), channel_id=6, dimensions={0}
+  %kind = f32[2]{0} all-reduce(%a), channel_id=5, to_apply=%add
+  %none = f32[2]{0} all-reduce(%a), to_apply=%add
+  %neither = f32[2]{0} all-reduce(%a), to_apply=%add
+}
+"""
+
+
+def test_a_collective_that_is_spread_over_fusions_counts_once():
+    """As TPUs' compiler does where it goes on beside computation."""
+    assert collectives(SPREAD) == {
+        "all-gather": Traffic(3 + 1, (3 + 1) * 32),
+        "all-reduce": Traffic(3, 3 * 8),
+    }
+
+
 LOOP = """
 %turn (x: (s32[], f32[6])) -> (s32[], f32[6]) {
   %sum = f32[6]{0} all-reduce(%y), to_apply=%add
