@@ -51,7 +51,7 @@ from fluxjax.training.nonfinite import NonFiniteError
 from fluxjax.training.profiling import StepProfiler
 from fluxjax.training.signals import EXIT_STOPPED, Stopped, StopSignals
 from fluxjax.training.state import TrainState
-from fluxjax.training.topologies import topology_devices
+from fluxjax.training.topologies import open_no_accelerator, topology_devices
 from fluxjax.training.workdir import BEST, CONFIG, MODEL, PRETRAIN, check_folder, check_resume
 from fluxjax.version import __version__
 
@@ -241,6 +241,8 @@ def main(argv: list[str]) -> None:
     set_up_logging()
     try:
         workdir = check_folder(_WORKDIR.value) if _WORKDIR.value else default_workdir(config_path)
+        if _CONFIG.value.get("dry_run_topology") is not None:
+            open_no_accelerator()
         hosts.start(_DISTRIBUTED.value, _COORDINATOR.value, _NUM_PROCESSES.value, _PROCESS_ID.value)
         if jax.process_index() > 0:
             only_warnings()

@@ -19,6 +19,15 @@ _ALONE = {
 _GIB = {"TPU v4": 32, "TPU v5": 95, "TPU v5 lite": 16, "TPU v6 lite": 32}
 
 
+def open_no_accelerator() -> None:
+    """Keeps JAX to the CPU in this process, which only compiles; to be called before anything else.
+
+    Another process may hold the accelerator, and without a TPU its library prints errors when JAX
+    looks for one.
+    """
+    jax.config.update("jax_platforms", "cpu")
+
+
 def topology_devices(name: str) -> Sequence[jax.Device]:
     """The devices of a TPU slice, such as "v5e:4x4", "v5p:2x2x1" or "v6e:2x4"; only to compile for.
 

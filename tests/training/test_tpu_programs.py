@@ -1,6 +1,10 @@
 """Train steps for TPUs that are not there: compiled for a slice, and the kernel interpreted."""
 
 import importlib.util
+import os
+import re
+import subprocess
+import sys
 
 import jax
 import numpy as np
@@ -41,6 +45,24 @@ def test_the_kernel_compiles_on_meshes_of_a_slice(sizes):
     (program,) = Trainer.create(create_task(config_for("pallas")), mesh).compile_steps()
     kernels = program.as_text().count("tpu_custom_call")
     assert kernels >= 6, "forward and two gradients, at either budget"
+
+
+@pytest.mark.skipif(not HAS_COMPILER, reason="the TPU compiler (extra tpu) is not installed")
+def test_the_command_compiles_for_a_slice_and_opens_no_device():
+    options = {
+        "dry_run": "true", "dry_run_topology": "v5e:2x2", "batch_size": 8, "num_classes": 10,
+        "total_steps": 30, "data.train": "dummy", "data.test": "dummy",
+    }  # fmt: skip
+    command = [sys.executable, "-m", "fluxjax.main", "--config", "tests/tiny.py"]
+    command += [f"--config.{name}={value}" for name, value in options.items()]
+    # As on a laptop: JAX may look for any device, and none is simulated.
+    plain = {n: x for n, x in os.environ.items() if n not in ("JAX_PLATFORMS", "XLA_FLAGS")}
+    result = subprocess.run(command, env=plain, capture_output=True, text=True, timeout=300)
+    assert result.returncode == 0, result.stderr
+    assert "4 devices, TPU v5 lite" in result.stdout
+    assert re.search(r"there is +16384.00 MiB", result.stdout)
+    assert "compiled in" in result.stdout
+    assert not re.search(r"^(E0|WARNING|Failed)", result.stderr, re.MULTILINE), result.stderr
 
 
 @pytest.fixture
