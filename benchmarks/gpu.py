@@ -30,6 +30,10 @@ def main() -> None:
     parser.add_argument("--torch-eager", action="store_true", help="without torch.compile")
     parser.add_argument("--output", default="runs/benchmarks", help="folder of the JSON files")
     options = parser.parse_args()
+    # Asked in another process: this one would hold the GPU's memory.
+    look = (sys.executable, "-c", "import jax; jax.devices('gpu')")
+    if options.attention == "cudnn" and subprocess.run(look, capture_output=True).returncode:
+        sys.exit('error: JAX finds no GPU here; for one, it needs pip install "fluxjax[cuda]"')
     output = pathlib.Path(options.output)
     output.mkdir(parents=True, exist_ok=True)
     common = (f"--grid={options.grid}", f"--budgets={options.budgets}",

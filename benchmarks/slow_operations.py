@@ -15,6 +15,7 @@ import subprocess
 import sys
 import time
 
+TITLE = "Operations that are slower in XLA than in torch"
 # Name -> kind, shape of the left or input, shape of the right or kernel.
 OPERATIONS = {
     "product [512, 64] x [64, 3072], 6 heads": ("product", (6, 512, 64), (6, 64, 3072)),
@@ -143,13 +144,21 @@ def main() -> None:
     libraries = {"jax": sys.executable}
     if arguments.torch_python:
         libraries["torch"] = arguments.torch_python
+    try:
+        publish(TITLE, measured(libraries, arguments.repeats), arguments.json)
+    except (RuntimeError, OSError) as error:
+        sys.exit(f"error: {error}")
+
+
+def measured(libraries: dict[str, str], repeats: int) -> list[dict[str, str]]:
+    """A row an operation, of libraries and their interpreters."""
     processes = {library: start(python, library) for library, python in libraries.items()}
     rows = []
     for name, (kind, left, right) in OPERATIONS.items():
         row = {"operation, float32": name}
         for index, part in enumerate(("forward", "with gradients")):
             runs = {library: [] for library in processes}
-            for _ in range(arguments.repeats):
+            for _ in range(repeats):
                 for library, process in processes.items():
                     runs[library].append(seconds(process, name, index))
             work = flops(kind, left, right) * (1, 3)[index] / 1e9
@@ -160,7 +169,7 @@ def main() -> None:
     for process in processes.values():
         process.stdin.close()
         process.wait()
-    publish("Operations that are slower in XLA than in torch", rows, arguments.json)
+    return rows
 
 
 if __name__ == "__main__":

@@ -12,7 +12,7 @@ status 1 if a video could not be read.
 """
 
 import argparse
-import concurrent.futures
+import concurrent.futures.process
 import contextlib
 import dataclasses
 import fcntl

@@ -5,6 +5,7 @@ object, the object's length and a checksum of all. It is written under another n
 renamed, so that a process that dies leaves no half of one.
 """
 
+import contextlib
 import io
 import json
 import logging
@@ -13,13 +14,17 @@ import pathlib
 import tempfile
 import threading
 import time
+import uuid
 import zlib
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 
 from data_pipelines.reading.kept_frames import KeptFrames, PictureKind
 
+_KEY = "[0-9a-f]" * 32  # see `frame_cache.identity`
+_UNFINISHED = "frames-"
 ABANDONED_SECONDS = 3600.0  # an unfinished file of this age is nobody's
 
 log = logging.getLogger(__name__)
@@ -66,10 +71,11 @@ class FolderStore:
         tempfile.TemporaryFile(dir=folder).close()
         self._folder, self._lock = folder, threading.Lock()
         self._checked: set[tuple[str, int, int]] = set()
-        for path in folder.glob("*.tmp"):
-            if time.time() - path.stat().st_mtime > ABANDONED_SECONDS:
+        # Other files of the folder are not ours; and another run may rename or delete any of these.
+        for path, status in _there(folder, f"{_UNFINISHED}*.tmp"):
+            if time.time() - status.st_mtime > ABANDONED_SECONDS:
                 path.unlink(missing_ok=True)
-        sizes = [path.stat().st_size for path in folder.glob("*.npy")]
+        sizes = [status.st_size for _, status in _there(folder, f"{_KEY}.npy")]
         self.found = len(sizes), sum(sizes)
 
     def get(self, key: str, stamp: Stamp) -> KeptFrames | None:
@@ -96,21 +102,28 @@ class FolderStore:
           OSError: if they cannot be written.
         """
         path = self._path(key)
-        with tempfile.NamedTemporaryFile(dir=self._folder, suffix=".tmp", delete=False) as file:
-            try:
+        unfinished = self._folder / f"{_UNFINISHED}{uuid.uuid4().hex}.tmp"
+        try:
+            with unfinished.open("xb") as file:
                 _write(file, stamp, kept)
                 size = file.tell()
-                file.close()
-                with self._lock:
-                    before = path.stat().st_size if path.exists() else None
-                    os.replace(file.name, path)
-            except BaseException:
-                pathlib.Path(file.name).unlink(missing_ok=True)
-                raise
+            with self._lock:
+                before = path.stat().st_size if path.exists() else None
+                os.replace(unfinished, path)
+        except BaseException:
+            unfinished.unlink(missing_ok=True)
+            raise
         return size, before
 
     def _path(self, key: str) -> pathlib.Path:
         return self._folder / f"{key}.npy"
+
+
+def _there(folder: pathlib.Path, pattern: str) -> Iterator[tuple[pathlib.Path, os.stat_result]]:
+    """Files of that pattern that are still there when they are looked at."""
+    for path in folder.glob(pattern):
+        with contextlib.suppress(FileNotFoundError):
+            yield path, path.stat()
 
 
 def _write(file, stamp: Stamp, kept: KeptFrames) -> None:

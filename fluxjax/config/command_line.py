@@ -22,7 +22,7 @@ _NO_CONFIG = (
 def parse_flags(argv: list[str]) -> list[str]:
     """absl's parser, for `app.run`; prints the keys for --config_help."""
     names = {argument.lstrip("-").partition("=")[0] for argument in argv[1:] if argument[:1] == "-"}
-    if "config_help" in names:
+    if "config_help" in names and "config" not in names:
         print(key_help())
         sys.exit(0)
     if not names & {"config", "flagfile", "help", "helpfull", "helpshort", "helpxml", "h", "?"}:
@@ -34,6 +34,9 @@ def parse_flags(argv: list[str]) -> list[str]:
         rest = app.parse_flags_with_usage(argv)
         if (config := flags.FLAGS["config"].value) is not None:
             take_given(config, set(config_flags.get_override_values(flags.FLAGS["config"])))
+        if flags.FLAGS["config_help"].value:
+            print(key_help(config))
+            sys.exit(0)
         return rest
     except (AttributeError, KeyError, TypeError, ValueError, OSError) as error:
         text = str(error.args[0] if len(error.args) == 1 else error)

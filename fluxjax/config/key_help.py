@@ -6,6 +6,8 @@ import io
 import textwrap
 import tokenize
 
+from ml_collections import ConfigDict
+
 from fluxjax.config import keys
 from fluxjax.config.names import all_keys
 from fluxjax.config.ranges import get
@@ -14,9 +16,9 @@ _INDENT = " " * 34
 _SECTIONS = {"base_config": "", "_model_config": "model."}  # what the functions there fill
 
 
-def key_help(model: str = "fluxvit_ti14") -> str:
-    """A paragraph a key: name, default, meaning."""
-    config, said = keys.base_config(model), meanings()
+def key_help(config: ConfigDict | None = None) -> str:
+    """A paragraph a key: name, value in a recipe (None: default), meaning."""
+    config, said = keys.base_config() if config is None else config, meanings()
     lines = []
     for key in all_keys(config):
         value = get(config, key)

@@ -1,5 +1,6 @@
 """Ranges of the numbers in a config, and the batches that devices can share."""
 
+import math
 import os
 from collections.abc import Callable
 from typing import Any
@@ -13,6 +14,7 @@ _Check = Callable[[Any], bool]
 _AT_LEAST_1: tuple[_Check, str] = (lambda x: x >= 1, "must be at least 1")
 _NOT_NEGATIVE: tuple[_Check, str] = (lambda x: x >= 0, "must not be negative")
 _POSITIVE: tuple[_Check, str] = (lambda x: x > 0, "must be positive")
+_BOUND: tuple[_Check, str] = (lambda x: 0 < x < math.inf, "must be positive and finite")
 _PROBABILITY: tuple[_Check, str] = (lambda x: 0 <= x <= 1, "must be a probability in [0, 1]")
 _BELOW_1: tuple[_Check, str] = (lambda x: 0 <= x < 1, "must be at least 0 and less than 1")
 _COUNTS: tuple[_Check, str] = (
@@ -71,7 +73,7 @@ RANGES: dict[str, tuple[_Check, str]] = {
         lambda x: x in ("", "memory") or os.sep in x,
         f"must be '', memory or a folder, written with a {os.sep}, such as .{os.sep}frames",
     ),
-    "data.cache_gib": _POSITIVE,
+    "data.cache_gib": _BOUND,
     "data.decode_seconds": _POSITIVE,
     "data.first_seconds": _POSITIVE,
     "data.max_bad_share": (lambda x: 0 <= x <= 1, "must be a share between 0 and 1"),

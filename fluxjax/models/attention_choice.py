@@ -24,6 +24,7 @@ BACKENDS = ("auto", "xla", "blockwise", "cudnn", "pallas")
 # Below as many keys XLA's table is small, and the kernel's blocks of 128 are padding for a good
 # part. Not measured.
 _PALLAS_KEYS = 512
+_PALLAS_HEADS = (4, 256)  # numbers; heads of 1 do not compile, blocks of 512 overflow TPUs' vmem
 
 
 class Place(NamedTuple):
@@ -110,6 +111,11 @@ def _obstacle_to_cudnn(place: Place, sizes: Sizes) -> str | None:
 def _obstacle_to_pallas(place: Place, sizes: Sizes) -> str | None:
     if place.platform != "tpu":
         return f"pallas needs a TPU, the program runs on {place.platform}"
+    if jnp.dtype(sizes.dtype) not in (jnp.bfloat16, jnp.float32):
+        return f"pallas needs bfloat16 or float32, the dtype is {jnp.dtype(sizes.dtype)}"
+    smallest, largest = _PALLAS_HEADS
+    if not smallest <= sizes.head_dim <= largest:
+        return f"pallas needs heads of {smallest} to {largest}, they have {sizes.head_dim}"
     if place.devices == 1:
         return None
     if place.clip_shards is None:

@@ -1,6 +1,8 @@
 """Devices of TPU slices that are not at hand, to compile for them: `config.dry_run_topology`."""
 
+import math
 import os
+import re
 from collections.abc import Sequence
 
 import jax
@@ -15,8 +17,10 @@ _ALONE = {
     "TPU_WORKER_HOSTNAMES": "localhost",
 }
 
-# Memory of a device (v4 and v5p: of a chip), from Google's pages of the generations.
-_GIB = {"TPU v4": 32, "TPU v5": 95, "TPU v5 lite": 16, "TPU v6 lite": 32}
+# Memory of a device, from Google's pages of the generations; programs for others are not compiled:
+# JAX makes no mesh of a v4's devices, two for each chip.
+_GIB = {"TPU v5": 95, "TPU v5 lite": 16, "TPU v6 lite": 32}
+_SLICE = re.compile(r"[^:]+:(\d+)x(\d+)(?:x(\d+))?")
 
 
 def open_no_accelerator() -> None:
@@ -29,15 +33,21 @@ def open_no_accelerator() -> None:
 
 
 def topology_devices(name: str) -> Sequence[jax.Device]:
-    """The devices of a TPU slice, such as "v5e:4x4", "v5p:2x2x1" or "v6e:2x4"; only to compile for.
+    """The devices of a TPU slice, such as "v5e:1x1", "v6e:2x4" or "v5p:2x2x1"; to compile for.
 
     Raises:
-      ValueError: on an unknown slice, or without the TPU compiler.
+      ValueError: on an unknown slice or generation, or without the TPU compiler.
     """
     for variable, value in _ALONE.items():
         os.environ.setdefault(variable, value)
+    sides = _SLICE.fullmatch(name)
     try:
-        return topologies.get_topology_desc(name, platform="tpu").devices
+        if not sides:
+            raise RuntimeError("that is no generation and sides")
+        bounds = tuple(int(side or 1) for side in sides.groups())
+        # A part of one host's chips, which are four by default.
+        part = {"chips_per_host_bounds": bounds} if 0 < math.prod(bounds) < 4 else {}
+        devices = topologies.get_topology_desc(name, platform="tpu", **part).devices
     except RuntimeError as error:  # a JaxRuntimeError too
         if "not installed" in str(error):
             raise ValueError(
@@ -48,6 +58,12 @@ def topology_devices(name: str) -> Sequence[jax.Device]:
             f"dry_run_topology={name!r} is no TPU slice; they are GENERATION:SIDExSIDE, such as "
             f"v5e:2x2, v5e:16x16, v6e:2x4 or v5p:2x2x1 ({error})"
         ) from None
+    if (kind := devices[0].device_kind) not in _GIB:
+        raise ValueError(
+            f"dry_run_topology={name!r}: nothing is compiled for a {kind}; "
+            "v5e, v6e and v5p are known"
+        )
+    return devices
 
 
 def memory_of(device: jax.Device) -> int | None:

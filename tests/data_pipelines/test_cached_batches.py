@@ -104,9 +104,10 @@ def test_wrong_values_are_errors_before_anything_is_read(videos, tmp_path):
     with pytest.raises(ValueError, match=r"config\.data\.cache='.*' cannot be written to"):
         VideoData.open(config)
     config = config_of(videos, "memory")
-    config.data.cache_gib = 0.0
-    with pytest.raises(ValueError, match=r"config\.data\.cache_gib=0\.0 must be positive"):
-        check_config(config)
+    for bound in (0.0, float("inf"), float("nan")):
+        config.data.cache_gib = bound
+        with pytest.raises(ValueError, match=rf"data\.cache_gib={bound} must be positive and fini"):
+            check_config(config)
     config = tiny.evl_config()
     config.task, config.data.cache, config.features.dir = "classify_features", "memory", "/f"
     config.data.crop_scale = config.data.crop_ratio = (1.0, 1.0)

@@ -133,5 +133,19 @@ def test_slices_by_name():
     assert dict(make_mesh({"data": None, "fsdp": 4}, devices).shape) == {
         "data": 4, "fsdp": 4, "tensor": 1,
     }  # fmt: skip
-    with pytest.raises(ValueError, match="dry_run_topology='v9:2x2' is no TPU slice"):
-        topology_devices("v9:2x2")
+    for name, count in (("v5e:1x1", 1), ("v6e:1x1", 1), ("v5p:2x2x1", 4)):
+        assert len(topology_devices(name)) == count
+
+
+@pytest.mark.skipif(not TPU, reason="the TPU compiler (extra tpu) is not installed")
+@pytest.mark.parametrize("name", ["v9:2x2", "v5e:3x3", "v5e", "v5e:0x2", "", "v5litepod-8"])
+def test_what_is_no_slice_is_refused(name):
+    with pytest.raises(ValueError, match=f"dry_run_topology='{name}' is no TPU slice"):
+        topology_devices(name)
+
+
+@pytest.mark.skipif(not TPU, reason="the TPU compiler (extra tpu) is not installed")
+@pytest.mark.parametrize("name", ["v4:2x2x1", "v2:2x2"])
+def test_generations_that_nothing_is_compiled_for_are_refused(name):
+    with pytest.raises(ValueError, match=f"'{name}': nothing is compiled for a TPU v"):
+        topology_devices(name)

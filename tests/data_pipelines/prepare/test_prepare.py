@@ -3,6 +3,8 @@
 import fractions
 import json
 import os
+import subprocess
+import sys
 
 import av
 import numpy as np
@@ -150,6 +152,18 @@ def test_the_command(tmp_path, capsys):
     assert main(command) == 0 and (out / "b.mp4" / "1.mp4").exists()
     assert main([*command, "--gop=5"]) == 2
     assert "choose another folder, or the same options" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("there", [False, True])
+def test_a_command_without_videos_ends_in_one_line(tmp_path, there):
+    source = tmp_path / "videos"
+    if there:
+        source.mkdir()
+    command = [sys.executable, "-m", "data_pipelines.prepare", source, tmp_path / "out"]
+    result = subprocess.run(command, capture_output=True, text=True)
+    assert result.returncode == 2
+    (line,) = result.stderr.splitlines()
+    assert line.startswith("error: ") and str(source) in line
 
 
 def test_lists_are_cut_below_their_root(tmp_path, capsys):

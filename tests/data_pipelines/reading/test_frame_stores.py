@@ -3,7 +3,9 @@
 import concurrent.futures
 import logging
 import os
+import pathlib
 import signal
+import stat
 import subprocess
 import sys
 
@@ -78,6 +80,29 @@ def test_a_damaged_file_of_the_cache_is_replaced(tmp_path, video, caplog, damage
     assert "cannot be used" in caplog.text and str(path) in caplog.text
     assert path.read_bytes() == whole and kept(cache) == 1
     assert cache._used >= len(whole)
+
+
+def test_other_files_of_a_folder_are_neither_counted_nor_touched(tmp_path, video):
+    strangers = [tmp_path / name for name in ("mine.tmp", "features.npy", "frames.npy")]
+    for path in strangers:
+        path.write_bytes(b"a stranger's")
+        os.utime(path, (0, 0))
+    cache = open_cache(str(tmp_path), 1.0)
+    assert kept(cache) == cache._used == 0
+    open_video(str(video), cache=cache)
+    assert kept(cache) == 1
+    assert all(path.read_bytes() == b"a stranger's" for path in strangers)
+    (own,) = set(tmp_path.glob("*.npy")) - set(strangers)
+    umask = os.umask(0)
+    os.umask(umask)
+    assert stat.S_IMODE(own.stat().st_mode) == 0o666 & ~umask, "others share the folder"
+    assert kept(open_cache(str(tmp_path), 1.0)) == 1
+
+
+def test_files_that_go_while_a_folder_is_opened_are_no_fault(tmp_path, monkeypatch):
+    gone = [tmp_path / f"frames-{'0' * 32}.tmp", tmp_path / f"{'0' * 32}.npy"]
+    monkeypatch.setattr(pathlib.Path, "glob", lambda self, _: iter(gone))
+    assert kept(open_cache(str(tmp_path), 1.0)) == 0
 
 
 def test_a_process_killed_while_it_writes_leaves_nothing_that_is_read(tmp_path, video):
