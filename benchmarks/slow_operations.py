@@ -15,7 +15,6 @@ import subprocess
 import sys
 import time
 
-TITLE = "Operations that are slower in XLA than in torch"
 # Name -> kind, shape of the left or input, shape of the right or kernel.
 OPERATIONS = {
     "product [512, 64] x [64, 3072], 6 heads": ("product", (6, 512, 64), (6, 64, 3072)),
@@ -44,7 +43,7 @@ def operand(index: int, shape: tuple[int, ...]):
 
 
 def forward(kind: str):
-    """The operation in JAX, a function of both sides; convolutions channels last."""
+    """The operation in JAX: [B, N, K] x [B, K, M], or [B, H, W, C] with a kernel [h, w, C, D]."""
     import jax
 
     if kind == "product":
@@ -145,9 +144,10 @@ def main() -> None:
     if arguments.torch_python:
         libraries["torch"] = arguments.torch_python
     try:
-        publish(TITLE, measured(libraries, arguments.repeats), arguments.json)
+        rows = measured(libraries, arguments.repeats)
     except (RuntimeError, OSError) as error:
         sys.exit(f"error: {error}")
+    publish("Operations that are slower in XLA than in torch", rows, arguments.json)
 
 
 def measured(libraries: dict[str, str], repeats: int) -> list[dict[str, str]]:

@@ -73,7 +73,7 @@ _WORKDIR = flags.DEFINE_string(
     "Default: a dated folder under ./runs.",
 )
 _CONFIG_HELP = flags.DEFINE_boolean(
-    "config_help", False, "List the keys of a config with default and meaning, and end."
+    "config_help", False, "List every key with its value in --config, or its default, and end."
 )
 _DISTRIBUTED = flags.DEFINE_enum(
     "distributed", "auto", hosts.MODES, "Join several processes: TPU pods, Slurm and Open MPI are "

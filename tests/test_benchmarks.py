@@ -56,6 +56,16 @@ def test_half_precision_is_near_single(tmp_path):
     assert 1e-4 < errors[0] < 0.02, "not bfloat16's rounding"
 
 
+def test_a_machine_without_a_gpu_is_told_so_at_once(tmp_path):
+    command = [sys.executable, "-m", "benchmarks.gpu", f"--output={tmp_path / 'results'}"]
+    environment = os.environ | {"JAX_PLATFORMS": "cpu"}
+    result = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True)
+    assert result.returncode == 1 and not (tmp_path / "results").exists()
+    assert result.stderr == (
+        'error: JAX finds no GPU here; for one, it needs pip install "fluxjax[cuda]"\n'
+    )
+
+
 def test_separate_networks_are_asked_where_they_are_nearest():
     names, frames = ffn_versus_separate.TRAININGS, (2, 3, 5, 6, 7, 10)
     scores = {}

@@ -1,4 +1,4 @@
-"""`--config_help`: every key with its default and its meaning, from the comments in `keys.py`."""
+"""`--config_help`: every key with its value and its meaning, from the comments in `keys.py`."""
 
 import ast
 import inspect

@@ -24,7 +24,7 @@ BACKENDS = ("auto", "xla", "blockwise", "cudnn", "pallas")
 # Below as many keys XLA's table is small, and the kernel's blocks of 128 are padding for a good
 # part. Not measured.
 _PALLAS_KEYS = 512
-_PALLAS_HEADS = (4, 256)  # numbers; heads of 1 do not compile, blocks of 512 overflow TPUs' vmem
+_PALLAS_HEADS = (4, 256)  # widths; of 1 it does not compile, of 512 its blocks overflow vmem
 
 
 class Place(NamedTuple):

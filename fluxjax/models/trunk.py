@@ -29,8 +29,8 @@ def _whole_tiles(x: jax.Array, valid: jax.Array | None) -> tuple[jax.Array, jax.
 def scans(model: nn.Module) -> bool:
     """Whether a model's blocks are scanned: as its `scan_blocks` says; None: on TPUs.
 
-    Elsewhere a scan compiles faster, too, but drop paths draw otherwise in it, and runs that were
-    stored by earlier versions shall go on bit for bit.
+    Recipes compile faster with it on CPUs, too, but drop paths draw otherwise in a scan, and runs
+    that were stored by earlier versions shall go on bit for bit.
     """
     if model.is_initializing():  # blocks make their parameters by themselves
         return False

@@ -3,7 +3,7 @@
 import math
 import re
 from collections.abc import Iterator, Mapping
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 _KINDS = ("all-reduce", "all-gather", "reduce-scatter", "all-to-all", "collective-permute")
 _INSTRUCTION = re.compile(
@@ -28,6 +28,14 @@ class Traffic(NamedTuple):
     bytes: int  # of the results on one device
 
 
+class _Collective(NamedTuple):
+    """One instruction; without a channel it is its own."""
+
+    kind: str
+    bytes: int  # of its results
+    channel: str | None
+
+
 def collectives(text: str) -> Mapping[str, Traffic]:
     """Kind of collective -> how many run in a program, and the bytes of their results on a device.
 
@@ -39,16 +47,16 @@ def collectives(text: str) -> Mapping[str, Traffic]:
     entry = next(name for name, lines in parts.items() if lines[0].startswith("ENTRY"))
     # TPUs' compiler spreads one over several fusions, so that it goes on beside their computation;
     # each of these repeats it, with its channel.
-    once: dict[tuple[str, Any], tuple[str, int, int]] = {}
+    once: dict[tuple[str, str | int], tuple[_Collective, int]] = {}
     for name, times in _runs(parts, entry).items():
         for place, one in enumerate(_collectives_of(parts[name])):
             key = (name, place) if one.channel is None else (one.kind, one.channel)
-            before = once[key][2] if key in once else 0
-            once[key] = (one.kind, one.bytes, max(times, before))
+            _, before = once.get(key, (one, 0))
+            once[key] = one, max(times, before)
     found: dict[str, Traffic] = {}
-    for kind, size, times in once.values():
-        count, total = found.get(kind, (0, 0))
-        found[kind] = Traffic(count + times, total + times * size)
+    for one, times in once.values():
+        count, total = found.get(one.kind, (0, 0))
+        found[one.kind] = Traffic(count + times, total + times * one.bytes)
     return found
 
 
@@ -88,16 +96,8 @@ def _turns(line: str, parts: Mapping[str, list[str]]) -> int:
     return int(limits[0]) if len(limits) == 1 and "direction=LT" in text else 1
 
 
-class _Collective(NamedTuple):
-    """One instruction."""
-
-    kind: str
-    bytes: int
-    channel: str | None
-
-
 def _collectives_of(lines: list[str]) -> Iterator[_Collective]:
-    """Of one computation."""
+    """The collectives of one computation."""
     sums_and_cuts = bool(_SUM_AND_CUT.match(lines[0]))
     for line in lines:
         if match := _INSTRUCTION.match(line):

@@ -81,9 +81,7 @@ def dry_run(trainer: Trainer) -> str:
     except jax.errors.JaxRuntimeError as error:
         if "RESOURCE_EXHAUSTED" not in str(error):
             raise
-        said = str(error).splitlines()
-        reason = " ".join(said[: 2 if said[0].endswith(":") else 1])
-        return "\n".join([*lines, f"the train step does not fit: {reason}"])
+        return "\n".join([*lines, f"the train step does not fit: {str(error).splitlines()[0]}"])
     seconds = time.perf_counter() - start
     for plan, program in zip(trainer.task.plans(), programs, strict=True):
         flops = _flops(trainer, plan) / trainer.mesh.size

@@ -40,13 +40,12 @@ def topology_devices(name: str) -> Sequence[jax.Device]:
     """
     for variable, value in _ALONE.items():
         os.environ.setdefault(variable, value)
-    sides = _SLICE.fullmatch(name)
+    if not (match := _SLICE.fullmatch(name)):
+        raise _no_slice(name, "that is no generation and sides")
+    sides = tuple(int(side or 1) for side in match.groups())
+    # Less than the chips of one host, which are four by default.
+    part = {"chips_per_host_bounds": sides} if 0 < math.prod(sides) < 4 else {}
     try:
-        if not sides:
-            raise RuntimeError("that is no generation and sides")
-        bounds = tuple(int(side or 1) for side in sides.groups())
-        # A part of one host's chips, which are four by default.
-        part = {"chips_per_host_bounds": bounds} if 0 < math.prod(bounds) < 4 else {}
         devices = topologies.get_topology_desc(name, platform="tpu", **part).devices
     except RuntimeError as error:  # a JaxRuntimeError too
         if "not installed" in str(error):
@@ -54,16 +53,20 @@ def topology_devices(name: str) -> Sequence[jax.Device]:
                 f"dry_run_topology={name!r} needs the TPU compiler, which works without a TPU: "
                 'pip install "fluxjax[tpu]"'
             ) from None
-        raise ValueError(
-            f"dry_run_topology={name!r} is no TPU slice; they are GENERATION:SIDExSIDE, such as "
-            f"v5e:2x2, v5e:16x16, v6e:2x4 or v5p:2x2x1 ({error})"
-        ) from None
+        raise _no_slice(name, str(error)) from None
     if (kind := devices[0].device_kind) not in _GIB:
         raise ValueError(
             f"dry_run_topology={name!r}: nothing is compiled for a {kind}; "
             "v5e, v6e and v5p are known"
         )
     return devices
+
+
+def _no_slice(name: str, reason: str) -> ValueError:
+    return ValueError(
+        f"dry_run_topology={name!r} is no TPU slice; they are GENERATION:SIDExSIDE, such as "
+        f"v5e:2x2, v5e:16x16, v6e:2x4 or v5p:2x2x1 ({reason})"
+    )
 
 
 def memory_of(device: jax.Device) -> int | None:
